@@ -1,0 +1,85 @@
+"""The values that travel between stages. Knows nothing of models, files or `datasets`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """What became of a document. Every input document has exactly one."""
+
+    OK = "ok"
+    NO_PAIRS = "no_pairs"
+    TOO_LONG = "too_long"
+    EMPTY = "empty"
+    FAILED = "failed"
+
+
+class Reason(StrEnum):
+    """Why something the model said, or a whole document, was not kept."""
+
+    NO_QUESTION = "no_question"  # text that belongs to no question
+    NO_ANSWER = "no_answer"  # a question without an answer
+    EMPTY_QUESTION = "empty_question"
+    EMPTY_ANSWER = "empty_answer"
+    DUPLICATE_QUESTION = "duplicate_question"  # the same question twice about one document
+    UNFINISHED = "unfinished"  # cut off by the token limit
+    STRAY_DELIMITER = "stray_delimiter"  # a delimiter where none belongs; the pair before it is kept
+    INVALID_JSON = "invalid_json"  # chat format: not the object that was asked for
+    TOO_LONG = "too_long"  # the document does not fit the model's window
+    UNENCODABLE = "unencodable"  # the tokenizer cannot take the document
+    ENGINE = "engine"  # the engine refused or failed this document
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One instruction and its response."""
+
+    instruction: str
+    response: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Something that was thrown away: why, and its text."""
+
+    reason: Reason
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One raw document. `text` is None when the row holds none."""
+
+    id: str
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Synthesis:
+    """How the pairs of one document came about.
+
+    `chain` names the chain, `shot` counts from 0 within it, `follows` says that the previous shot was really in
+    this one's prompt. `truncated` is the number of characters of the document that the model did not see.
+    Token counts are those of this shot's prompt and completion.
+    """
+
+    status: Status
+    chain: str
+    shot: int
+    follows: bool = False
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    truncated: int = 0
+    finish_reason: str | None = None
+    rejected: tuple[Rejected, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Synthesized:
+    """A document's pairs, and how they came about."""
+
+    pairs: tuple[Pair, ...]
+    synthesis: Synthesis
