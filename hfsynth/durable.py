@@ -1,0 +1,38 @@
+"""Put finished files in place: temporary name, fsync, rename. Knows nothing of what they hold.
+
+Whoever looks into the folder sees the old file or the new one, never half of one; a killed run leaves only names that
+start with a dot and end in `.tmp`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def temporary(path: Path) -> Path:
+    """Name the file under which `path` is written until it is whole; it lies in the same folder."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def publish(path: Path, *, as_: Path) -> None:
+    """Flush the file `path` to the disk and rename it to `as_`, replacing what was there."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(path, as_)
+    _sync_folder(as_.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the content of `path`, whole or not at all."""
+    part = temporary(path)
+    part.write_text(text, encoding="utf-8")
+    publish(part, as_=path)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
