@@ -1,3 +1,59 @@
-"""Turn any corpus into an instruction-augmented pre-training corpus."""
+"""Turn any corpus into an instruction-augmented pre-training corpus.
+
+Names are loaded when they are first used, so that `import hfsynth` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hfsynth.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig
+    from hfsynth.engine import Engine
+    from hfsynth.errors import HfsynthError
+    from hfsynth.job import synthesize
+    from hfsynth.scripted import ScriptedEngine
+    from hfsynth.sources import Source
+    from hfsynth.splitting import split_documents
+    from hfsynth.synthesizer import Synthesizer
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "ChatOptions": "config",
+    "Engine": "engine",
+    "EngineConfig": "config",
+    "HfsynthError": "errors",
+    "Sampling": "config",
+    "ScriptedEngine": "scripted",
+    "Source": "sources",
+    "Synthesizer": "synthesizer",
+    "SynthesizerConfig": "config",
+    "split_documents": "splitting",
+    "synthesize": "job",
+}
+
+__all__ = [
+    "ChatOptions",
+    "Engine",
+    "EngineConfig",
+    "HfsynthError",
+    "Sampling",
+    "ScriptedEngine",
+    "Source",
+    "Synthesizer",
+    "SynthesizerConfig",
+    "split_documents",
+    "synthesize",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

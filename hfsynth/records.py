@@ -28,7 +28,6 @@ class Reason(StrEnum):
     STRAY_DELIMITER = "stray_delimiter"  # a delimiter where none belongs; the pair before it is kept
     INVALID_JSON = "invalid_json"  # chat format: not the object that was asked for
     TOO_LONG = "too_long"  # the document does not fit the model's window
-    UNENCODABLE = "unencodable"  # the tokenizer cannot take the document
     ENGINE = "engine"  # the engine refused or failed this document
 
 

@@ -1,0 +1,181 @@
+"""Documents into prompts, completions into pairs: one generator a chain.
+
+A chain is M neighbouring documents. Its generator yields a request, is sent the completion, and yields the next
+request, whose prompt extends the last one by that completion's pairs. Knows nothing of engines, files or `datasets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol, TypeVar
+
+from hfsynth.identity import chain_id
+from hfsynth.parsing import Parsed
+from hfsynth.records import Document, Pair, Reason, Rejected, Status, Synthesis, Synthesized
+from hfsynth.splitting import truncate_text
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt for the engine. `shot` lets it serve chains under way before new ones; `seed` is this shot's own."""
+
+    token_ids: list[int]
+    shot: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What came back. `finish_reason` is `stop`, `length` or `error`; then `error` says what went wrong."""
+
+    text: str
+    finish_reason: str
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    error: str | None = None
+
+
+Chain = Generator[Request, Completion, T]
+"""Yields requests, is sent completions, returns its result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A document and the pairs written about it, as an earlier shot shows them."""
+
+    document: str
+    pairs: tuple[Pair, ...]
+
+
+class PromptFormat(Protocol):
+    """How documents and earlier shots become token ids, and completions pairs."""
+
+    @property
+    def json_schema(self) -> str | None:
+        """Return the schema completions are held to, None for free text."""
+
+    def prompt(self, history: Sequence[Turn], document: str) -> list[int]:
+        """Return the token ids of a prompt that shows `history` and asks about `document`."""
+
+    def parse(self, text: str, *, cut_off: bool) -> Parsed:
+        """Read the pairs out of a completion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chainer:
+    """Everything a chain needs to know besides its documents. `window` and `max_tokens` are in tokens."""
+
+    prompts: PromptFormat
+    window: int
+    max_tokens: int
+    shots: int = 1
+    seed: int = 0
+    truncate: bool = False
+
+    def chains(self, documents: Iterable[Document]) -> Iterator[Chain[list[Synthesized]]]:
+        """Yield one chain for every `shots` neighbouring documents; the last one may be short."""
+        for group in grouped(documents, self.shots):
+            yield self.chain(group)
+
+    def chain(self, documents: Sequence[Document]) -> Chain[list[Synthesized]]:
+        """Synthesize the pairs of one chain's documents, one result a document, in order."""
+        name = chain_id(document.id for document in documents)
+        history: list[Turn] = []
+        results: list[Synthesized] = []
+        for shot, document in enumerate(documents):
+            result, text = yield from self._shot(document, history, name, shot)
+            if not result.synthesis.follows:
+                history = []
+            history = [*history, Turn(text, result.pairs)] if result.pairs else []
+            results.append(result)
+        return results
+
+    def _shot(
+        self, document: Document, history: Sequence[Turn], name: str, shot: int
+    ) -> Generator[Request, Completion, tuple[Synthesized, str]]:
+        """Return the document's result, and its text as the prompt showed it."""
+        if document.text is None or not document.text.strip():
+            return Synthesized((), Synthesis(Status.EMPTY, name, shot)), ""
+        text = encodable(document.text)
+        fitted = self._fit(text, history)
+        if fitted is None:
+            too_long = Rejected(Reason.TOO_LONG, f"does not fit {self.window - self.max_tokens} tokens of prompt")
+            return Synthesized((), Synthesis(Status.TOO_LONG, name, shot, rejected=(too_long,))), ""
+        shown, token_ids, follows = fitted
+        completion = yield Request(token_ids, shot, _shot_seed(self.seed, name, shot))
+        parsed = self._parse(completion)
+        synthesis = Synthesis(
+            status=_status(completion, parsed),
+            chain=name,
+            shot=shot,
+            follows=follows,
+            prompt_tokens=len(token_ids),
+            output_tokens=completion.output_tokens,
+            cached_tokens=completion.cached_tokens,
+            truncated=len(text) - len(shown),
+            finish_reason=completion.finish_reason,
+            rejected=parsed.rejected,
+        )
+        return Synthesized(parsed.pairs, synthesis), shown
+
+    def _fit(self, text: str, history: Sequence[Turn]) -> tuple[str, list[int], bool] | None:
+        """Return the text to show, its prompt and whether the history is in it; None when nothing fits.
+
+        The history is given up before any of the document is.
+        """
+        room = self.window - self.max_tokens
+        if history and len(token_ids := self.prompts.prompt(history, text)) <= room:
+            return text, token_ids, True
+        token_ids = self.prompts.prompt((), text)
+        if len(token_ids) <= room:
+            return text, token_ids, False
+        if not self.truncate or self.overhead >= room:
+            return None
+        shown = truncate_text(text, room, lambda part: len(self.prompts.prompt((), part)))
+        return (shown, self.prompts.prompt((), shown), False) if shown.strip() else None
+
+    @property
+    def overhead(self) -> int:
+        """Tokens of a prompt about nothing."""
+        return len(self.prompts.prompt((), ""))
+
+    def _parse(self, completion: Completion) -> Parsed:
+        if completion.error is not None:
+            return Parsed((), (Rejected(Reason.ENGINE, completion.error),))
+        return self.prompts.parse(completion.text, cut_off=completion.finish_reason == "length")
+
+
+def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield neighbours in groups of `size`; the last group may be short."""
+    group: list[T] = []
+    for item in items:
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def encodable(text: str) -> str:
+    """Return `text` with lone surrogates, which no tokenizer takes, replaced by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _status(completion: Completion, parsed: Parsed) -> Status:
+    if completion.error is not None:
+        return Status.FAILED
+    return Status.OK if parsed.pairs else Status.NO_PAIRS
+
+
+def _shot_seed(seed: int, name: str, shot: int) -> int:
+    """Return a seed of 31 bits that depends on the chain and the shot alone, not on the batch they run in."""
+    return int.from_bytes(blake2b(f"{seed}/{name}/{shot}".encode(), digest_size=4).digest(), "big") >> 1

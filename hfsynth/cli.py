@@ -1,0 +1,178 @@
+"""The command line: parse, one library call, print. Every command is a library function of the same name.
+
+Heavy modules are imported inside the commands, so that `hfsynth --help` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hfsynth import __version__, console
+from hfsynth.errors import ConfigError, HfsynthError
+
+app = typer.Typer(
+    name="hfsynth",
+    help="Turn any corpus into an instruction-augmented pre-training corpus, and publish it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+PUBLISHED_SYNTHESIZER = "instruction-pretrain/instruction-synthesizer"
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def main() -> None:
+    """Run the command line; turn hfsynth's errors into a message and an exit code."""
+    try:
+        app()
+    except HfsynthError as error:
+        console.show_error(error)
+        sys.exit(error.exit_code)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Hold the options that belong to no command."""
+    if version:
+        console.emit(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def synthesize(
+    source: Annotated[str, typer.Argument(help="A Hub dataset, a save_to_disk folder, files, a folder or a glob.")],
+    out: Annotated[Path, typer.Argument(help="The corpus folder to write.")],
+    config: Annotated[str | None, typer.Option(help="The Hub dataset's config.")] = None,
+    split: Annotated[str | None, typer.Option(help="The split to read.")] = None,
+    revision: Annotated[str | None, typer.Option(help="The Hub dataset's revision.")] = None,
+    text_column: Annotated[str, typer.Option(help="The column that holds the documents.")] = "text",
+    id_column: Annotated[str | None, typer.Option(help="The column that names them.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read so many rows only.")] = None,
+    model: Annotated[str | None, typer.Option(help="A Hub model, a folder, or `embedded`.")] = None,
+    model_revision: Annotated[str | None, typer.Option(help="The Hub model's revision.")] = None,
+    prompt_format: Annotated[str | None, typer.Option(help="instruction-pretrain or chat.")] = None,
+    shots: Annotated[int | None, typer.Option(help="Documents a few-shot chain. [default: 1]")] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed of sampling. [default: 0]")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens a completion at most. [default: 400]")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy. [default: 0]")] = None,
+    window: Annotated[
+        int | None, typer.Option(help="Tokens a prompt and its completion. [default: the model's]")
+    ] = None,
+    long_documents: Annotated[
+        str | None, typer.Option(help="split, truncate or skip documents that do not fit. [default: split]")
+    ] = None,
+    max_pairs: Annotated[int | None, typer.Option(help="Pairs a document at most (chat format). [default: 5]")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="YAML or JSON with the fields of synthesizer_config.json.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="vllm, or scripted to try a pipeline without a model.")] = "vllm",
+    engine_arg: Annotated[
+        list[str] | None, typer.Option(help="An argument of the engine, key=value; may be repeated.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let code from the model's repo run here.")
+    ] = False,
+    shard_rows: Annotated[int | None, typer.Option(min=1, help="Source rows a shard. [default: 4096]")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, write nothing.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write instruction-response pairs about every document of SOURCE into the corpus folder OUT.
+
+    Give the same command again after an interruption: it goes on where it was.
+
+    Example: hfsynth synthesize notes.jsonl corpus/ --model embedded --shots 2
+    """
+    from hfsynth import job
+    from hfsynth.config import EngineConfig
+    from hfsynth.recipes import config_from, read_recipe
+    from hfsynth.sources import Source
+
+    fields = read_recipe(recipe) if recipe else {}
+    settings: dict[str, Any] = {
+        "model": model or fields.get("model") or _default_model(engine, quiet=quiet),
+        "model_revision": model_revision,
+        "prompt_format": prompt_format,
+        "shots": shots,
+        "seed": seed,
+        "window": window,
+        "long_documents": long_documents or fields.get("long_documents", "split"),
+        "sampling.max_tokens": max_tokens,
+        "sampling.temperature": temperature,
+        "chat.max_pairs": max_pairs,
+    }
+    synthesizer = config_from(fields, settings)
+    engine_config = EngineConfig.create(engine, _key_values(engine_arg or []), trust_remote_code)
+    read_from = Source(source, config, split, revision, text_column, id_column, limit)
+    if dry_run:
+        plan = job.plan(read_from, out, synthesizer, engine=engine_config, shard_rows=shard_rows)
+        console.emit_json(plan)
+        return
+    with console.progress(quiet=quiet or as_json) as display:
+        result = job.synthesize(
+            read_from, out, synthesizer, engine=engine_config, shard_rows=shard_rows, on_progress=display
+        )
+    if as_json:
+        console.emit_json({"out": str(result.root), "worked": result.worked, "stats": result.stats})
+    else:
+        console.emit(_report(result))
+
+
+@app.command()
+def info(
+    folder: Annotated[Path, typer.Argument(help="A corpus folder.")],
+    as_json: Json = False,
+) -> None:
+    """Print what is in a corpus folder.
+
+    Example: hfsynth info corpus/
+    """
+    from hfsynth.inspection import describe, inspect
+
+    facts = inspect(folder)
+    if as_json:
+        console.emit_json(facts)
+    else:
+        console.emit(describe(facts))
+
+
+def _default_model(engine: str, *, quiet: bool) -> str:
+    """Choose a model where none was named, and say so."""
+    if engine == "scripted":
+        return "scripted"
+    has_gpu = shutil.which("nvidia-smi") is not None and Path("/dev/nvidia0").exists()
+    chosen = PUBLISHED_SYNTHESIZER if has_gpu else "embedded"
+    if not quiet:
+        console.say(f"No --model given: using {chosen} ({'a' if has_gpu else 'no'} GPU was found).")
+    return chosen
+
+
+def _key_values(pairs: list[str]) -> dict[str, Any]:
+    """Read key=value pairs; values are JSON where they can be, else text."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise ConfigError(f"An engine argument is written key=value, not {pair!r}.")
+        try:
+            values[key.replace("-", "_")] = json.loads(value)
+        except ValueError:
+            values[key.replace("-", "_")] = value
+    return values
+
+
+def _report(result: Any) -> str:  # noqa: ANN401
+    from hfsynth.inspection import describe, inspect
+
+    first = "" if result.worked else "This job was finished before; nothing was left to do.\n"
+    return first + describe(inspect(result.root))

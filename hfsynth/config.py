@@ -1,0 +1,190 @@
+"""What decides the result (`SynthesizerConfig`) and what only decides the speed (`EngineConfig`).
+
+The line between the two is the promise that finished work can be re-used: everything in `SynthesizerConfig` is part
+of a corpus's identity, nothing in `EngineConfig` is. Knows nothing of models, files or `datasets`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from hashlib import blake2b
+from typing import Any, Self
+
+from hfsynth.errors import ConfigError
+
+FORMAT_VERSION = 1
+"""Raised whenever the same recipe would give other bytes: prompts, parsing, chaining, truncation."""
+
+PROMPT_FORMATS = ("instruction-pretrain", "chat")
+LONG_DOCUMENTS = ("skip", "truncate", "split")
+ENGINES = ("vllm", "scripted")
+CHAT_KINDS = ("free_form", "multiple_choice", "chain_of_thought")
+
+# Engine arguments that change the result, and the setting that takes their place.
+_RESULT_ARGS = {
+    "max_model_len": "window",
+    "model": "model",
+    "revision": "model_revision",
+    "trust_remote_code": "trust_remote_code",
+    "seed": "seed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How completions are drawn. The defaults are those the published corpora were made with: greedy, 400 tokens."""
+
+    max_tokens: int = 400
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(_whole(self.max_tokens, 1), "max_tokens", "a whole number of at least 1", self.max_tokens)
+        _require(_within(self.temperature, 0, 5), "temperature", "a number from 0 to 5", self.temperature)
+        _require(_within(self.top_p, 0, 1) and self.top_p > 0, "top_p", "a number over 0, at most 1", self.top_p)
+        _require(
+            _within(self.repetition_penalty, 0, 5) and self.repetition_penalty > 0,
+            "repetition_penalty",
+            "a number over 0, at most 5",
+            self.repetition_penalty,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOptions:
+    """What the `chat` format asks for: how many pairs about a document at most, and of which kinds."""
+
+    max_pairs: int = 5
+    kinds: tuple[str, ...] = CHAT_KINDS
+
+    def __post_init__(self) -> None:
+        _require(_whole(self.max_pairs, 1), "max_pairs", "a whole number of at least 1", self.max_pairs)
+        known = bool(self.kinds) and set(self.kinds) <= set(CHAT_KINDS)
+        _require(known, "kinds", f"some of {', '.join(CHAT_KINDS)}", self.kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesizerConfig:
+    """Everything about the synthesizer that decides the pairs. `window` is None for the model's own."""
+
+    model: str
+    model_revision: str | None = None
+    prompt_format: str = "instruction-pretrain"
+    shots: int = 1
+    seed: int = 0
+    window: int | None = None
+    long_documents: str = "skip"
+    sampling: Sampling = field(default_factory=Sampling)
+    chat: ChatOptions = field(default_factory=ChatOptions)
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        _require(isinstance(self.model, str) and bool(self.model.strip()), "model", "a name or a folder", self.model)
+        _require(_whole(self.shots, 1), "shots", "a whole number of at least 1", self.shots)
+        _require(_whole(self.seed), "seed", "a whole number", self.seed)
+        _require(self.window is None or _whole(self.window, 2), "window", "a whole number of tokens", self.window)
+        _choice("prompt_format", self.prompt_format, PROMPT_FORMATS)
+        _choice("long_documents", self.long_documents, LONG_DOCUMENTS)
+        _require(
+            self.format_version == FORMAT_VERSION,
+            "format_version",
+            f"{FORMAT_VERSION}, the one this version of hfsynth writes",
+            self.format_version,
+        )
+        if self.window is not None and self.window <= self.sampling.max_tokens:
+            raise ConfigError(
+                f"A window of {self.window} tokens leaves no room for a prompt: max_tokens is "
+                f"{self.sampling.max_tokens}.",
+                hint="Use a larger --window or a smaller --max-tokens.",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, field by field; `from_dict` reads them back."""
+        values = asdict(self)
+        values["chat"]["kinds"] = list(self.chat.kinds)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build a config from plain values; raise ConfigError for a field that is unknown or cannot work."""
+        given = dict(values)
+        chat = dict(_mapping("chat", given.pop("chat", {})))
+        if isinstance(chat.get("kinds"), list):
+            chat["kinds"] = tuple(chat["kinds"])
+        sampling = _mapping("sampling", given.pop("sampling", {}))
+        _known(cls, given, "recipe")
+        _known(Sampling, sampling, "sampling")
+        _known(ChatOptions, chat, "chat")
+        if "model" not in given:
+            raise ConfigError("The recipe names no model.", hint="Add a `model:` line, or use --model.")
+        return cls(**given, sampling=Sampling(**sampling), chat=ChatOptions(**chat))
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How the model is run: which engine, its own arguments, and whether code from a model repo may run.
+
+    `args` are sorted (name, JSON value) pairs, so that two configs with the same arguments are equal and hash alike.
+    """
+
+    kind: str = "vllm"
+    args: tuple[tuple[str, str], ...] = ()
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        _choice("engine", self.kind, ENGINES)
+        for name, _ in self.args:
+            if name in _RESULT_ARGS:
+                raise ConfigError(
+                    f"{name} is no engine argument here: it changes the result.",
+                    hint=f"Use --{_RESULT_ARGS[name].replace('_', '-')} ({_RESULT_ARGS[name]}=… in Python) instead.",
+                )
+
+    @classmethod
+    def create(cls, kind: str = "vllm", args: Mapping[str, Any] | None = None, trust_remote_code: bool = False) -> Self:
+        """Build a config from a plain mapping of engine arguments."""
+        ordered = tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in (args or {}).items()))
+        return cls(kind, ordered, trust_remote_code)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The engine's own arguments as a plain dict."""
+        return {name: json.loads(value) for name, value in self.args}
+
+
+def digest(values: Mapping[str, Any]) -> str:
+    """Return a short, stable digest of plain JSON values, whatever the order of their keys."""
+    canonical = json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return blake2b(canonical.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _require(fine: bool, name: str, expected: str, got: object) -> None:
+    if not fine:
+        raise ConfigError(f"{name} must be {expected}, not {got!r}.")
+
+
+def _whole(value: object, least: int | None = None) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least)
+
+
+def _within(value: object, low: float, high: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+def _choice(name: str, value: object, known: tuple[str, ...]) -> None:
+    _require(value in known, name, f"one of {', '.join(known)}", value)
+
+
+def _mapping(name: str, value: object) -> Mapping[str, Any]:
+    _require(isinstance(value, Mapping), name, "a mapping of settings", value)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _known(cls: type, given: Mapping[str, Any], where: str) -> None:
+    names = [f.name for f in fields(cls)]
+    for name in given:
+        if name not in names:
+            raise ConfigError(f"{name!r} is no setting of a {where}.", hint=f"Known are: {', '.join(names)}.")

@@ -1,0 +1,144 @@
+"""Which model is meant, and which revision of it: names into pinned revisions and places to load from.
+
+Loads no model. Asks the Hub at most for a model's `config.json`, to learn the commit that a revision stands for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+from hfsynth.chains import Chainer
+from hfsynth.config import EngineConfig, SynthesizerConfig
+from hfsynth.embedded import EMBEDDED, EMBEDDED_WINDOW, embedded_path, embedded_revision
+from hfsynth.engine import Engine, EngineKey, Generation, shared_engine
+from hfsynth.errors import ConfigError, ModelError
+from hfsynth.prompts import prompt_format
+
+_SMALL_FILE = 16 * 2**20
+_EDGE = 64 * 2**10
+
+
+def pinned(config: SynthesizerConfig, engine: EngineConfig) -> SynthesizerConfig:
+    """Return `config` with the model's revision pinned, and the embedded model's window filled in.
+
+    A Hub revision becomes its commit, a folder's a digest of its files, the embedded model's a digest of its parts.
+    Raise ModelError for a model that does not exist, and for a recipe whose embedded model is another one.
+    """
+    if engine.kind == "scripted":
+        return config
+    if config.model == EMBEDDED:
+        window = config.window or EMBEDDED_WINDOW
+        return replace(config, model_revision=_same_revision(config, embedded_revision()), window=window)
+    folder = Path(config.model).expanduser()
+    if folder.is_dir():
+        return replace(config, model_revision=_same_revision(config, folder_revision(folder)))
+    return replace(config, model_revision=_hub_commit(config.model, config.model_revision))
+
+
+def engine_for(config: SynthesizerConfig, engine: EngineConfig) -> Engine:
+    """Return this process's engine for a pinned config, loading it the first time."""
+    return shared_engine(_key(config, engine), _load)
+
+
+def chainer_for(config: SynthesizerConfig, engine: Engine) -> Chainer:
+    """Return what turns documents into chains for `engine`; raise ConfigError where a prompt has no room."""
+    if engine.window <= config.sampling.max_tokens:
+        raise ConfigError(
+            f"The model's window of {engine.window} tokens leaves no room for a prompt: max_tokens is "
+            f"{config.sampling.max_tokens}.",
+            hint="Use a smaller --max-tokens.",
+        )
+    return Chainer(
+        prompts=prompt_format(config, engine.tokenizer),
+        window=engine.window,
+        max_tokens=config.sampling.max_tokens,
+        shots=config.shots,
+        seed=config.seed,
+        truncate=config.long_documents == "truncate",
+    )
+
+
+def generation_for(config: SynthesizerConfig, chainer: Chainer) -> Generation:
+    """Return how every request of a run is answered."""
+    return Generation(config.sampling, chainer.prompts.json_schema)
+
+
+def _key(config: SynthesizerConfig, engine: EngineConfig) -> EngineKey:
+    if engine.kind == "vllm" and config.model == EMBEDDED:
+        return EngineKey(engine, str(embedded_path()), None, config.window)
+    local = engine.kind == "scripted" or Path(config.model).expanduser().is_dir()
+    return EngineKey(engine, config.model, None if local else config.model_revision, config.window)
+
+
+def _load(key: EngineKey) -> Engine:
+    if key.config.kind == "scripted":
+        from hfsynth.scripted import load_scripted
+
+        return load_scripted(key)
+    from hfsynth.vllm_engine import load_vllm
+
+    return load_vllm(key)
+
+
+def _same_revision(config: SynthesizerConfig, found: str) -> str:
+    if config.model_revision not in (None, found):
+        raise ModelError(
+            f"The recipe was made with revision {config.model_revision} of {config.model!r}; here is {found}.",
+            hint="Install the version of hfsynth, or fetch the model, that the recipe names; or drop model_revision.",
+        )
+    return found
+
+
+def folder_revision(folder: Path) -> str:
+    """Return a digest of a model folder: small files whole, weights by size and their first and last 64 KiB."""
+    digest = sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+        for part in _telling_bytes(path):
+            digest.update(part)
+    return digest.hexdigest()[:40]
+
+
+def _telling_bytes(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        if path.stat().st_size <= _SMALL_FILE:
+            yield file.read()
+            return
+        yield file.read(_EDGE)
+        file.seek(-_EDGE, os.SEEK_END)
+        yield file.read()
+
+
+def _hub_commit(model: str, revision: str | None) -> str:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return Path(hf_hub_download(model, "config.json", revision=revision)).parent.name
+    except HFValidationError as error:
+        raise ConfigError(f"{model!r} is neither a folder nor the name of a model on the Hub.") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(
+            f"The Hub has no model {model!r}, or it is private.",
+            hint="Check the name; for a private model log in with hf auth login.",
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(f"The model {model!r} has no revision {revision!r}.") from error
+    except LocalEntryNotFoundError as error:
+        raise ModelError(
+            f"{model!r} is no folder, not in the local cache, and the Hub cannot be reached.",
+            hint="Use --model embedded, which needs no network, or give the path of a model folder.",
+        ) from error
+    except (EntryNotFoundError, HfHubHTTPError) as error:
+        raise ModelError(f"The model {model!r} cannot be read from the Hub: {error}") from error

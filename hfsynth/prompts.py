@@ -1,0 +1,184 @@
+"""Prompt formats: earlier shots and a document into token ids, to the token.
+
+Knows tokenizers through `PromptTokenizer` alone, and nothing of engines, chains or files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from typing import Any, Protocol
+
+from jinja2 import Environment, StrictUndefined
+
+from hfsynth.config import ChatOptions, SynthesizerConfig
+from hfsynth.delimiters import CONTEXT, END_CONTEXT, FORMAT_DELIMITERS, Escape
+from hfsynth.errors import ModelError
+from hfsynth.parsing import CONCLUSION, OPTIONS_HEADING, STEP_BY_STEP, Parsed, parse_json_pairs, parse_pairs
+from hfsynth.parsing import render_pairs as render_published
+from hfsynth.records import Pair
+
+
+class PromptTokenizer(Protocol):
+    """What a prompt format needs of a tokenizer."""
+
+    @property
+    def bos(self) -> str | None:
+        """Return the beginning-of-sequence token."""
+
+    @property
+    def eos(self) -> str | None:
+        """Return the end-of-sequence token."""
+
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """Return the strings that become control ids."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of `text`, control strings as control ids, nothing added."""
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Return the ids of a conversation that the assistant is to go on with; ModelError without a template."""
+
+
+class Shown(Protocol):
+    """An earlier shot: a document and its pairs."""
+
+    @property
+    def document(self) -> str: ...
+    @property
+    def pairs(self) -> tuple[Pair, ...]: ...
+
+
+def prompt_format(config: SynthesizerConfig, tokenizer: PromptTokenizer) -> InstructionPretrain | Chat:
+    """Return the format that `config` names, for `tokenizer`."""
+    if config.prompt_format == "chat":
+        return Chat(tokenizer, config.chat)
+    return InstructionPretrain(tokenizer)
+
+
+@dataclass(frozen=True)
+class InstructionPretrain:
+    """The published format of the instruction-synthesizer family (Instruction Pre-Training, EMNLP 2024, model page).
+
+    A shot is `<s> <CON> document </CON>\\n\\n` and its pairs, closed by `</s>`; BOS and EOS are those of the tokenizer.
+    The whole prompt is encoded at once, so that its ids are those of the published string.
+    """
+
+    tokenizer: PromptTokenizer
+    json_schema: str | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        missing = [name for name in ("bos", "eos") if not getattr(self.tokenizer, name)]
+        if missing:
+            raise ModelError(
+                f"The instruction-pretrain format needs a BOS and an EOS token; this tokenizer has no "
+                f"{' and no '.join(name.upper() for name in missing)}.",
+                hint="Use --prompt-format chat with this model.",
+            )
+
+    @cached_property
+    def _escape(self) -> Escape:
+        return Escape.of((*FORMAT_DELIMITERS, *self.tokenizer.special_tokens))
+
+    @cached_property
+    def _escape_specials(self) -> Escape:
+        return Escape.of(token for token in self.tokenizer.special_tokens if token not in FORMAT_DELIMITERS)
+
+    def prompt(self, history: Sequence[Shown], document: str) -> list[int]:
+        """Return the ids of the earlier shots and an open one about `document`."""
+        closed = "".join(
+            f"{self._open(shot.document)}{self._pairs(shot.pairs)}{self.tokenizer.eos}" for shot in history
+        )
+        return self.tokenizer.encode(closed + self._open(document))
+
+    def parse(self, text: str, *, cut_off: bool) -> Parsed:
+        """Read the pairs out of a completion."""
+        return parse_pairs(text, cut_off=cut_off)
+
+    def _open(self, document: str) -> str:
+        return f"{self.tokenizer.bos} {CONTEXT} {self._escape.escape(document)} {END_CONTEXT}\n\n"
+
+    def _pairs(self, pairs: tuple[Pair, ...]) -> str:
+        return self._escape_specials.escape(render_published(pairs))
+
+
+_WORDING = (files("hfsynth") / "data" / "prompts" / "chat.jinja").read_text("utf-8")
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Any chat model through its own template, its answer held to a JSON schema; earlier shots are earlier turns."""
+
+    tokenizer: PromptTokenizer
+    options: ChatOptions = field(default_factory=ChatOptions)
+
+    @cached_property
+    def json_schema(self) -> str:
+        """The schema of an answer: `pairs`, at least one, each with the fields of its kind."""
+        kinds = [_item_schema(kind) for kind in self.options.kinds]
+        pairs = {"type": "array", "minItems": 1, "maxItems": self.options.max_pairs, "items": {"anyOf": kinds}}
+        return json.dumps(_object_schema({"pairs": pairs}))
+
+    @cached_property
+    def _escape(self) -> Escape:
+        return Escape.of(self.tokenizer.special_tokens)
+
+    def prompt(self, history: Sequence[Shown], document: str) -> list[int]:
+        """Return the ids of a conversation in which earlier documents have been answered."""
+        messages = [{"role": "system", "content": self._wording}]
+        for shot in history:
+            messages.append({"role": "user", "content": self._escape.escape(shot.document)})
+            messages.append({"role": "assistant", "content": self._escape.escape(json_answer(shot.pairs))})
+        messages.append({"role": "user", "content": self._escape.escape(document)})
+        return self.tokenizer.chat(messages)
+
+    def parse(self, text: str, *, cut_off: bool) -> Parsed:
+        """Read the pairs out of a completion, special tokens inside them restored."""
+        return parse_json_pairs(self._escape.unescape(text), cut_off=cut_off)
+
+    @cached_property
+    def _wording(self) -> str:
+        template = Environment(undefined=StrictUndefined, trim_blocks=True, autoescape=False).from_string(_WORDING)
+        return template.render(max_pairs=self.options.max_pairs, kinds=self.options.kinds).strip()
+
+
+def json_answer(pairs: Sequence[Pair]) -> str:
+    """Write pairs as the `chat` format has the model write them; `parse_json_pairs` reads them back."""
+    return json.dumps({"pairs": [_json_item(pair) for pair in pairs]}, ensure_ascii=False)
+
+
+def _json_item(pair: Pair) -> dict[str, Any]:
+    question, stepwise, after = pair.instruction.rpartition(STEP_BY_STEP)
+    reasoning, concluded, answer = pair.response.rpartition(CONCLUSION)
+    if not (stepwise and concluded and not after and reasoning.strip()):
+        question, reasoning, answer = pair.instruction, "", pair.response
+    stem, listed, options = question.partition(f"{OPTIONS_HEADING}\n- ")
+    item: dict[str, Any] = {"instruction": stem if listed else question}
+    if listed:
+        item["options"] = options.split("\n- ")
+    if reasoning:
+        item["reasoning"] = reasoning
+    return {**item, "response": answer}
+
+
+def _item_schema(kind: str) -> dict[str, Any]:
+    text = {"type": "string", "minLength": 1}
+    extra: dict[str, Any] = {
+        "free_form": {},
+        "multiple_choice": {"options": {"type": "array", "minItems": 2, "maxItems": 6, "items": text}},
+        "chain_of_thought": {"reasoning": text},
+    }[kind]
+    return _object_schema({"instruction": text, **extra, "response": text})
+
+
+def _object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }

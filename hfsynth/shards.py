@@ -1,0 +1,132 @@
+"""One shard's rows into one Parquet file, in input order however the chains end, whole or not at all.
+
+Knows nothing of engines or sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hfsynth.corpus import read_json, replace_with, temporary_name, write_json, writing
+from hfsynth.errors import OutputError
+from hfsynth.stats import Counts
+
+Row = dict[str, Any]
+ROW_GROUP = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRecord:
+    """What is known of a finished shard. `seconds` is the working time it took; `sha256` that of its file."""
+
+    rows: int
+    size: int
+    sha256: str
+    seconds: float
+    counts: Counts
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; `from_dict` reads them back."""
+        own = {"rows": self.rows, "size": self.size, "sha256": self.sha256, "seconds": round(self.seconds, 3)}
+        return {**own, "counts": self.counts.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote."""
+        return cls(**{**values, "counts": Counts.from_dict(values["counts"])})
+
+
+def part_path(folder: Path, shard: int) -> Path:
+    """Return where a shard's finished file lies in the journal."""
+    return folder / f"{shard:05d}.parquet"
+
+
+def finished_shards(folder: Path) -> dict[int, ShardRecord]:
+    """Return the records of the finished shards in `folder`.
+
+    A record is written after its part, so its existence says that both are whole.
+    """
+    return {int(path.stem): ShardRecord.from_dict(read_json(path)) for path in sorted(folder.glob("[0-9]*.json"))}
+
+
+class ShardWriter:
+    """Write the rows of one shard. Chains may come in any order; row groups always hold the same rows."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._path = path
+        self._schema = schema
+        self._temporary = temporary_name(path)
+        self._waiting: dict[int, list[Row]] = {}
+        self._ready: list[Row] = []
+        self._next = 0
+        self._rows = 0
+        self._counts = Counts()
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = pq.ParquetWriter(self._temporary, schema, compression="zstd")
+
+    @property
+    def chains(self) -> int:
+        """How many chains, from the first on without a gap, have been taken in."""
+        return self._next
+
+    def add(self, number: int, rows: Sequence[Row], counts: Counts) -> None:
+        """Take in the finished rows of the shard's chain `number`, counted from 0."""
+        self._waiting[number] = list(rows)
+        self._counts += counts
+        while self._next in self._waiting:
+            self._ready.extend(self._waiting.pop(self._next))
+            self._next += 1
+        while len(self._ready) >= ROW_GROUP:
+            self._write(self._ready[:ROW_GROUP])
+            del self._ready[:ROW_GROUP]
+
+    def finish(self, seconds: float) -> ShardRecord:
+        """Write what is left, put the part and then its record in place, and return the record."""
+        if self._ready:
+            self._write(self._ready)
+            self._ready = []
+        with writing(self._path):
+            self._file.close()
+            digest, size = _digest(self._temporary)
+            replace_with(self._temporary, self._path)
+        record = ShardRecord(self._rows, size, digest, seconds, self._counts)
+        write_json(self._path.with_suffix(".json"), record.to_dict())
+        return record
+
+    def abandon(self) -> None:
+        """Leave nothing behind. The shard is done again another time."""
+        try:
+            self._file.close()
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def _write(self, rows: Sequence[Row]) -> None:
+        try:
+            table = pa.Table.from_pylist(list(rows), schema=self._schema)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise OutputError(f"A row does not fit the columns of the source: {error}.") from error
+        with writing(self._path):
+            self._file.write_table(table, row_group_size=ROW_GROUP)
+        self._rows += len(rows)
+
+
+def _digest(path: Path) -> tuple[str, int]:
+    digest, size = sha256(), 0
+    for block in _blocks(path):
+        digest.update(block)
+        size += len(block)
+    return digest.hexdigest(), size
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            yield block

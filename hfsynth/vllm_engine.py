@@ -1,0 +1,189 @@
+"""The real engine: vLLM in this process, driven request by request.
+
+The only module that imports vLLM. It uses the engine's own `add_request` and `step`, with the CUDA and the CPU build
+alike, so that a chain's next shot goes in the moment its last one ends, while its prefix is still in the KV cache.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from hfsynth.chains import Chain, Completion, Request
+from hfsynth.engine import EngineKey, Generation
+from hfsynth.errors import EngineError, ModelError
+from hfsynth.model_tokenizer import ModelTokenizer
+
+if TYPE_CHECKING:
+    from vllm import LLM, RequestOutput, SamplingParams
+
+T = TypeVar("T")
+
+_CPU_ARGUMENTS: dict[str, Any] = {"dtype": "float32", "enforce_eager": True, "max_num_seqs": 32}
+_ARGUMENTS: dict[str, Any] = {
+    "enable_prefix_caching": True,
+    "scheduling_policy": "priority",
+    "generation_config": "vllm",
+    "disable_log_stats": True,
+}
+
+
+class VLLMEngine:
+    """Drive chains on one vLLM engine. `window` is the model's length in tokens, or the smaller one asked for."""
+
+    def __init__(self, key: EngineKey) -> None:
+        self._llm = _load(key)
+        config = self._llm.llm_engine.vllm_config
+        self.window: int = config.model_config.max_model_len
+        self.tokenizer = ModelTokenizer(self._llm.get_tokenizer())
+        # A few requests more than run at once, so that a slot which falls free is taken in the same step.
+        self._capacity: int = config.scheduler_config.max_num_seqs + max(4, config.scheduler_config.max_num_seqs // 8)
+        self._served = 0
+
+    def run(self, chains: Iterable[Chain[T]], generation: Generation) -> Iterator[T]:
+        """Yield each chain's result as it ends; see `Engine.run`."""
+        waiting = iter(chains)
+        under_way: dict[str, Chain[T]] = {}
+        try:
+            while True:
+                while len(under_way) < self._capacity and (chain := next(waiting, None)) is not None:
+                    yield from self._advance(under_way, chain, None, generation)
+                if not under_way:
+                    return
+                for output in self._step():
+                    if output.finished and (chain := under_way.pop(output.request_id, None)) is not None:
+                        yield from self._advance(under_way, chain, _completion(output), generation)
+        finally:
+            self._abandon(under_way)
+
+    def close(self) -> None:
+        """Shut the engine down, its worker processes too."""
+        self._llm.llm_engine.engine_core.shutdown()
+
+    def _advance(
+        self, under_way: dict[str, Chain[T]], chain: Chain[T], completion: Completion | None, generation: Generation
+    ) -> Iterator[T]:
+        """Send a chain its completion; submit its next request, or yield its result."""
+        try:
+            request = next(chain) if completion is None else chain.send(completion)
+            while (refused := self._submit(under_way, chain, request, generation)) is not None:
+                request = chain.send(refused)
+        except StopIteration as end:
+            yield end.value
+
+    def _submit(
+        self, under_way: dict[str, Chain[T]], chain: Chain[T], request: Request, generation: Generation
+    ) -> Completion | None:
+        """Hand a request to the engine; return a completion with the error when the engine refuses it."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        self._served += 1
+        name = str(self._served)
+        try:
+            self._llm.llm_engine.add_request(
+                name,
+                {"prompt_token_ids": request.token_ids},
+                _parameters(request, generation),
+                priority=-request.shot,  # lower goes first: shots under way before new chains
+            )
+        except (ValueError, TypeError) as error:
+            return Completion("", "error", error=f"{type(error).__name__}: {error}")
+        except EngineDeadError as error:
+            raise EngineError(f"The engine died: {error}") from error
+        under_way[name] = chain
+        return None
+
+    def _step(self) -> list[RequestOutput]:
+        """Let the engine compute one step; turn its death, whatever its kind, into EngineError."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            return cast("list[RequestOutput]", self._llm.llm_engine.step())
+        except (EngineDeadError, RuntimeError, MemoryError) as error:
+            raise EngineError(f"The engine died: {type(error).__name__}: {error}") from error
+
+    def _abandon(self, under_way: Mapping[str, object]) -> None:
+        """Take back what is still under way when a run is given up, so that the next run starts clean."""
+        if under_way:
+            self._llm.llm_engine.abort_request(list(under_way))
+
+
+def load_vllm(key: EngineKey) -> VLLMEngine:
+    """Load the engine that `key` describes; raise ModelError where vLLM or the model is missing."""
+    return VLLMEngine(key)
+
+
+def _load(key: EngineKey) -> LLM:
+    _quiet_environment()
+    try:
+        from vllm import LLM
+        from vllm.platforms import current_platform
+    except ImportError as error:
+        raise ModelError(
+            f"vLLM cannot be imported: {error}.",
+            hint='Install it with pip install "hfsynth[vllm]" (CUDA) or pip install "hfsynth[cpu]".',
+        ) from error
+    arguments = {**_ARGUMENTS, **(_CPU_ARGUMENTS if current_platform.is_cpu() else {}), **key.config.arguments}
+    try:
+        return LLM(
+            model=key.model,
+            revision=key.revision,
+            tokenizer_revision=key.revision,
+            max_model_len=key.window,
+            trust_remote_code=key.config.trust_remote_code,
+            **arguments,
+        )
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise ModelError(
+            f"The model {key.model!r} cannot be loaded: {_first_line(error)}",
+            hint="Check --model and --model-revision, and the --engine-arg values.",
+        ) from error
+
+
+def _quiet_environment() -> None:
+    """Set what vLLM reads from the environment when it is imported; what the user has set stays."""
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    if find_spec("vllm") is not None and not _has_cuda():
+        # One process: an engine process of its own costs 40 s of start-up and brings nothing on a CPU.
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def _parameters(request: Request, generation: Generation) -> SamplingParams:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+    sampling, schema = generation.sampling, generation.json_schema
+    return SamplingParams(
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        repetition_penalty=sampling.repetition_penalty,
+        seed=request.seed if sampling.temperature > 0 else None,
+        structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _completion(output: RequestOutput) -> Completion:
+    answer = output.outputs[0]
+    return Completion(
+        text=answer.text,
+        finish_reason=answer.finish_reason or "error",
+        output_tokens=len(answer.token_ids),
+        cached_tokens=output.num_cached_tokens or 0,
+        error=None if answer.finish_reason in ("stop", "length") else f"finish_reason {answer.finish_reason}",
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
