@@ -1,0 +1,108 @@
+"""What every test needs: an environment without a network, and a tiny real model.
+
+The environment is set when this file is imported, before any test imports a library that reads it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+_HF_HOME = tempfile.mkdtemp(prefix="hfsynth-tests-")
+atexit.register(shutil.rmtree, _HF_HOME, ignore_errors=True)
+os.environ.update(
+    HF_HOME=_HF_HOME,
+    HF_HUB_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    DO_NOT_TRACK="1",
+    VLLM_NO_USAGE_STATS="1",
+    VLLM_ENABLE_V1_MULTIPROCESSING="0",  # the engine in this process: it starts in seconds
+    VLLM_CPU_KVCACHE_SPACE="1",
+)
+
+settings.register_profile("hfsynth", deadline=None)
+settings.load_profile("hfsynth")
+
+needs_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="there is no wheel of vLLM for this machine")
+
+_SENTENCES = (
+    "The lighthouse keeper lit the lamp every evening and wrote down the weather.",
+    "Potatoes were first grown in the Andes, thousands of years ago.",
+    "A bond is a loan that can be traded; its price falls when interest rates rise.",
+    "Insulin lowers the sugar in the blood. It was first given to a patient in 1922.",
+    "What does the text say? It says that tides are caused mainly by the Moon.",
+    " <CON> A short document. </CON>\n\n<QUE> What is it? <ANS> A short document. </END>\n\n",
+)
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ bos_token }}{{ message['role'] }}\n{{ message['content'] }}{{ eos_token }}\n"
+    "{% endfor %}{% if add_generation_prompt %}{{ bos_token }}assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a real Llama of two layers: random weights, the same in every run; window 2048.
+
+    Its byte-level tokenizer is trained on the spot: `<unk>` 0, `<s>` 1 (added in front unless told otherwise, as a
+    Llama's does), `</s>` 2, `<pad>` 3.
+    """
+    for library in ("torch", "transformers"):
+        if find_spec(library) is None:
+            pytest.skip(f"the tiny model is made with {library}, which is not installed")
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    vocabulary = _save_tokenizer(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=vocabulary,
+                hidden_size=64,
+                intermediate_size=128,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                max_position_embeddings=2048,
+                bos_token_id=1,
+                eos_token_id=2,
+                pad_token_id=3,
+            )
+        )
+    model.save_pretrained(folder)
+    return folder
+
+
+def _save_tokenizer(folder: Path) -> int:
+    """Train and save a tokenizer; return the size of its vocabulary."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<unk>", "<s>", "</s>", "<pad>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_SENTENCES, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        chat_template=_CHAT_TEMPLATE,
+    ).save_pretrained(folder)
+    return int(tokenizer.get_vocab_size())
