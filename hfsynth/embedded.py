@@ -153,6 +153,7 @@ def _load_base(base: _Base) -> _Model:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     weights = {name: weight for name, weight in model.state_dict().items() if name != "lm_head.weight"}
+    model.config.architectures = [type(model).__name__]
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config  # the weights are plain numbers now
     return _Model(model.config, weights, tokenizer)
