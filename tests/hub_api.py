@@ -1,8 +1,8 @@
 """The Hub's HTTP protocol as a function: a `Call` in, an `Answer` out, over a `hub_store.Store`.
 
 This module finds out what is called and who calls, and answers for accounts and for LFS: uploads and downloads go
-through a second origin with signed addresses. `hub_routes` answers for what is in a repo. Knows nothing of sockets
-and of faults.
+through a second origin with signed addresses. `hub_routes` and `hub_edits` answer for what is in a repo. Knows
+nothing of sockets and of faults.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hub_store import Refusal, Repo, Store, Token
+from hub_store import Repo, Store, Token
+from hub_trees import Refusal
 from hub_wire import Answer, Call, as_error, as_json, card_errors, card_metadata, ranged
 
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
@@ -34,6 +35,17 @@ class Upload:
 
 
 Handler = Callable[["Api", Call, Repo, list[str]], Answer]
+
+
+class Routes(dict[tuple[str, str], Handler]):
+    """Who answers `METHOD /api/<kind>s/<namespace>/<name>/<verb>/...`; a slash marks a page, not the API."""
+
+    def on(self, method: str, verb: str) -> Callable[[Handler], Handler]:
+        def register(handler: Handler) -> Handler:
+            self[method, verb] = handler
+            return handler
+
+        return register
 
 
 class Api:

@@ -36,9 +36,10 @@ class Request:
 class Fault:
     """What happens to a request, in this order: `call` runs, `delay` seconds pass, then `drop` or `status`.
 
-    `drop` breaks the connection with a reset: "before" the request is carried out, "after" it was carried out (its
-    answer is lost), or "midway", when half of the answer's body has been sent. `status` answers in the Hub's stead;
-    with `carried_out` the request is carried out first, like a gateway that times out on a commit that succeeds.
+    `drop` breaks the connection "before" the request is carried out, "after" it was carried out (its answer is
+    lost), or "midway", when half of the answer's body has been sent; `how` says whether the client sees a reset or an
+    early end. `status` answers in the Hub's stead; with `carried_out` the request is carried out first, like a
+    gateway that times out on a commit that succeeds.
     """
 
     status: int | None = None
@@ -46,6 +47,7 @@ class Fault:
     message: str = "injected fault"
     delay: float = 0.0
     drop: Literal["before", "after", "midway"] | None = None
+    how: Literal["reset", "close"] = "reset"
     call: Callable[[Request], object] | None = None
     carried_out: bool = False
 

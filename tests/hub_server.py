@@ -31,9 +31,11 @@ from typing import Any
 
 import uvicorn
 from hub_api import Api
+from hub_edits import WRITING
 from hub_faults import Fault, Faults, Match, Request, Rule
-from hub_routes import ROUTES
-from hub_store import Commit, Remove, Repo, Store, Token
+from hub_routes import READING
+from hub_store import Commit, Repo, Store, Token
+from hub_trees import Remove
 from hub_wire import Answer, Call, as_json
 
 TOKEN, READ_TOKEN, POWERLESS_TOKEN, OTHER_TOKEN = "hf_loopback", "hf_readonly", "hf_powerless", "hf_other"
@@ -57,12 +59,19 @@ class Hub:
         self.endpoint = f"http://127.0.0.1:{port}"
         self.store, self.faults = Store(), Faults()
         self.requests: list[Request] = []
-        self.api = Api(self.store, ROUTES, endpoint=self.endpoint, storage=f"http://localhost:{port}")
+        self.api = Api(self.store, READING | WRITING, endpoint=self.endpoint, storage=f"http://localhost:{port}")
         self.api.page_size, self.api.multipart_chunk = page_size, multipart_chunk
         self.store.tokens |= {TOKEN: Token("user", "write", ("org",)), READ_TOKEN: Token("user", "read")}
         self.store.tokens |= {POWERLESS_TOKEN: Token("user", "fineGrained"), OTHER_TOKEN: Token("other", "write")}
         config = uvicorn.Config(
-            self, http="h11", ws="none", loop="asyncio", lifespan="off", log_config=None, proxy_headers=False
+            self,
+            http="h11",
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            proxy_headers=False,
+            timeout_graceful_shutdown=2,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="hub")
@@ -76,7 +85,7 @@ class Hub:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.should_exit = self._server.force_exit = True
+        self._server.should_exit = True
         self._thread.join()
 
     # What a test looks at
@@ -168,7 +177,7 @@ class Hub:
             await asyncio.to_thread(fault.call, request)
         await asyncio.sleep(fault.delay)
         if fault.drop == "before":
-            return await self._reset(scope, receive)
+            return await self._break(fault, scope, receive)
         body = await _read(receive)
         if body is None:
             return
@@ -179,10 +188,10 @@ class Hub:
         if fault.status is not None:
             answer = as_json({"error": fault.message}, fault.status, fault.headers)
         if fault.drop == "after":
-            return await self._reset(scope, receive)
+            return await self._break(fault, scope, receive)
         await self._respond(request, answer, send, whole=fault.drop is None)
         if fault.drop == "midway":
-            await self._reset(scope, receive)
+            await self._break(fault, scope, receive)
 
     async def _respond(self, request: Request, answer: Answer, send: Send, *, whole: bool) -> None:
         headers = {"Content-Length": str(len(answer.body)), **QUOTA, **answer.headers}
@@ -193,16 +202,21 @@ class Hub:
         await send({"type": "http.response.start", "status": answer.status, "headers": pairs})
         await send({"type": "http.response.body", "body": body, "more_body": not whole})
 
-    async def _reset(self, scope: Scope, receive: Receive) -> None:
-        """Break the connection so that the client sees a reset, and wait until the server knows that it is gone."""
+    async def _break(self, fault: Fault, scope: Scope, receive: Receive) -> None:
+        """Break the connection of a request, and wait until the server knows that it is gone."""
         for protocol in self._server.server_state.connections:
             if getattr(protocol, "scope", None) is scope:
-                linger = struct.pack("ii", 1, 0)
-                protocol.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                protocol.transport.abort()
+                self._hang_up(protocol.transport, fault)
                 break
         while (await receive())["type"] != "http.disconnect":
             pass
+
+    def _hang_up(self, transport: asyncio.Transport, fault: Fault) -> None:
+        if fault.how == "close":
+            return transport.close()
+        no_goodbye = struct.pack("ii", 1, 0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_goodbye)
+        transport.abort()
 
 
 async def _read(receive: Receive) -> bytes | None:
@@ -226,7 +240,7 @@ def main() -> None:
     with Hub(port=options.port, page_size=options.page_size) as hub, tempfile.TemporaryDirectory() as folder:
         env = hub.env(Path(folder))
         shown = [f"export {key}={env[key]}" for key in sorted(env) if key.startswith(("HF_", "NO_PROXY"))]
-        sys.stdout.write("\n".join(shown) + "\n")
+        sys.stdout.write("\n".join(shown) + "\n\n")
         sys.stdout.flush()
         try:
             threading.Event().wait()
