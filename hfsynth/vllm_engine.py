@@ -7,6 +7,7 @@ alike, so that a chain's next shot goes in the moment its last one ends, while i
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -27,6 +28,7 @@ _ARGUMENTS: dict[str, Any] = {
     "scheduling_policy": "priority",
     "generation_config": "vllm",
     "disable_log_stats": True,
+    "use_tqdm_on_load": False,
 }
 
 
@@ -77,6 +79,7 @@ class VLLMEngine:
         self, under_way: dict[str, Chain[T]], chain: Chain[T], request: Request, generation: Generation
     ) -> Completion | None:
         """Hand a request to the engine; return a completion with the error when the engine refuses it."""
+        from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError
 
         self._served += 1
@@ -88,7 +91,7 @@ class VLLMEngine:
                 _parameters(request, generation),
                 priority=-request.shot,  # lower goes first: shots under way before new chains
             )
-        except (ValueError, TypeError) as error:
+        except (VLLMClientError, ValueError, TypeError) as error:
             return Completion("", "error", error=f"{type(error).__name__}: {error}")
         except EngineDeadError as error:
             raise EngineError(f"The engine died: {error}") from error
@@ -117,6 +120,13 @@ def load_vllm(key: EngineKey) -> VLLMEngine:
 
 def _load(key: EngineKey) -> LLM:
     _quiet_environment()
+    with warnings.catch_warnings():
+        # Deprecations inside vLLM and torch are not the user's to act on.
+        warnings.simplefilter("ignore")
+        return _loaded(key)
+
+
+def _loaded(key: EngineKey) -> LLM:
     try:
         from vllm import LLM
         from vllm.platforms import current_platform
@@ -146,6 +156,7 @@ def _quiet_environment() -> None:
     """Set what vLLM reads from the environment when it is imported; what the user has set stays."""
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if find_spec("vllm") is not None and not _has_cuda():
         # One process: an engine process of its own costs 40 s of start-up and brings nothing on a CPU.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")

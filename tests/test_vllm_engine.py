@@ -1,0 +1,144 @@
+"""The real vLLM with a tiny real model: exactness against `LLM.generate`, refusals, faults, priorities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import needs_vllm
+
+from hfsynth.chains import Chain, Completion, Request
+from hfsynth.config import EngineConfig, Sampling
+from hfsynth.engine import EngineKey, Generation, shared_engine
+from hfsynth.errors import ModelError
+from hfsynth.vllm_engine import VLLMEngine, load_vllm
+
+pytestmark = needs_vllm
+
+GENERATION = Generation(Sampling(max_tokens=8))
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_llama: Path) -> VLLMEngine:
+    engine = shared_engine(EngineKey(EngineConfig.create("vllm", {"max_num_seqs": 4}), str(tiny_llama)), load_vllm)
+    assert isinstance(engine, VLLMEngine)
+    return engine
+
+
+def asking(*prompts: list[int]) -> Chain[list[Completion]]:
+    """A chain that asks every prompt in turn and returns the completions."""
+    completions = []
+    for shot, prompt in enumerate(prompts):
+        completions.append((yield Request(prompt, shot, seed=shot)))
+    return completions
+
+
+def test_completions_are_those_of_plain_generate(engine: VLLMEngine) -> None:
+    from vllm import SamplingParams
+
+    prompts = [engine.tokenizer.encode(f"<s> Tides and lamps, number {number}.") for number in range(11)]
+    ours = {completions[0].text for completions in engine.run((asking(p) for p in prompts), GENERATION)}
+    plain = engine._llm.generate(
+        [{"prompt_token_ids": p} for p in prompts], SamplingParams(max_tokens=8, temperature=0.0), use_tqdm=False
+    )
+    assert ours == {output.outputs[0].text for output in plain}
+
+
+def test_rounds_follow_without_a_barrier(engine: VLLMEngine) -> None:
+    """With four slots, a chain of three rounds ends before the last of forty single rounds begins."""
+    started: list[int] = []
+
+    def single(number: int) -> Chain[str]:
+        started.append(number)
+        yield Request(engine.tokenizer.encode(f"<s> Text {number}"), 0, 0)
+        return f"single {number}"
+
+    def long() -> Chain[str]:
+        prompt = engine.tokenizer.encode("<s> A chain")
+        for shot in range(3):
+            completion = yield Request(prompt, shot, 0)
+            prompt = [*prompt, *engine.tokenizer.encode(completion.text), 5]
+        return f"long after {len(started)}"
+
+    ended = list(engine.run((long() if n == 0 else single(n) for n in range(41)), GENERATION))
+    assert len(ended) == 41
+    after = next(int(end.split()[-1]) for end in ended if end.startswith("long"))
+    assert after < 40
+
+
+def test_the_source_of_chains_is_read_only_as_far_as_needed(engine: VLLMEngine) -> None:
+    read = 0
+
+    def chains() -> Iterator[Chain[list[Completion]]]:
+        nonlocal read
+        for _ in range(100):
+            read += 1
+            yield asking(engine.tokenizer.encode("<s> Lamp"))
+
+    run = engine.run(chains(), GENERATION)
+    next(run)
+    assert read < 30
+    run.close()
+
+
+def test_a_run_given_up_leaves_a_clean_engine(engine: VLLMEngine) -> None:
+    run = engine.run((asking(engine.tokenizer.encode(f"<s> One {n}")) for n in range(20)), GENERATION)
+    next(run)
+    run.close()
+    prompt = engine.tokenizer.encode("<s> Another")
+    (completions,) = engine.run([asking(prompt)], GENERATION)
+    assert completions[0].finish_reason in ("stop", "length")
+    assert not engine._llm.llm_engine.has_unfinished_requests()
+
+
+def test_a_refused_request_comes_back_to_its_chain_and_the_others_go_on(engine: VLLMEngine) -> None:
+    too_long = [5] * (engine.window + 1)
+    fine = engine.tokenizer.encode("<s> Fine")
+    ended = list(engine.run([asking(too_long), asking(fine), asking([]), asking(fine)], GENERATION))
+    errors = [completions[0].error for completions in ended]
+    assert sum(error is None for error in errors) == 2
+    assert sum(error is not None for error in errors) == 2
+
+
+def test_a_chain_without_requests_ends_at_once(engine: VLLMEngine) -> None:
+    assert list(engine.run([asking(), asking()], GENERATION)) == [[], []]
+
+
+def test_a_later_shot_finds_its_prefix_in_the_cache(engine: VLLMEngine) -> None:
+    prompt = engine.tokenizer.encode("<s> " + "Potatoes were first grown in the Andes. " * 40)
+    (completions,) = engine.run([asking(prompt, [*prompt, 7, 8, 9])], GENERATION)
+    assert completions[1].cached_tokens > len(prompt) // 2
+
+
+def test_sampling_is_reproducible_whatever_runs_beside_it(engine: VLLMEngine) -> None:
+    warm = Generation(Sampling(max_tokens=12, temperature=1.0))
+    prompt = engine.tokenizer.encode("<s> Weather")
+    (alone,) = engine.run([asking(prompt)], warm)
+    others = [asking(engine.tokenizer.encode(f"<s> {n}")) for n in range(9)]
+    among = list(engine.run([asking(prompt), *others], warm))
+    assert alone[0].text in {completions[0].text for completions in among}
+
+
+def test_completions_are_held_to_a_schema(engine: VLLMEngine) -> None:
+    import json
+
+    schema = json.dumps({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]})
+    schema = schema[:-1] + ', "additionalProperties": false}'
+    generation = Generation(Sampling(max_tokens=60), schema)
+    (completions,) = engine.run([asking(engine.tokenizer.encode("<s> JSON"))], generation)
+    if completions[0].finish_reason == "stop":
+        assert set(json.loads(completions[0].text)) == {"a"}
+    else:
+        assert completions[0].text.lstrip().startswith("{")
+
+
+def test_a_model_that_does_not_load_is_a_model_error(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "no-such-architecture"}')
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_vllm(EngineKey(EngineConfig(), str(tmp_path)))
+
+
+def test_an_unknown_engine_argument_is_a_model_error(tiny_llama: Path) -> None:
+    with pytest.raises(ModelError, match="no_such_argument"):
+        load_vllm(EngineKey(EngineConfig.create("vllm", {"no_such_argument": 1}), str(tiny_llama)))
