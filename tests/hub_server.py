@@ -140,7 +140,9 @@ class Hub:
     def env(self, folder: Path, *, token: str = TOKEN) -> dict[str, str]:
         """Return the environment of a client process, with an `HF_HOME` of its own under `folder`."""
         home = tempfile.mkdtemp(prefix="hf-home-", dir=folder)
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
+        kept = {
+            key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))
+        }
         switches = ["HUB_DISABLE_XET", "HUB_DISABLE_TELEMETRY", "HUB_DISABLE_UPDATE_CHECK", "HUB_DISABLE_PROGRESS_BARS"]
         switches += ["DATASETS_DISABLE_PROGRESS_BARS"]
         settings = {f"HF_{switch}": "1" for switch in switches} | ({"HF_TOKEN": token} if token else {})
