@@ -1,0 +1,190 @@
+"""The wordings of training texts: load the data files, and check every one of them.
+
+A pattern is filled in one pass by `str.format_map`, so contents that hold braces stay as they are. Knows nothing of
+pairs, documents or random numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from hashlib import blake2b
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from hfsynth.errors import ConfigError
+from hfsynth.tasks import TaskKind
+
+STYLE_NAMES = ("classic", "dialogue", "numbered", "inline_few_shot", "next_turn")
+
+# What a pattern of each kind must hold exactly once. An answer may be written as `answer_sentence`: with a full stop
+# where it ends without punctuation.
+CONTENTS: Mapping[TaskKind, tuple[str, ...]] = MappingProxyType(
+    {
+        TaskKind.FREE_FORM: ("question", "answer"),
+        TaskKind.MULTIPLE_CHOICE: ("question", "options", "answer"),
+        TaskKind.CHAIN_OF_THOUGHT: ("question", "reasoning", "answer"),
+        TaskKind.MULTIPLE_CHOICE_CHAIN_OF_THOUGHT: ("question", "options", "reasoning", "answer"),
+    }
+)
+_SIGNS = {
+    "classic": frozenset[str](),
+    "dialogue": frozenset({"asker", "answerer"}),
+    "numbered": frozenset({"number"}),
+    "inline_few_shot": frozenset[str](),
+    "next_turn": frozenset({"asker", "answerer"}),
+}
+LINE_WORDS = frozenset(
+    ["noun", "Noun", "a_noun", "questions", "Questions", "q_phrase", "these", "These", "are", "come", "s", "this_was"]
+)  # what an opening or a bridge may hold; rendering supplies them
+_PLACEHOLDER = re.compile(r"\{(\w*)\}")
+_CONTENT = re.compile(r"\{(?:question|options|reasoning|answer)\}(?=[.?!,;:…])|\{answer_sentence\}(?=\S)")
+_PLACES = re.compile(r"\b(?:above|below|following|previous|earlier|next)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Patterns of every kind that belong together, so that one text reads as if from one hand.
+
+    `says` is how a turn of the `next_turn` conversation is written that holds no pair; empty in other styles.
+    """
+
+    name: str
+    patterns: Mapping[TaskKind, str]
+    says: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wordings:
+    """All wordings of one style. `opening` and `bridge` are the lines before the document and after it.
+
+    `inverted_opening` and `inverted_bridge` stand before and after the pairs where the document comes last. `last`
+    stands before the last pair of inline examples. `numbers` names ways to count, `speakers` who asks and who answers.
+    """
+
+    style: str
+    families: tuple[Family, ...]
+    opening: tuple[str, ...] = ()
+    bridge: tuple[str, ...] = ()
+    inverted_opening: tuple[str, ...] = ()
+    inverted_bridge: tuple[str, ...] = ()
+    separators: tuple[str, ...] = ("\n\n",)
+    numbers: tuple[str, ...] = ()
+    last: tuple[str, ...] = ()
+    speakers: tuple[tuple[str, str], ...] = ()
+
+    def lines(self) -> Iterator[str]:
+        """Yield every line that stands around documents and pairs."""
+        yield from (*self.opening, *self.bridge, *self.inverted_opening, *self.inverted_bridge, *self.last)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Everything that texts are worded with. `digest` changes with any of the data files."""
+
+    styles: Mapping[str, Wordings]
+    nouns: tuple[str, ...]
+    document_separators: tuple[str, ...]
+    option_labels: tuple[str, ...]
+    digest: str = field(default="")
+
+    def patterns(self) -> Iterator[tuple[str, Family, TaskKind, str]]:
+        """Yield every pattern with the style, family and kind that it belongs to."""
+        for style, wordings in self.styles.items():
+            for family in wordings.families:
+                for kind, pattern in family.patterns.items():
+                    yield style, family, kind, pattern
+
+
+@cache
+def catalogue() -> Catalogue:
+    """Return the wordings that come with the package, checked."""
+    folder = files("hfsynth") / "data" / "patterns"
+    sources = {name: (folder / f"{name}.yaml").read_text(encoding="utf-8") for name in ("common", *STYLE_NAMES)}
+    digest = blake2b("\0".join(sources.values()).encode(), digest_size=8).hexdigest()
+    read = {name: yaml.safe_load(source) for name, source in sources.items()}
+    return build(read.pop("common"), read, digest)
+
+
+def build(common: Mapping[str, Any], styles: Mapping[str, Mapping[str, Any]], digest: str) -> Catalogue:
+    """Build a catalogue from plain values, or raise ConfigError naming the first wording that cannot be used."""
+    wordings = {style: _wordings(style, values) for style, values in styles.items()}
+    built = Catalogue(
+        styles=MappingProxyType(wordings),
+        nouns=tuple(common["nouns"]),
+        document_separators=tuple(common["document_separators"]),
+        option_labels=tuple(common["option_labels"]),
+        digest=digest,
+    )
+    for style, family, kind, pattern in built.patterns():
+        _refuse(f"{style}/{family.name}/{kind}", pattern, pattern_problems(style, kind, pattern))
+    for style, words in wordings.items():
+        for line in words.lines():
+            _refuse(style, line, line_problems(line))
+        for pair in words.speakers:
+            _refuse(style, str(pair), speaker_problems(pair))
+    _refuse_twins(built)
+    return built
+
+
+def pattern_problems(style: str, kind: TaskKind, pattern: str) -> list[str]:
+    """Say what is wrong with a pattern: contents lost or doubled, unknown placeholders, doubled punctuation."""
+    found = Counter(_PLACEHOLDER.findall(pattern.replace("{answer_sentence}", "{answer}")))
+    needed = set(CONTENTS[kind])
+    problems = [f"{{{name}}} stands {found[name]} times, not once" for name in sorted(needed) if found[name] != 1]
+    unknown = set(found) - needed - _SIGNS[style]
+    problems += [f"{{{name}}} is unknown here" for name in sorted(unknown)]
+    problems += [f"{{{name}}} is missing" for name in sorted(_SIGNS[style] - set(found))]
+    if _CONTENT.search(pattern):
+        problems.append("punctuation stands right after contents that may end with their own")
+    if _PLACES.search(pattern):
+        problems.append("it says where the document is, which is wrong when the order is inverted")
+    return problems
+
+
+def line_problems(line: str) -> list[str]:
+    """Say what is wrong with a line around documents and pairs."""
+    unknown = set(_PLACEHOLDER.findall(line)) - LINE_WORDS
+    return [f"{{{name}}} is unknown here" for name in sorted(unknown)] + ([] if line.strip() else ["it is empty"])
+
+
+def speaker_problems(pair: tuple[str, str]) -> list[str]:
+    """Say what is wrong with two speakers: there must be two names, and they must differ."""
+    names = {name.strip().casefold() for name in pair}
+    return [] if len(pair) == 2 and len(names) == 2 and "" not in names else ["two different names are needed"]
+
+
+def normalised(pattern: str) -> str:
+    """Return a pattern without differences of case and white space."""
+    return " ".join(pattern.split()).casefold()
+
+
+def _wordings(style: str, values: Mapping[str, Any]) -> Wordings:
+    given = {name: tuple(values.get(name, ())) for name in (f.name for f in fields(Wordings)) if name in values}
+    given["families"] = tuple(_family(family) for family in values["families"])
+    given["speakers"] = tuple((asker, answerer) for asker, answerer in values.get("speakers", ()))
+    return Wordings(style=style, **given)
+
+
+def _family(values: Mapping[str, str]) -> Family:
+    patterns = {kind: values[kind.value] for kind in TaskKind}
+    return Family(values["name"], MappingProxyType(patterns), values.get("says", ""))
+
+
+def _refuse(where: str, wording: str, problems: list[str]) -> None:
+    if problems:
+        raise ConfigError(f"The wording {wording!r} of {where} cannot be used: {'; '.join(problems)}.")
+
+
+def _refuse_twins(built: Catalogue) -> None:
+    seen: dict[str, str] = {}
+    for style, family, kind, pattern in built.patterns():
+        where = f"{style}/{family.name}/{kind}"
+        first = seen.setdefault(normalised(pattern), where)
+        _refuse(where, pattern, [] if first == where else [f"it is the same as that of {first}"])

@@ -1,0 +1,179 @@
+"""Every wording that comes with the package, checked one by one, and the checks themselves."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+import pytest
+import yaml
+
+from hfsynth.errors import ConfigError
+from hfsynth.patterns import (
+    CONTENTS,
+    LINE_WORDS,
+    STYLE_NAMES,
+    Family,
+    build,
+    catalogue,
+    line_problems,
+    normalised,
+    pattern_problems,
+    speaker_problems,
+)
+from hfsynth.styles import line_words
+from hfsynth.tasks import TaskKind
+
+ALL = list(catalogue().patterns())
+LINES = [(style, line) for style, wordings in catalogue().styles.items() for line in wordings.lines()]
+SPEAKERS = [(style, pair) for style, wordings in catalogue().styles.items() for pair in wordings.speakers]
+CONTENT = {"question": "Who is it?", "options": "- me\n- they", "reasoning": "I am not here!", "answer": "you"}
+
+
+def name(case: object) -> str:
+    return str(getattr(case, "name", case))[:40]
+
+
+def filled(pattern: str, **other: str) -> str:
+    rest = {"answer_sentence": "you.", "asker": "Ann", "answerer": "Bob", "number": "7"}
+    return pattern.format_map({**CONTENT, **rest, **other})
+
+
+def test_there_are_enough_patterns_of_every_kind() -> None:
+    kinds = Counter(kind for _, _, kind, _ in ALL)
+    assert len(ALL) >= 300
+    assert set(kinds) == set(TaskKind)
+    assert min(kinds.values()) >= 75
+    assert {style for style, *_ in ALL} == set(STYLE_NAMES)
+
+
+@pytest.mark.parametrize(("style", "family", "kind", "pattern"), ALL, ids=name)
+def test_defects_15_16_22_a_pattern_keeps_everything_once(
+    style: str, family: Family, kind: TaskKind, pattern: str
+) -> None:
+    text = filled(pattern)
+    for content in CONTENTS[kind]:
+        found = CONTENT[content]
+        assert len(re.findall(rf"(?<!\w){re.escape(found)}(?!\w)", text)) == 1, f"{style}/{family.name} {content}"
+
+
+@pytest.mark.parametrize(("style", "family", "kind", "pattern"), ALL, ids=name)
+def test_defect_21_no_doubled_punctuation(style: str, family: Family, kind: TaskKind, pattern: str) -> None:
+    assert not re.search(r"[?!.][?.,;:!]", filled(pattern, answer="you."))
+
+
+@pytest.mark.parametrize(("style", "family", "kind", "pattern"), ALL, ids=name)
+def test_a_pattern_passes_the_checks_of_the_loader(style: str, family: Family, kind: TaskKind, pattern: str) -> None:
+    assert pattern_problems(style, kind, pattern) == []
+    assert pattern == pattern.strip()
+
+
+def test_no_pattern_twice() -> None:
+    seen = Counter(normalised(pattern) for *_, pattern in ALL)
+    assert [pattern for pattern, times in seen.items() if times > 1] == []
+
+
+def test_defect_17_dialogue_and_numbered_patterns_carry_their_signs() -> None:
+    for style, _, _, pattern in ALL:
+        assert ("{number}" in pattern) == (style == "numbered")
+        assert ("{asker}" in pattern and "{answerer}" in pattern) == (style in ("dialogue", "next_turn"))
+
+
+@pytest.mark.parametrize(("style", "line"), LINES, ids=name)
+@pytest.mark.parametrize("pairs", [1, 2])
+def test_lines_read_well_in_singular_and_plural(style: str, line: str, pairs: int) -> None:
+    words = line_words("excerpt", pairs)
+    assert set(words) == LINE_WORDS
+    text = line.format_map(words)
+    assert "{" not in text
+    assert not re.search(
+        r"\ba excerpt|\ban? questions|these question\b|this questions|is some|are a\b(?! few)", text.lower()
+    )
+
+
+@pytest.mark.parametrize("style", STYLE_NAMES)
+def test_no_line_twice_in_a_place(style: str) -> None:
+    wordings = catalogue().styles[style]
+    for lines in (
+        wordings.opening,
+        wordings.bridge,
+        wordings.inverted_opening,
+        wordings.inverted_bridge,
+        wordings.last,
+    ):
+        assert len(set(map(normalised, lines))) == len(lines)
+
+
+@pytest.mark.parametrize(("style", "pair"), SPEAKERS, ids=name)
+def test_defect_23_speakers_are_distinct(style: str, pair: tuple[str, str]) -> None:
+    assert speaker_problems(pair) == []
+
+
+def test_there_are_forty_sets_of_speakers() -> None:
+    assert len(set(catalogue().styles["dialogue"].speakers)) >= 40
+    assert len(SPEAKERS) == len(set(SPEAKERS))
+
+
+def test_turns_without_a_pair_name_their_speaker() -> None:
+    for family in catalogue().styles["next_turn"].families:
+        assert sorted(re.findall(r"\{(\w+)\}", family.says)) == ["speaker", "words"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "problem"),
+    [
+        ("Q: {question}", "{answer} stands 0 times"),
+        ("{question} {question} {answer}", "{question} stands 2 times"),
+        ("{question} {answer} {answer_sentence}", "{answer} stands 2 times"),
+        ("{question}? {answer}", "punctuation"),
+        ("{question}\n{answer}.", "punctuation"),
+        ("{question}\n{answer}\n{options}", "{options} is unknown"),
+        ("As said above: {question}\n{answer}", "inverted"),
+    ],
+)
+def test_a_bad_pattern_is_named(pattern: str, problem: str) -> None:
+    assert any(problem in found for found in pattern_problems("classic", TaskKind.FREE_FORM, pattern))
+
+
+def test_bad_lines_and_speakers_are_named() -> None:
+    assert line_problems("Read the {text}.") == ["{text} is unknown here"]
+    assert line_problems(" ") == ["it is empty"]
+    assert speaker_problems(("Ann", "ann ")) == ["two different names are needed"]
+    assert pattern_problems("numbered", TaskKind.FREE_FORM, "{question} {answer}") == ["{number} is missing"]
+
+
+def source(text: str) -> dict[str, Any]:
+    return dict(yaml.safe_load(text))
+
+
+COMMON = source("{nouns: [text], document_separators: ['---'], option_labels: ['-']}")
+FAMILY = """
+families:
+  - name: plain
+    free_form: "{question} {answer}"
+    multiple_choice: "{question} {options} {answer}"
+    chain_of_thought: "{question} {reasoning} {answer}"
+    multiple_choice_chain_of_thought: "{question} {options} {reasoning} {answer}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("{question} {answer}", "{question}"), "answer"),
+        (("families", "opening: ['{text}']\nfamilies"), "{text} is unknown"),
+        (("families", "speakers: [[A, a]]\nfamilies"), "two different names"),
+        (("{question} {options} {answer}", "{question} {answer}"), "options"),
+    ],
+)
+def test_a_catalogue_with_a_bad_wording_is_refused(change: tuple[str, str], message: str) -> None:
+    assert build(COMMON, {"classic": source(FAMILY)}, "").styles["classic"].families
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        build(COMMON, {"classic": source(FAMILY.replace(*change))}, "")
+
+
+def test_a_catalogue_with_twins_is_refused() -> None:
+    twin = {"classic": source(FAMILY), "inline_few_shot": source(FAMILY.replace("{question} {a", "{question}\\n{a"))}
+    with pytest.raises(ConfigError, match="same as that of classic/plain/free_form"):
+        build(COMMON, twin, "")
