@@ -13,7 +13,7 @@ from itertools import islice
 from hfsynth.chains import Chain, Chainer, grouped
 from hfsynth.records import Document, Synthesized
 from hfsynth.shards import Row
-from hfsynth.splitting import split_text
+from hfsynth.splitting import piece_id, split_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,8 @@ class Splitter:
             yield {**row, "source_id": name, "offset": 0}
             return
         for piece in split_text(text, self.piece_tokens, self.count):
-            yield {**row, "id": f"{name}#{piece.offset}", "text": piece.text, "source_id": name, "offset": piece.offset}
+            own = {"id": piece_id(name, piece, text), "text": piece.text, "source_id": name, "offset": piece.offset}
+            yield {**row, **own}
 
 
 class Feeder:

@@ -5,7 +5,7 @@ Knows nothing of files or the Hub's datasets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -108,9 +108,9 @@ class Synthesizer:
                 hint="Name the column that holds the documents with text_column=….",
             )
         texts = batch[self.text_column]
-        if not isinstance(texts, list):
+        if texts is None or isinstance(texts, str) or not isinstance(texts, Iterable):
             return self._row(texts, batch)
-        documents = self._documents(texts, batch)
+        documents = self._documents(list(texts), batch)
         self._check_grouping(documents, indices, lazy=isinstance(batch, LazyBatch))
         results = self.synthesize(documents)
         if isinstance(batch, LazyBatch):
