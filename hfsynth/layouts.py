@@ -83,7 +83,11 @@ def source_ids(row: Row) -> list[str]:
 
 
 def read_text(row: Row, number: int) -> str | Skip:
-    """Return the column `text` as it is."""
+    """Return the column `text` of a row as it is, or the reason why it cannot be used."""
+    return read_row(_TEXT, row, number)
+
+
+def _read_plain(row: Row, number: int) -> str | Skip:
     text = _string(row, "text", number)
     return text if text.strip() else Skip.EMPTY_TEXT
 
@@ -168,7 +172,7 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-_TEXT = Layout("text", ("text",), read_text)
+_TEXT = Layout("text", ("text",), _read_plain)
 _GENERAL = (
     Layout("questions", ("question", "response"), _read_question),
     Layout("chat messages", ("messages",), _read_messages),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from hfsynth.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 
@@ -38,17 +38,18 @@ class TextTokenizer:
     backend: Tokenizer
     bos: SpecialToken | None
     eos: SpecialToken | None
+    pad: SpecialToken | None
     specials: tuple[str, ...]
     vocab_size: int
     identity: str
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of every text."""
-        return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+    def encode(self, texts: Sequence[str]) -> list[Encoding]:
+        """Return every text encoded; the ids are in `ids`."""
+        return list(self.backend.encode_batch_fast(list(texts), add_special_tokens=False))
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of every text, without BOS and EOS."""
-        return [len(encoding) for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return [len(encoding) for encoding in self.encode(texts)]
 
     def require_eos(self) -> SpecialToken:
         """Return the EOS token, or raise ConfigError where the tokenizer has none."""
@@ -58,6 +59,13 @@ class TextTokenizer:
                 hint="Give the tokenizer of the model you will train, or set eos_token in its tokenizer_config.json.",
             )
         return self.eos
+
+    def leading_bos(self) -> SpecialToken | None:
+        """Return the token a document starts with: BOS, or None where there is none or EOS stands for both.
+
+        A tokenizer whose BOS and EOS are one token (GPT-2) has it once between two documents, not twice.
+        """
+        return None if self.bos == self.eos else self.bos
 
 
 Tokenizing: TypeAlias = "str | Path | PreTrainedTokenizerBase | TextTokenizer"
@@ -92,13 +100,16 @@ def _from_pretrained(name: str) -> PreTrainedTokenizerBase:
 def _wrap(tokenizer: PreTrainedTokenizerBase, *, name: str) -> TextTokenizer:
     backend = _own_backend(tokenizer, name)
     added = (token.content for token in backend.get_added_tokens_decoder().values() if token.special)
-    bos, eos = (_special(backend, text) for text in (tokenizer.bos_token, tokenizer.eos_token))
+    bos, eos, pad = (
+        _special(backend, text) for text in (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token)
+    )
     named = (token.text for token in (bos, eos) if token)
     return TextTokenizer(
         name=name,
         backend=backend,
         bos=bos,
         eos=eos,
+        pad=pad,
         specials=tuple(dict.fromkeys((*named, *added))),
         vocab_size=max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1,
         identity=hashlib.blake2b(f"{backend.to_str()}\0{bos}\0{eos}".encode(), digest_size=16).hexdigest(),
