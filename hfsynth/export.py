@@ -1,0 +1,236 @@
+"""Export training text to the files a trainer reads. Knows nothing of how the text was made, or of training.
+
+llama-factory
+    JSON lines in a folder OUT/NAME and the entry NAME in OUT/dataset_info.json, whose `prompt` column is `text`. The
+    entry is written last, and other entries stay. Texts hold no BOS and no EOS: LLaMA-Factory's `stage: pt` appends
+    the tokenizer's EOS to every text, puts BOS before it where the tokenizer has `add_bos_token` (with `packing` the
+    first id of every block becomes BOS instead), and tokenizes with `add_special_tokens=False`
+    (`data/processor/pretrain.py`). It lists the folder in no particular order, so the trainer must shuffle.
+olmo
+    Token arrays as OLMo-core maps them (see `hfsynth.export_formats`), and OUT/dataset.json with the arguments for its
+    `TokenizerConfig` and the dtype. BOS and EOS are in the arrays: where there is a BOS, OLMo-core finds the end of a
+    document by EOS followed by BOS when `bos_token_id` is given, as dataset.json does.
+text
+    JSON lines or Parquet with BOS and EOS written around each text, for trainers that tokenize with
+    `add_special_tokens=False` (the published rule: `<|begin_of_text|>{text}<|end_of_text|>` for Llama 3).
+
+Everywhere BOS and EOS are the target tokenizer's and appear once a document. A tokenizer must have EOS. Where it has no
+BOS, or one token stands for both (GPT-2), only EOS is used. A control string inside a document is broken up by a space
+behind its first character, and such documents are counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hfsynth import export_manifest, llama_factory
+from hfsynth.delimiters import Escape
+from hfsynth.durable import write_text
+from hfsynth.errors import ConfigError, OutputError, SourceError
+from hfsynth.export_formats import Format, JsonLines, Parquet, TokenArrays
+from hfsynth.export_manifest import Manifest
+from hfsynth.export_shards import ExportProgress, Job, write_shards
+from hfsynth.export_source import Exportable, open_source
+from hfsynth.token_counting import TextTokenizer, Tokenizing, load_tokenizer
+
+VERSION = 1
+SHARD_BYTES = 500_000_000
+MANIFEST = "export.json"
+E = TypeVar("E", bound=StrEnum)
+
+
+class Target(StrEnum):
+    """Whom an export is for."""
+
+    LLAMA_FACTORY = "llama-factory"
+    OLMO = "olmo"
+    TEXT = "text"
+
+
+class FileFormat(StrEnum):
+    """The files of the target `text`."""
+
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export wrote.
+
+    `tokens` include BOS and EOS and are None where nothing was tokenized; `resumed_shards` were there before;
+    `neutralized` counts documents in which a control string was broken up, `skipped` rows by reason.
+    """
+
+    target: str
+    folder: str
+    files: tuple[str, ...]
+    documents: int
+    tokens: int | None
+    shards: int
+    resumed_shards: int
+    neutralized: int
+    skipped: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a target needs: its files' form and folder, where its manifest is, and what is written last."""
+
+    format: Format[Any]
+    folder: Path
+    manifest: Path
+    finish: Callable[[Manifest], None]
+
+
+def export(
+    data: Exportable,
+    out: str | Path,
+    *,
+    to: Target | str,
+    tokenizer: Tokenizing,
+    split: str = "train",
+    name: str = "hfsynth",
+    file_format: FileFormat | str = FileFormat.JSONL,
+    shard_bytes: int = SHARD_BYTES,
+    identity: str | None = None,
+    on_progress: Callable[[ExportProgress], None] = lambda progress: None,
+) -> ExportReport:
+    """Write the column `text` of a corpus folder, a Dataset, a stream or plain rows for a trainer.
+
+    `tokenizer` is that of the model to be trained: a Hub id, a folder, or a tokenizer of transformers. `split` is that
+    of a folder, `name` the entry for LLaMA-Factory, `file_format` that of the target `text`. A shard ends with the
+    batch that reaches `shard_bytes`. Run again after an interruption, it goes on behind the last finished shard; for
+    that, a stream needs an `identity`: any string that names its content.
+
+    Raises SourceError, ColumnError or ConfigError for input and settings that cannot work, and OutputError where the
+    folder holds something else.
+    """
+    target, kind = _member(Target, to, "to"), _member(FileFormat, file_format, "file_format")
+    if shard_bytes < 1:
+        raise ConfigError(f"shard_bytes must be 1 or more; got {shard_bytes}.", hint="The default is half a gigabyte.")
+    loaded = load_tokenizer(tokenizer)
+    loaded.require_eos()
+    source = open_source(data, split=split, identity=identity)
+    plan = _plan(target, Path(out), loaded, kind, name)
+    options = (VERSION, source.identity, loaded.identity, target.value, kind.value, name, shard_bytes)
+    fresh = Manifest(
+        identity=hashlib.blake2b(repr(options).encode(), digest_size=16).hexdigest(),
+        about={"to": target.value, "tokenizer": loaded.name},
+    )
+    job = Job(source, plan.format, Escape.of(loaded.specials), plan.folder, plan.manifest, shard_bytes, on_progress)
+    return _run(job, plan, fresh)
+
+
+def _run(job: Job, plan: _Plan, fresh: Manifest) -> ExportReport:
+    """Do what is not done yet, and say what is there."""
+    _check_free(plan)
+    before = export_manifest.resume(plan.manifest, fresh, files_in=plan.folder)
+    manifest = before
+    if not before.complete:
+        manifest = write_shards(job, before)
+        _check_not_empty(manifest)
+        plan.finish(manifest)
+        manifest = replace(manifest, complete=True)
+        export_manifest.save(plan.manifest, manifest)
+    return _report(manifest, plan.folder, resumed=len(before.shards))
+
+
+def _plan(target: Target, out: Path, tokenizer: TextTokenizer, kind: FileFormat, name: str) -> _Plan:
+    if target is Target.LLAMA_FACTORY:
+        return _llama_factory_plan(out, name)
+    if target is Target.OLMO:
+        arrays = TokenArrays(tokenizer)
+        return _Plan(arrays, out, out / MANIFEST, lambda done: _describe_arrays(arrays, done, out))
+    return _Plan(_text_format(tokenizer, kind), out, out / MANIFEST, lambda done: None)
+
+
+def _llama_factory_plan(out: Path, name: str) -> _Plan:
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise ConfigError(f"The name {name!r} cannot be that of a folder.", hint="Use letters, digits, - and _.")
+    llama_factory.check(out, name)
+    return _Plan(JsonLines(), out / name, out / f"{name}.{MANIFEST}", lambda done: llama_factory.register(out, name))
+
+
+def _text_format(tokenizer: TextTokenizer, kind: FileFormat) -> JsonLines | Parquet:
+    """Write BOS and EOS as text; both must be strings that can be told from ordinary text."""
+    bos, eos = tokenizer.leading_bos(), tokenizer.require_eos()
+    for token in (bos, eos):
+        if token is not None and len(token.text) < 2:
+            raise ConfigError(
+                f"The tokenizer's {token.text!r} cannot be told from the same character in a text.",
+                hint="Export token arrays (--to olmo), or use a tokenizer with longer BOS and EOS tokens.",
+            )
+    form = JsonLines if kind is FileFormat.JSONL else Parquet
+    return form(before=bos.text if bos else "", after=eos.text)
+
+
+def _describe_arrays(arrays: TokenArrays, done: Manifest, out: Path) -> None:
+    """Write dataset.json: the settings under which OLMo-core reads the arrays, in its own words."""
+    tokenizer = arrays.tokenizer
+    bos, eos = tokenizer.leading_bos(), tokenizer.require_eos()
+    described = {
+        "paths": [name for name in _files(done) if name.endswith(".npy")],
+        "dtype": arrays.dtype,
+        "tokenizer": {
+            "vocab_size": tokenizer.vocab_size,
+            "eos_token_id": eos.id,
+            "pad_token_id": tokenizer.pad.id if tokenizer.pad else eos.id,
+            "bos_token_id": bos.id if bos else None,
+            "identifier": tokenizer.name,
+        },
+        "tokens": done.tokens,
+        "documents": done.documents,
+    }
+    write_text(out / "dataset.json", json.dumps(described, indent=2) + "\n")
+
+
+def _check_free(plan: _Plan) -> None:
+    """Refuse a folder with files in it that no manifest explains."""
+    if plan.manifest.exists() or not plan.folder.exists():
+        return
+    there = sorted(path.name for path in plan.folder.iterdir()) if plan.folder.is_dir() else ["a file"]
+    if there:
+        raise OutputError(
+            f"{plan.folder} is not empty ({there[0]}) and holds no export to go on with.",
+            hint="Choose a new folder.",
+        )
+
+
+def _check_not_empty(manifest: Manifest) -> None:
+    if not manifest.documents:
+        skipped = ", ".join(f"{count:,} {reason}" for reason, count in manifest.skipped.items())
+        raise SourceError(
+            f"None of the {manifest.rows:,} rows holds a text ({skipped or 'there are none'}).",
+            hint="Check the column `text` of the input.",
+        )
+
+
+def _report(manifest: Manifest, folder: Path, *, resumed: int) -> ExportReport:
+    return ExportReport(
+        target=str(manifest.about["to"]),
+        folder=str(folder),
+        files=tuple(_files(manifest)),
+        documents=manifest.documents,
+        tokens=manifest.tokens,
+        shards=sum(bool(shard.files) for shard in manifest.shards),
+        resumed_shards=resumed,
+        neutralized=manifest.neutralized,
+        skipped=manifest.skipped,
+    )
+
+
+def _files(manifest: Manifest) -> list[str]:
+    return [name for shard in manifest.shards for name in shard.files]
+
+
+def _member(kinds: type[E], value: str, option: str) -> E:
+    if value not in tuple(kinds):
+        raise ConfigError(f"{option} must be one of {', '.join(kinds)}; got {value!r}.", hint=f"Correct {option}.")
+    return kinds(value)
