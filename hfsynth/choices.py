@@ -35,7 +35,7 @@ _REFERS = re.compile(
     r"\b(?:[Oo]ptions?|[Cc]hoices?|[Aa]nswers?|[Aa]lternatives?)\s+(?:is\s+|are\s+)?\(?(?:[A-HJ-Z]|[ivx]{2,4})\)?(?!\w)"
     r"|\b(?:[Oo]ption|[Cc]hoice|[Aa]lternative)s?\s+\(?\d{1,2}\)?(?!\w)|\([A-Ha-h]\)|\b[A-H] (?:and|or|nor) [A-H]\b"
 )
-_LONE_LETTER = re.compile(r"\(?[A-Za-z]\)?\.?")
+_STARTS_WITH_LETTER = re.compile(r"\(?[A-Za-z]\)?(?:[.,:;]|$)")
 _KEEPS_PLACE = re.compile(r"^(?:all|none|any|each|both|either|neither)\b|\b(?:of|the|these) above\b", re.IGNORECASE)
 
 
@@ -111,7 +111,8 @@ def _as_written(task: Task) -> str:
     """List the options as they came; bullets become letters where the pair speaks of letters."""
     markers: Sequence[str] = task.markers or ["- "] * len(task.options)
     bullets = not any(map(str.isalnum, "".join(markers)))
-    lettered = _LONE_LETTER.fullmatch(task.answer) or _REFERS.search(f"{task.question}\n{task.reasoning or ''}")
+    spoken = f"{task.question}\n{task.reasoning or ''}\n{task.answer}"
+    lettered = _STARTS_WITH_LETTER.match(task.answer) or _REFERS.search(spoken)
     if bullets and lettered and not any(map(starts_with_label, task.options)):
         markers = [f"{letters(place)}. " for place in range(1, len(markers) + 1)]
     return "\n".join(marker + option for marker, option in zip(markers, task.options, strict=True))

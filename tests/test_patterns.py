@@ -28,7 +28,7 @@ from hfsynth.tasks import TaskKind
 ALL = list(catalogue().patterns())
 LINES = [(style, line) for style, wordings in catalogue().styles.items() for line in wordings.lines()]
 SPEAKERS = [(style, pair) for style, wordings in catalogue().styles.items() for pair in wordings.speakers]
-CONTENT = {"question": "Who is it?", "options": "- me\n- they", "reasoning": "I am not here!", "answer": "you"}
+CONTENT = {"question": "Who is it?", "options": "- me\n- they", "reasoning": "I am not here!", "answer": "zebra"}
 
 
 def name(case: object) -> str:
@@ -36,7 +36,7 @@ def name(case: object) -> str:
 
 
 def filled(pattern: str, **other: str) -> str:
-    rest = {"answer_sentence": "you.", "asker": "Ann", "answerer": "Bob", "number": "7"}
+    rest = {"answer_sentence": "zebra.", "asker": "Ann", "answerer": "Bob", "number": "7"}
     return pattern.format_map({**CONTENT, **rest, **other})
 
 
@@ -60,7 +60,7 @@ def test_defects_15_16_22_a_pattern_keeps_everything_once(
 
 @pytest.mark.parametrize(("style", "family", "kind", "pattern"), ALL, ids=name)
 def test_defect_21_no_doubled_punctuation(style: str, family: Family, kind: TaskKind, pattern: str) -> None:
-    assert not re.search(r"[?!.][?.,;:!]", filled(pattern, answer="you."))
+    assert not re.search(r"[?!.][?.,;:!]", filled(pattern, answer="zebra."))
 
 
 @pytest.mark.parametrize(("style", "family", "kind", "pattern"), ALL, ids=name)

@@ -1,0 +1,211 @@
+"""Turn synthesized rows into training texts: one for each maximal run of `follows` in a chain.
+
+A stream in constant memory. Knows nothing of wordings, of `datasets`, files, models or the Hub.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from hashlib import blake2b
+from itertools import islice
+from typing import Any
+
+from hfsynth.errors import ColumnError
+from hfsynth.identity import content_id
+from hfsynth.records import Pair
+from hfsynth.styles import RAW, Passage, Styles, render_run
+
+Count = Callable[[Sequence[str]], Sequence[int]]
+"""Count the tokens of several texts."""
+
+_COUNT_TOGETHER = 512  # texts whose tokens are counted in one call, so that the tokenizer can use all cores
+
+
+@dataclass(frozen=True, slots=True)
+class RenderCounts:
+    """What rendering took and gave. Counts of parts add up with `+`.
+
+    `empty_documents` have no text and give none; `empty_questions` and `empty_answers` are pairs that were left out for
+    want of one side; `pairs_without_text` belong to empty documents; `raw_texts` are the `texts` without pairs.
+    """
+
+    documents: int = 0
+    empty_documents: int = 0
+    pairs: int = 0
+    empty_questions: int = 0
+    empty_answers: int = 0
+    pairs_without_text: int = 0
+    texts: int = 0
+    raw_texts: int = 0
+
+    def __add__(self, other: RenderCounts) -> RenderCounts:
+        return RenderCounts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """What gave no text, by reason, where there is any."""
+        names = ("empty_documents", "empty_questions", "empty_answers", "pairs_without_text")
+        return {name: getattr(self, name) for name in names if getattr(self, name)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    passage: Passage
+    source: str
+    chain: str
+    shot: int
+    follows: bool
+    empty_questions: int
+    empty_answers: int
+
+
+def render_rows(
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    seed: int,
+    styles: Mapping[str, float] | Styles | None = None,
+    count: Count | None = None,
+    keep: Callable[[str], bool] | None = None,
+    on_counts: Callable[[RenderCounts], None] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield one training text for each run of synthesized rows, in order and in constant memory.
+
+    Rows of a chain must be contiguous and whole; beyond that the texts do not depend on how rows are cut into batches
+    or shards. `count` adds `tokens`. `keep` takes a chain and tells whether its texts are wanted. `on_counts` is called
+    with the counts of every run, to be added up. Raises ColumnError naming the column and the row.
+    """
+    texts = _texts(rows, seed, Styles.of(styles), keep, on_counts)
+    return texts if count is None else _with_tokens(texts, count)
+
+
+def in_validation(chain: str, share: float) -> bool:
+    """Tell whether a chain belongs to the validation split: by its name alone, in this share of all cases."""
+    digest = blake2b(chain.encode("utf-8", "surrogatepass"), digest_size=8, person=b"validation").digest()
+    return int.from_bytes(digest, "big") < share * 2**64
+
+
+def _texts(
+    rows: Iterable[Mapping[str, Any]],
+    seed: int,
+    styles: Styles,
+    keep: Callable[[str], bool] | None,
+    on_counts: Callable[[RenderCounts], None] | None,
+) -> Iterator[dict[str, Any]]:
+    for run in _runs(rows):
+        if keep is not None and not keep(run[0].chain):
+            continue
+        text = _text(run, seed, styles)
+        if on_counts is not None:
+            on_counts(_counts(run, text))
+        if text is not None:
+            yield text
+
+
+def _runs(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[_Row]]:
+    run: list[_Row] = []
+    for number, values in enumerate(rows):
+        row = _row(values, number)
+        if run and not (row.follows and row.chain == run[-1].chain):
+            yield run
+            run = []
+        run.append(row)
+    if run:
+        yield run
+
+
+def _text(run: Sequence[_Row], seed: int, styles: Styles) -> dict[str, Any] | None:
+    """Render a run. Its place in the chain is that of its first shot, which no other run of the chain has."""
+    there = [row for row in run if row.passage.text]
+    if not there:
+        return None
+    passages = [row.passage for row in there]
+    rendered = render_run(passages, seed=seed, chain=run[0].chain, index=run[0].shot, styles=styles)
+    return {
+        "text": rendered.text,
+        "source_ids": [row.source for row in there],
+        "shots": len(there),
+        "pairs": sum(len(passage.pairs) for passage in passages),
+        "style": rendered.style,
+        "chain": run[0].chain,
+    }
+
+
+def _counts(run: Sequence[_Row], text: Mapping[str, Any] | None) -> RenderCounts:
+    return RenderCounts(
+        documents=len(run),
+        empty_documents=sum(not row.passage.text for row in run),
+        pairs=text["pairs"] if text else 0,
+        empty_questions=sum(row.empty_questions for row in run),
+        empty_answers=sum(row.empty_answers for row in run),
+        pairs_without_text=sum(len(row.passage.pairs) for row in run if not row.passage.text),
+        texts=int(text is not None),
+        raw_texts=int(text is not None and text["style"] == RAW),
+    )
+
+
+def _row(values: Mapping[str, Any], number: int) -> _Row:
+    for column in ("text", "pairs"):
+        if column not in values:
+            raise missing_column(column, sorted(values))
+    text = _string(values["text"], "text", number)
+    pairs = _pairs(values["pairs"], number)
+    usable = tuple(pair for pair in pairs if pair.instruction and pair.response)
+    unasked = sum(not pair.instruction for pair in pairs)
+    name = values.get("id")
+    source = content_id(text) if name is None else str(name)
+    synthesis = values.get("synthesis") or {}
+    return _Row(
+        passage=Passage(text if text.strip() else "", usable),
+        source=source,
+        chain=synthesis.get("chain") or source,
+        shot=synthesis.get("shot") or 0,
+        follows=bool(synthesis.get("follows")),
+        empty_questions=unasked,
+        empty_answers=len(pairs) - len(usable) - unasked,
+    )
+
+
+def _pairs(values: Any, number: int) -> list[Pair]:  # noqa: ANN401 - whatever a row holds
+    """Read the pairs of a row, as a list of mappings or as the mapping of lists that older datasets give."""
+    if values is None:
+        return []
+    if isinstance(values, Mapping) and {"instruction", "response"} <= set(values):
+        sides = zip(values["instruction"] or [], values["response"] or [], strict=True)
+        values = [{"instruction": instruction, "response": response} for instruction, response in sides]
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise _unreadable("pairs", number, "a list of instruction and response", values)
+    return [_pair(pair, number) for pair in values]
+
+
+def _pair(values: Any, number: int) -> Pair:  # noqa: ANN401
+    if not isinstance(values, Mapping) or not {"instruction", "response"} <= set(values):
+        raise _unreadable("pairs", number, "instruction and response", values)
+    instruction, response = (_string(values[side], f"pairs.{side}", number) for side in ("instruction", "response"))
+    return Pair(instruction if instruction.strip() else "", response if response.strip() else "")
+
+
+def _string(value: Any, column: str, number: int) -> str:  # noqa: ANN401
+    if value is not None and not isinstance(value, str):
+        raise _unreadable(column, number, "text", value)
+    return value or ""
+
+
+def missing_column(column: str, found: Sequence[str]) -> ColumnError:
+    """Return the error for rows that lack a column."""
+    hint = "Run `hfsynth synthesize` first; it writes `pairs` and `synthesis`." if column == "pairs" else ""
+    return ColumnError(f"Rendering needs a column {column!r}; there are {', '.join(found) or 'none'}.", hint=hint)
+
+
+def _unreadable(column: str, number: int, expected: str, got: object) -> ColumnError:
+    return ColumnError(
+        f"Column {column!r} must hold {expected}; row {number} (from 0) holds {type(got).__name__}.",
+        hint="`hfsynth synthesize` writes the columns that rendering reads.",
+    )
+
+
+def _with_tokens(texts: Iterator[dict[str, Any]], count: Count) -> Iterator[dict[str, Any]]:
+    while together := list(islice(texts, _COUNT_TOGETHER)):
+        counts = count([text["text"] for text in together])
+        for text, tokens in zip(together, counts, strict=True):
+            yield {**text, "tokens": tokens}
