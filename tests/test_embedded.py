@@ -180,6 +180,27 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(
         embedded._require_libraries(embedded._Base("a GGUF file", Path("weights.gguf")))
 
 
+def test_a_torchvision_that_does_not_fit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unfit = 'raise RuntimeError("operator torchvision::nms does not exist")'
+    (tmp_path / "torchvision.py").write_text(unfit, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    with pytest.raises(ModelError, match=r"nms does not exist(.|\n)*pip uninstall torchvision"):
+        embedded._require_fitting_torchvision()
+
+
+@needs_base
+def test_base_weights_that_pip_did_not_install_are_refused(tmp_path: Path) -> None:
+    base = embedded._find_base()
+    assert base.gguf is not None
+    embedded._require_sound(base)
+    cut = tmp_path / base.gguf.name
+    cut.write_bytes(base.gguf.read_bytes()[:1000])
+    for path in (cut, tmp_path / "gone.gguf"):
+        with pytest.raises(ModelError, match=r"--force-reinstall"):
+            embedded._require_sound(embedded._Base(base.identity, path, base.checksum))
+
+
 def test_the_revision_is_stable_cheap_and_follows_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
     program = (
         "import sys; from hfsynth.embedded import embedded_revision; print(embedded_revision());"
