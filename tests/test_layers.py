@@ -19,7 +19,7 @@ LAYERS = {
     # functions of values: prompting, parsing, rendering, mixing, exporting, counting
     1: "chains chat choices export export_formats export_manifest export_shards export_source layouts llama_factory "
     "mixing mixture_files parsing parts patterns presets prompts recipes rendering schemas splitting stats styles "
-    "tasks token_counting",
+    "tasks token_counting training_texts",
     # models, engines, files and metrics
     2: "cards columns corpus embedded engine feeding inspection model_tokenizer models readers scoring scripted "
     "server_engine shards sources synthesizer vllm_engine",
