@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
+from hfsynth.delimiters import encodable
 from hfsynth.identity import chain_id
 from hfsynth.parsing import Parsed
 from hfsynth.records import Document, Pair, Reason, Rejected, Status, Synthesis, Synthesized
@@ -159,15 +160,6 @@ def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:
             group = []
     if group:
         yield group
-
-
-def encodable(text: str) -> str:
-    """Return `text` with lone surrogates, which no tokenizer takes, replaced by U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def _status(completion: Completion, parsed: Parsed) -> Status:

@@ -1,8 +1,9 @@
-"""Keep control strings out of ordinary text, reversibly.
+"""Keep out of ordinary text what a tokenizer must not find in it: control strings, reversibly, and half characters.
 
 A document may contain the very strings that steer a synthesizer (`<CON>`, `</s>`, `<|im_start|>`). Escaping puts one
 space behind the first character of each (`< CON>`), which neither a tokenizer nor the parser takes for the delimiter;
-what already looks escaped gets one space more, so that `unescape(escape(text)) == text` for every text.
+what already looks escaped gets one space more, so that `unescape(escape(text)) == text` for every text. The control
+strings themselves must not begin with a space.
 """
 
 from __future__ import annotations
@@ -39,12 +40,13 @@ class Escape:
     def _pattern(self, gap: str) -> re.Pattern[str]:
         """Match a control string's first character and `gap`, looking ahead to the rest.
 
-        The rest is not consumed, so that control strings that overlap are each found.
+        The rest is not consumed, so that control strings that overlap are each found; and it may hold gaps, which the
+        ones that begin within it were given.
         """
         rests: dict[str, list[str]] = {}
         for token in self.tokens:
-            rests.setdefault(token[0], []).append(re.escape(token[1:]))
-        groups = (f"({re.escape(first)}){gap}(?= *(?:{'|'.join(rest)}))" for first, rest in rests.items())
+            rests.setdefault(token[0], []).append("".join(map(_after_gap, token[1:])))
+        groups = (f"{re.escape(first)}{gap}(?={'|'.join(rest)})" for first, rest in rests.items())
         return re.compile("|".join(groups) or "(?!)")
 
     def escape(self, text: str) -> str:
@@ -54,6 +56,19 @@ class Escape:
     def unescape(self, text: str) -> str:
         """Undo `escape`."""
         return self._escaped.sub(_without_gap, text)
+
+
+def encodable(text: str) -> str:
+    """Return `text` with lone surrogates, which no tokenizer takes, replaced by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _after_gap(character: str) -> str:
+    return character if character == " " else f" *{re.escape(character)}"
 
 
 def _with_gap(match: re.Match[str]) -> str:

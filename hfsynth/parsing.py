@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from hfsynth.delimiters import ANSWER, CONTEXT, END_CONTEXT, END_PAIR, FORMAT_DELIMITERS, QUESTION, Escape
+from hfsynth.delimiters import ANSWER, CONTEXT, END_CONTEXT, END_PAIR, FORMAT_DELIMITERS, QUESTION, Escape, encodable
 from hfsynth.records import Pair, Reason, Rejected
 
 ESCAPE = Escape.of(FORMAT_DELIMITERS)
@@ -90,7 +90,7 @@ def _settle(found: Iterable[Pair | Rejected]) -> Parsed:
     pairs: list[Pair] = []
     rejected: list[Rejected] = []
     asked: set[str] = set()
-    for item in found:
+    for item in map(_storable, found):
         reason = None if isinstance(item, Rejected) else _fault(item, asked)
         if isinstance(item, Rejected):
             rejected.append(item)
@@ -100,6 +100,13 @@ def _settle(found: Iterable[Pair | Rejected]) -> Parsed:
             asked.add(_folded(item.instruction))
             pairs.append(item)
     return Parsed(tuple(pairs), tuple(rejected))
+
+
+def _storable(item: Pair | Rejected) -> Pair | Rejected:
+    """Replace halves of characters, which JSON escapes can hold and no file can."""
+    if isinstance(item, Rejected):
+        return Rejected(item.reason, encodable(item.text))
+    return Pair(encodable(item.instruction), encodable(item.response))
 
 
 def _fault(pair: Pair, asked: set[str]) -> Reason | None:
@@ -127,16 +134,17 @@ def _json_items(text: str, cut_off: bool) -> Iterator[Pair | Rejected]:
     start = re.search(r'"pairs"\s*:\s*\[', text)
     position = start.end() if start else _array_start(text)
     if position is None:
-        yield Rejected(Reason.UNFINISHED if cut_off else Reason.INVALID_JSON, text.strip())
+        if text.strip():
+            yield Rejected(Reason.UNFINISHED if cut_off else Reason.INVALID_JSON, text.strip())
         return
     decoder = json.JSONDecoder(strict=False)
     while (opening := _next_item(text, position)) is not None:
         try:
             item, position = decoder.raw_decode(text, opening)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # ValueError: not JSON, or a number of thousands of digits
             yield Rejected(Reason.UNFINISHED if cut_off else Reason.INVALID_JSON, text[opening:].strip())
             return
-        yield _json_pair(item)
+        yield pair_of(item) or Rejected(Reason.INVALID_JSON, text[opening:position])
 
 
 def _array_start(text: str) -> int | None:
@@ -151,17 +159,29 @@ def _next_item(text: str, position: int) -> int | None:
     return None if start >= len(text) or text[start] == "]" else start
 
 
-def _json_pair(item: object) -> Pair | Rejected:
+def pair_of(item: object) -> Pair | None:
+    """Return the pair that an item of the `chat` format holds, its halves unchecked; None for another shape."""
     if not isinstance(item, dict):
-        return Rejected(Reason.INVALID_JSON, json.dumps(item, ensure_ascii=False))
-    question, answer = _text(item.get("instruction")), _text(item.get("response"))
-    options, reasoning = item.get("options"), _text(item.get("reasoning"))
-    if question and isinstance(options, list) and options:
-        question += OPTIONS_HEADING + "".join(f"\n- {' '.join(str(option).split())}" for option in options)
+        return None
+    question, answer = _scalar(item.get("instruction")), _scalar(item.get("response"))
+    reasoning, options = _scalar(item.get("reasoning") or ""), _options(item.get("options") or [])
+    if question is None or answer is None or reasoning is None or options is None:
+        return None
+    if question and options:
+        question += OPTIONS_HEADING + "".join(f"\n- {option}" for option in options)
     if question and reasoning and answer:
         question, answer = question + STEP_BY_STEP, f"{reasoning}{CONCLUSION}{answer}"
     return Pair(question, answer)
 
 
-def _text(value: object) -> str:
-    return value.strip() if isinstance(value, str) else ""
+def _options(values: object) -> list[str] | None:
+    """Return each option as one line; None where one is neither text nor a number."""
+    texts = [_scalar(value) for value in values] if isinstance(values, list) else [None]
+    lines = [" ".join(text.split()) for text in texts if text is not None]
+    return [line for line in lines if line] if len(lines) == len(texts) else None
+
+
+def _scalar(value: object) -> str | None:
+    if isinstance(value, str):
+        return value.strip()
+    return json.dumps(value) if isinstance(value, (bool, int, float)) else None

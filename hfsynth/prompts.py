@@ -17,7 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from hfsynth.config import ChatOptions, SynthesizerConfig
 from hfsynth.delimiters import CONTEXT, END_CONTEXT, FORMAT_DELIMITERS, Escape
 from hfsynth.errors import ModelError
-from hfsynth.parsing import CONCLUSION, OPTIONS_HEADING, STEP_BY_STEP, Parsed, parse_json_pairs, parse_pairs
+from hfsynth.parsing import CONCLUSION, OPTIONS_HEADING, STEP_BY_STEP, Parsed, pair_of, parse_json_pairs, parse_pairs
 from hfsynth.parsing import render_pairs as render_published
 from hfsynth.records import Pair
 
@@ -152,6 +152,12 @@ def json_answer(pairs: Sequence[Pair]) -> str:
 
 
 def _json_item(pair: Pair) -> dict[str, Any]:
+    """Take a pair's layout apart into fields, unless it would be put together differently."""
+    item = _fields(pair)
+    return item if pair_of(item) == pair else {"instruction": pair.instruction, "response": pair.response}
+
+
+def _fields(pair: Pair) -> dict[str, Any]:
     question, stepwise, after = pair.instruction.rpartition(STEP_BY_STEP)
     reasoning, concluded, answer = pair.response.rpartition(CONCLUSION)
     if not (stepwise and concluded and not after and reasoning.strip()):

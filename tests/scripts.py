@@ -1,0 +1,45 @@
+"""Scripts for `ScriptedEngine`, named in tests as `scripts:function`."""
+
+from __future__ import annotations
+
+import re
+
+from hfsynth.chains import Completion
+from hfsynth.errors import EngineError
+from hfsynth.parsing import render_pairs
+from hfsynth.records import Pair
+
+_DOCUMENTS = re.compile(r"<s> <CON> (.*?) </CON>\n\n", re.DOTALL)
+
+
+def shown_documents(prompt: str) -> list[str]:
+    """Return the documents of a prompt in the published format, as it shows them."""
+    return _DOCUMENTS.findall(prompt)
+
+
+def quoting(prompt: str) -> str:
+    """Answer with one pair that names the document asked about and how many the prompt shows."""
+    documents = shown_documents(prompt)
+    return render_pairs([Pair(f"What is text {len(documents)}?", documents[-1][:60])])
+
+
+def moody(prompt: str) -> str | Completion:
+    """Do what the document asked about says: fail, ramble, stay silent, be cut off; else quote it."""
+    document = shown_documents(prompt)[-1]
+    if "fail" in document:
+        return Completion("", "error", error="the engine refused this one")
+    if "ramble" in document:
+        return "I would rather talk about something else."
+    if "silent" in document:
+        return ""
+    if "cut" in document:
+        return Completion("<QUE> What is cut? <ANS> This ans", "length", output_tokens=30)
+    return quoting(prompt)
+
+
+def dying(prompt: str) -> str:
+    """Kill the engine."""
+    raise EngineError("The engine died: it was told to.")
+
+
+not_a_script = "a string"
