@@ -53,7 +53,7 @@ def synthesize(
     source: Annotated[str, typer.Argument(help="A Hub dataset, a save_to_disk folder, files, a folder or a glob.")],
     out: Annotated[Path, typer.Argument(help="The corpus folder to write.")],
     config: Annotated[str | None, typer.Option(help="The Hub dataset's config.")] = None,
-    split: Annotated[str | None, typer.Option(help="The split to read.")] = None,
+    split: Annotated[str, typer.Option(help="The split to read.")] = "train",
     revision: Annotated[str | None, typer.Option(help="The Hub dataset's revision.")] = None,
     text_column: Annotated[str, typer.Option(help="The column that holds the documents.")] = "text",
     id_column: Annotated[str | None, typer.Option(help="The column that names them.")] = None,

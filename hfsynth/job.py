@@ -102,7 +102,7 @@ def synthesize(
         _claim(corpus, identity)
         if corpus.manifest.exists():
             return JobResult(corpus.root, read_json(corpus.stats), worked=False)
-        _work(corpus, opened, config, engine, rows_a_shard, on_progress)
+        _work(corpus, source, opened, config, engine, rows_a_shard, on_progress)
         return JobResult(corpus.root, _finish(corpus, identity), worked=True)
 
 
@@ -131,7 +131,7 @@ def plan(
         "out": str(corpus.root),
         "state": state,
         "shards_finished": len(finished),
-        "rows": opened.num_rows,
+        "rows": _total_rows(opened, source),
         "first_document": None if first is None else {"id": first["id"], "text": (first["text"] or "")[:200]},
         **identity,
     }
@@ -201,7 +201,7 @@ def _refuse_other(corpus: Corpus, found: Mapping[str, Any] | None, identity: Map
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name in sorted({*there, *here}):
+    for name in sorted({*there, *here} - {"location"}):  # a revision pins the content, wherever it lies
         old, new = there.get(name), here.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from _differences(old, new, f"{prefix}{name}.")
@@ -211,6 +211,7 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str 
 
 def _work(
     corpus: Corpus,
+    source: Source,
     opened: OpenSource,
     config: SynthesizerConfig,
     engine_config: EngineConfig,
@@ -219,7 +220,7 @@ def _work(
 ) -> None:
     """Finish every shard that is not finished yet."""
     finished = finished_shards(corpus.parts)
-    meter = _Meter(finished.values(), opened.num_rows, on_progress)
+    meter = _Meter(finished.values(), _total_rows(opened, source), on_progress)
     engine = engine_for(config, engine_config)
     chainer = chainer_for(config, engine)
     split = config.long_documents == "split"
@@ -236,7 +237,15 @@ def _work(
             counts = Counts.of(outcome.results)
             shelf.put(outcome, counts, meter)
             meter.advance(counts, feeder.rows_read)
+        shelf.finish_complete(meter)
     write_json(corpus.journal / "total.json", {"shards": feeder.total, "rows": feeder.rows_read})
+
+
+def _total_rows(opened: OpenSource, source: Source) -> int | None:
+    """Return the number of rows; files at hand are counted, others only if they say."""
+    if opened.expected_rows is None and "://" not in source.location:
+        return opened.count()
+    return opened.expected_rows
 
 
 def _schema(features: Features | None, *, split: bool) -> pa.Schema:
@@ -288,11 +297,15 @@ class _Shelf:
             writer.abandon()
 
     def put(self, outcome: ChainOutcome, counts: Counts, meter: _Meter) -> None:
-        """Take in a chain, and finish every part that is now complete."""
+        """Take in a chain's rows."""
         if outcome.shard not in self._writers:
             self._writers[outcome.shard] = ShardWriter(part_path(self._folder, outcome.shard), self._schema)
         rows = [{**row, **values} for row, values in zip(outcome.rows, output_rows(outcome.results), strict=True)]
         self._writers[outcome.shard].add(outcome.number, rows, counts)
+        self.finish_complete(meter)
+
+    def finish_complete(self, meter: _Meter) -> None:
+        """Finish every part whose last chain is in. The end of the source may become known after its last chain."""
         for shard in [s for s, writer in self._writers.items() if writer.chains == self._chains_in.get(s)]:
             self._writers.pop(shard).finish(meter.lap())
 
@@ -300,7 +313,13 @@ class _Shelf:
 def _finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
     """Make the finished parts visible as the corpus, the manifest last; return the statistics."""
     records = finished_shards(corpus.parts)
-    stats = _stats(records, read_json(corpus.journal / "total.json"))
+    total = read_json(corpus.journal / "total.json")
+    if len(records) != total["shards"]:
+        raise OutputError(
+            f"{corpus.root} has {len(records)} finished shards where the source made {total['shards']}.",
+            hint="Give the same command again: what is missing is made.",
+        )
+    stats = _stats(records, total)
     names = {shard: part_name(position, len(records)) for position, shard in enumerate(sorted(records))}
     staging = corpus.journal / "pairs"
     with writing(corpus.pairs):
