@@ -51,6 +51,8 @@ class Sampling:
             "a number over 0, at most 5",
             self.repetition_penalty,
         )
+        for name in ("temperature", "top_p", "repetition_penalty"):  # 0 and 0.0 are one recipe
+            object.__setattr__(self, name, float(getattr(self, name)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,9 @@ class ChatOptions:
 
     def __post_init__(self) -> None:
         _require(_whole(self.max_pairs, 1), "max_pairs", "a whole number of at least 1", self.max_pairs)
-        known = bool(self.kinds) and set(self.kinds) <= set(CHAT_KINDS)
-        _require(known, "kinds", f"some of {', '.join(CHAT_KINDS)}", self.kinds)
+        known = isinstance(self.kinds, (tuple, list)) and all(kind in CHAT_KINDS for kind in self.kinds)
+        _require(known and bool(self.kinds), "kinds", f"some of {', '.join(CHAT_KINDS)}", self.kinds)
+        object.__setattr__(self, "kinds", tuple(self.kinds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +86,17 @@ class SynthesizerConfig:
 
     def __post_init__(self) -> None:
         _require(isinstance(self.model, str) and bool(self.model.strip()), "model", "a name or a folder", self.model)
+        _require(
+            self.model_revision is None or (isinstance(self.model_revision, str) and bool(self.model_revision)),
+            "model_revision",
+            "a branch, a tag or a commit (in quotes where it is all digits)",
+            self.model_revision,
+        )
         _require(_whole(self.shots, 1), "shots", "a whole number of at least 1", self.shots)
         _require(_whole(self.seed), "seed", "a whole number", self.seed)
         _require(self.window is None or _whole(self.window, 2), "window", "a whole number of tokens", self.window)
+        _require(isinstance(self.sampling, Sampling), "sampling", "a Sampling", self.sampling)
+        _require(isinstance(self.chat, ChatOptions), "chat", "a ChatOptions", self.chat)
         _choice("prompt_format", self.prompt_format, PROMPT_FORMATS)
         _choice("long_documents", self.long_documents, LONG_DOCUMENTS)
         _require(
@@ -111,9 +122,7 @@ class SynthesizerConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build a config from plain values; raise ConfigError for a field that is unknown or cannot work."""
         given = dict(values)
-        chat = dict(_mapping("chat", given.pop("chat", {})))
-        if isinstance(chat.get("kinds"), list):
-            chat["kinds"] = tuple(chat["kinds"])
+        chat = _mapping("chat", given.pop("chat", {}))
         sampling = _mapping("sampling", given.pop("sampling", {}))
         _known(cls, given, "recipe")
         _known(Sampling, sampling, "sampling")
@@ -146,7 +155,7 @@ class EngineConfig:
     @classmethod
     def create(cls, kind: str = "vllm", args: Mapping[str, Any] | None = None, trust_remote_code: bool = False) -> Self:
         """Build a config from a plain mapping of engine arguments."""
-        ordered = tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in (args or {}).items()))
+        ordered = tuple(sorted((name, _json_of(name, value)) for name, value in (args or {}).items()))
         return cls(kind, ordered, trust_remote_code)
 
     @property
@@ -159,6 +168,15 @@ def digest(values: Mapping[str, Any]) -> str:
     """Return a short, stable digest of plain JSON values, whatever the order of their keys."""
     canonical = json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return blake2b(canonical.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _json_of(name: str, value: object) -> str:
+    try:
+        return json.dumps(value, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"The engine argument {name} must be a plain value (text, number, list or mapping), not {value!r}."
+        ) from error
 
 
 def _require(fine: bool, name: str, expected: str, got: object) -> None:

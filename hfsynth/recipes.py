@@ -5,6 +5,7 @@ Knows nothing of models or engines.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,22 @@ _RECORDED = ("source", "hfsynth_version")
 def read_recipe(path: Path) -> dict[str, Any]:
     """Return the fields of a recipe file; raise ConfigError where it is missing or holds something else."""
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))  # JSON is YAML
+        values = _values(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"The recipe {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"The recipe {path} is neither YAML nor JSON: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"The recipe {path} must hold fields and values, as synthesizer_config.json does.")
     return {str(name): value for name, value in values.items() if name not in _RECORDED}
+
+
+def _values(text: str) -> Any:  # noqa: ANN401
+    """Read JSON as JSON: YAML takes its 1e-05 for a word and stumbles over its tabs."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return yaml.safe_load(text)
 
 
 def config_from(recipe: Mapping[str, Any], settings: Mapping[str, Any]) -> SynthesizerConfig:

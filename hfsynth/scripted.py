@@ -82,6 +82,12 @@ class ScriptedEngine:
     max_in_flight: int = 64
     tokenizer: CharacterTokenizer = field(default_factory=CharacterTokenizer)
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.max_in_flight, int) and self.max_in_flight >= 1):
+            raise ConfigError(f"max_in_flight must be a whole number of at least 1, not {self.max_in_flight!r}.")
+        if not (isinstance(self.latency, (int, float)) and self.latency >= 0):
+            raise ConfigError(f"latency must be a number of seconds, not {self.latency!r}.")
+
     def run(self, chains: Iterable[Chain[T]], generation: Generation) -> Iterator[T]:
         """Yield each chain's result as it ends; see `Engine.run`."""
         waiting = enumerate(chains)
@@ -144,9 +150,13 @@ def _imported(name: str) -> Script:
     module, _, function = name.partition(":")
     try:
         script: Script = getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"The script {name!r} cannot be imported: {error}.",
-            hint="Name it as module:function, or use --model scripted for the built-in one.",
-        ) from error
+    except (ImportError, AttributeError, TypeError, ValueError, SyntaxError) as error:
+        raise _no_script(name, f"cannot be imported: {error}") from error
+    if not callable(script):
+        raise _no_script(name, f"is no function but {script!r}")
     return script
+
+
+def _no_script(name: str, why: str) -> ConfigError:
+    hint = "Name it as module:function, or use --model scripted for the built-in one."
+    return ConfigError(f"The script {name!r} {why}.", hint=hint)

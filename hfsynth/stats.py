@@ -66,6 +66,7 @@ class Counts:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values, every status present, counters sorted; `from_dict` reads them back."""
         counters = {name: dict(sorted(getattr(self, name).items())) for name in _COUNTERS}
+        counters["pairs_per_document"] = dict(sorted(self.pairs_per_document.items(), key=lambda item: int(item[0])))
         counters["documents"] = {status.value: self.documents[status.value] for status in Status}
         return {**counters, **{name: getattr(self, name) for name in _NUMBERS}}
 
