@@ -27,8 +27,8 @@ _LONGEST_ABBREVIATION = 16
 
 _SHORT = """
     al approx apr assn aug ave bros capt cf chap co col conf corp dec dept dr ed eds edn eqs esp est etc feb figs gen
-    gov hon inc incl jan jr jul lt ltd maj mr mrs ms mt nos nov oct para pp prof refs rep rev sen sep sept sgt sr st suppl
-    univ usu viz vol vols vs abb bzgl bzw ggf nr sog str usw vgl mme mlle sra srta
+    gov hon inc incl jan jr jul lt ltd maj mr mrs ms mt nos nov oct para pp prof refs rep rev sen sep sept sgt sr st
+    suppl univ usu viz vol vols vs abb bzgl bzw ggf nr sog str usw vgl mme mlle sra srta
 """
 _SHORT_BEFORE_NUMBERS = "art ca eq fig max min no op pt ref sec sect tab"
 _ABBREVIATIONS = frozenset(_SHORT.split())

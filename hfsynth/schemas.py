@@ -6,6 +6,7 @@ an object.
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -18,6 +19,9 @@ Kind: TypeAlias = "str | tuple[Kind] | dict[str, Kind]"
 NOTHING: Kind = "null"
 _SCALARS: dict[type, Kind] = {type(None): "null", bool: "bool", int: "int64", float: "float64", str: "string"}
 _LIMIT = 2**63
+_WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_LEADING_ZERO = re.compile(r"[+-]?0[0-9]")
 
 
 def kind_of(value: Any) -> Kind | None:  # noqa: ANN401
@@ -60,23 +64,40 @@ def merge(one: Kind, other: Kind) -> Kind | None:
 
 
 def holds(kind: Kind, value: Any) -> bool:  # noqa: ANN401
-    """Tell whether a column of this kind can hold a value without losing any of it."""
+    """Tell whether a column of this settled kind can hold a value without losing any of it."""
     if value is None:
         return True
     if type(value) is str or type(value) is bool:
         return kind == _SCALARS[type(value)]
     found = kind_of(value)
-    return found is not None and (_settled(merge(kind, found)) == _settled(kind))
+    return found is not None and merge(kind, found) == kind
 
 
-def _settled(kind: Kind | None) -> Kind | None:
-    """Replace what is still unknown by what it is stored as."""
+def settled(kind: Kind) -> Kind:
+    """Return the kind of a column: what was None throughout is taken for a string."""
     if isinstance(kind, tuple):
-        part = _settled(kind[0])
-        return None if part is None else (part,)
+        return (settled(kind[0]),)
     if isinstance(kind, dict):
-        return {name: _settled(part) or NOTHING for name, part in kind.items()}
+        return {name: settled(part) for name, part in kind.items()}
     return "string" if kind == NOTHING else kind
+
+
+def kind_of_cell(cell: str) -> Kind:
+    """Return the kind of a value that stands in a text, such as a field of a CSV file."""
+    if not cell:
+        return NOTHING
+    if cell.lower() in ("true", "false"):
+        return "bool"
+    if _WHOLE_NUMBER.fullmatch(cell):
+        return "int64"
+    # Digits behind a leading zero, or too many of them, are a code and not a quantity.
+    is_number = _NUMBER.fullmatch(cell) and not _LEADING_ZERO.match(cell) and sum(map(str.isdigit, cell)) <= 17
+    return "float64" if is_number else "string"
+
+
+def truth(cell: str) -> bool:
+    """Return the truth value that stands in a text."""
+    return cell.lower() == "true"
 
 
 def describe(kind: Kind | None) -> str:
@@ -89,7 +110,7 @@ def describe(kind: Kind | None) -> str:
 
 
 def feature_of(kind: Kind, column: str) -> Any:  # noqa: ANN401
-    """Return the `datasets` feature for a kind; what was None throughout is a string."""
+    """Return the `datasets` feature for a kind, settled; raise ColumnError for objects without keys."""
     if isinstance(kind, tuple):
         return List(feature_of(kind[0], column))
     if isinstance(kind, dict):

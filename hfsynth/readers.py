@@ -1,0 +1,392 @@
+"""Read the rows of files: one reader a kind. Streams in constant memory, from any row on.
+
+A reader gives rows as they stand in the source, with every column in every row. Knows nothing of where files are found,
+of which column is the text, or of ids; the columns in `free` are somebody else's to check.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import IO, Any, Protocol
+
+import httpx2
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Features, Value
+
+from hfsynth.errors import ColumnError, SourceError
+from hfsynth.schemas import (
+    NOTHING,
+    Kind,
+    describe,
+    feature_of,
+    features_of,
+    holds,
+    kind_of,
+    kind_of_cell,
+    merge,
+    settled,
+    storable,
+    truth,
+)
+
+Row = dict[str, Any]
+
+SAMPLE_ROWS = 1000
+"""How many rows decide the columns of a format that does not declare them."""
+
+TABLE_ROWS = 64
+"""How many rows are held at once: a text may have a megabyte."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class Reader(Protocol):
+    """A source's rows and columns. `num_rows` is None where only reading everything would tell; `count` does that."""
+
+    features: Features
+    num_rows: int | None
+
+    def read(self, start: int) -> Iterator[Row]:
+        """Give the rows from number `start` on, in order."""
+
+    def count(self) -> int:
+        """Return the number of rows."""
+
+
+class FileSystem(Protocol):
+    """What is needed of an fsspec file system."""
+
+    def open(self, path: str, mode: str) -> IO[bytes]: ...
+    def info(self, path: str) -> dict[str, Any]: ...
+    def isdir(self, path: str) -> bool: ...
+    def isfile(self, path: str) -> bool: ...
+    def find(self, path: str, *, detail: bool) -> dict[str, dict[str, Any]]: ...
+    def glob(self, path: str, *, detail: bool) -> dict[str, dict[str, Any]]: ...
+    def cat_file(self, path: str) -> bytes: ...
+    def ukey(self, path: str) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of a source; `name` is what people know it by, relative to the source."""
+
+    fs: FileSystem
+    path: str
+    name: str
+    size: int | None
+
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """Open for reading, decompressed; what goes wrong while it is open is a SourceError that names the file."""
+        with reading(self.name), self.fs.open(self.path, "rb") as stream:
+            if not self.name.lower().endswith(".gz"):
+                yield stream
+                return
+            with gzip.open(stream, "rb") as content:
+                yield content
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turn what files and networks raise into a SourceError."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, pa.ArrowException, UnicodeError, csv.Error, httpx2.HTTPError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SourceError(f"{name} cannot be read: {reason}", hint="Check that it is whole and reachable.") from error
+
+
+def printable(text: str) -> str:
+    """Replace lone surrogates, which no file can hold, by U+FFFD."""
+    return _SURROGATES.sub("\ufffd", text)
+
+
+class FileReader(ABC):
+    """Rows of several files of one kind, one file after the other."""
+
+    features: Features
+    num_rows: int | None = None
+
+    def __init__(self, files: Sequence[File], free: Collection[str] = ()) -> None:
+        self._files = files
+        self._free = frozenset(free)
+        self._lengths: dict[str, int] = {}
+        self.features = self._inspect()
+
+    @abstractmethod
+    def _inspect(self) -> Features:
+        """Return the columns."""
+
+    @abstractmethod
+    def _rows(self, file: File, skip: int) -> Iterator[Row]:
+        """Give a file's rows without the first `skip`."""
+
+    @abstractmethod
+    def _count(self, file: File) -> int:
+        """Return a file's number of rows."""
+
+    def read(self, start: int) -> Iterator[Row]:
+        for file in self._files:
+            # The last file need not be counted to find out that the start is in it.
+            length = self._length(file) if start and file is not self._files[-1] else None
+            if length is not None and start >= length:
+                start -= length
+                continue
+            yield from self._rows(file, start)
+            start = 0
+
+    def count(self) -> int:
+        return sum(self._length(file) for file in self._files)
+
+    def _length(self, file: File) -> int:
+        if file.path not in self._lengths:
+            self._lengths[file.path] = self._count(file)
+        return self._lengths[file.path]
+
+
+class TextReader(FileReader):
+    """One document a file: its name is the id. Bytes that are no UTF-8 become U+FFFD, a byte order mark goes."""
+
+    def _inspect(self) -> Features:
+        self.num_rows = len(self._files)
+        return Features({"id": Value("string"), "text": Value("string")})
+
+    def _rows(self, file: File, skip: int) -> Iterator[Row]:
+        if skip:
+            return
+        with file.open() as stream:
+            text = stream.read().decode("utf-8-sig", errors="replace")
+        yield {"id": printable(file.name), "text": text}
+
+    def _count(self, file: File) -> int:
+        return 1
+
+
+class JsonLinesReader(FileReader):
+    """One object a line; blank lines don't count. The columns are those of the first rows, and hold what those hold."""
+
+    def _inspect(self) -> Features:
+        kinds: dict[str, Kind] = {}
+        for file, number, row in islice(self._objects(), SAMPLE_ROWS):
+            for name, value in row.items():
+                known = kinds.setdefault(name, NOTHING)
+                kinds[name] = known if name in self._free else _joined(file, number, name, known, value)
+        features = Features({name: feature_of(kind, name) for name, kind in kinds.items()})
+        self._kinds = {name: settled(kind) for name, kind in kinds.items()}
+        self._blank = dict.fromkeys(kinds)
+        return features
+
+    def _objects(self) -> Iterator[tuple[File, int, Row]]:
+        for file in self._files:
+            for number, line in _lines(file):
+                yield file, number, _object(file, number, line)
+
+    def _rows(self, file: File, skip: int) -> Iterator[Row]:
+        for number, line in islice(_lines(file), skip, None):
+            row = _object(file, number, line)
+            for name, value in row.items():
+                if name not in self._free:
+                    self._check(file, number, name, value)
+            yield {**self._blank, **row}
+
+    def _check(self, file: File, number: int, name: str, value: Any) -> None:  # noqa: ANN401
+        if name not in self._kinds:
+            raise ColumnError(
+                f"{file.name}, line {number}: the column {name!r} is not among those of the first {SAMPLE_ROWS} rows: "
+                f"{', '.join(self._kinds)}.",
+                hint=f"Put a row with {name!r} among the first {SAMPLE_ROWS}, or take the key out.",
+            )
+        if not holds(self._kinds[name], value):
+            raise _misfit(f"{file.name}, line {number}", name, self._kinds[name], (kind_of(value), value))
+
+    def _count(self, file: File) -> int:
+        return sum(1 for _ in _lines(file))
+
+
+def _lines(file: File) -> Iterator[tuple[int, bytes]]:
+    """Give the lines that are not blank, with their numbers from 1."""
+    with file.open() as stream:
+        for number, line in enumerate(stream, 1):
+            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if not line.isspace() and line:
+                yield number, line
+
+
+def _object(file: File, number: int, line: bytes) -> Row:
+    try:
+        row = json.loads(line.decode("utf-8", errors="replace"), strict=False)
+    except (ValueError, RecursionError) as error:
+        raise _no_object(file, number, f"is no JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise _no_object(file, number, f"holds a {type(row).__name__}, not an object")
+    return _repaired(row) if _ESCAPED_SURROGATE.search(line) else row
+
+
+def _no_object(file: File, number: int, what: str) -> SourceError:
+    return SourceError(
+        f"{file.name}, line {number} {what}.",
+        hint="Each line must be one JSON object. An array of objects is made into lines by: jq -c '.[]' FILE",
+    )
+
+
+def _repaired(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [_repaired(part) for part in value]
+    if isinstance(value, dict):
+        return {printable(name): _repaired(part) for name, part in value.items()}
+    return value
+
+
+def _joined(file: File, number: int, name: str, known: Kind, value: Any) -> Kind:  # noqa: ANN401
+    kind = kind_of(value)
+    joined = None if kind is None else merge(known, kind)
+    if joined is None:
+        raise _misfit(f"{file.name}, line {number}", name, known, (kind, value))
+    return joined
+
+
+def _misfit(where: str, name: str, expected: Kind, found: tuple[Kind | None, object]) -> ColumnError:
+    kind, shown = describe(found[0]), json.dumps(found[1])
+    return ColumnError(
+        f"{where}: the column {name!r} holds {describe(expected)} in the rows before, and here {kind}: "
+        f"{shown if len(shown) <= 80 else shown[:80] + '…'}",
+        hint=f"Give {name!r} one type of at most 64 bits in all rows, or leave the column out.",
+    )
+
+
+class CsvReader(FileReader):
+    """Comma-separated values under a header. Numbers and truth values are recognised in the first rows.
+
+    An empty cell is None in columns of numbers or truth values, and an empty string elsewhere.
+    """
+
+    def _inspect(self) -> Features:
+        header = self._common_header()
+        kinds: dict[str, Kind] = dict.fromkeys(header, NOTHING)
+        for _, row in islice(self._sample(), SAMPLE_ROWS):
+            for name, cell in row.items():
+                kinds[name] = merge(kinds[name], kind_of_cell(cell)) or "string"
+        self._kinds = {name: "string" if name in self._free else settled(kind) for name, kind in kinds.items()}
+        return Features({name: feature_of(kind, name) for name, kind in self._kinds.items()})
+
+    def _common_header(self) -> list[str]:
+        first: list[str] = []
+        for file in self._files:
+            header = next(self._records(file), (0, list[str]()))[1]
+            if len(set(header)) < len(header):
+                raise SourceError(f"{file.name} has two columns of one name: {', '.join(header)}.", hint="Rename one.")
+            first = first or header
+            if header and set(header) != set(first):
+                raise other_columns(file.name, header, first)
+        return first
+
+    def _sample(self) -> Iterator[tuple[int, dict[str, str]]]:
+        for file in self._files:
+            yield from self._cells(file)
+
+    def _records(self, file: File) -> Iterator[tuple[int, list[str]]]:
+        """Give the lines' numbers and fields, the header's first; blank lines don't count."""
+        # The limit is the whole process's, and 128 KB by default: less than a document may have.
+        csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
+        with file.open() as stream, io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline="") as text:
+            reader = csv.reader(text, strict=True)
+            try:
+                yield from ((reader.line_num, record) for record in reader if record)
+            except csv.Error as error:
+                raise SourceError(
+                    f"{file.name}, line {reader.line_num} is no CSV: {error}.", hint="Check its quotation marks."
+                ) from error
+
+    def _cells(self, file: File, skip: int = 0) -> Iterator[tuple[int, dict[str, str]]]:
+        records = self._records(file)
+        header = next(records, (0, list[str]()))[1]
+        for line, record in islice(records, skip, None):
+            if len(record) != len(header):
+                raise SourceError(
+                    f"{file.name}, line {line}: {len(record)} fields, and the header has {len(header)}.",
+                    hint="Fields with commas, quotes or line breaks must stand in quotation marks.",
+                )
+            yield line, dict(zip(header, record, strict=True))
+
+    def _rows(self, file: File, skip: int) -> Iterator[Row]:
+        for line, row in self._cells(file, skip):
+            yield {
+                name: _cell(f"{file.name}, line {line}", name, kind, row[name]) for name, kind in self._kinds.items()
+            }
+
+    def _count(self, file: File) -> int:
+        return max(0, sum(1 for _ in self._records(file)) - 1)
+
+
+def _cell(where: str, name: str, kind: Kind, cell: str) -> str | int | float | bool | None:
+    if kind == "string":
+        return cell
+    found = kind_of_cell(cell)
+    if merge(kind, found) != kind:
+        raise _misfit(where, name, kind, (found, cell))
+    if found == NOTHING:
+        return None
+    if kind == "bool":
+        return truth(cell)
+    return int(cell) if kind == "int64" else float(cell)
+
+
+def other_columns(where: str, found: Sequence[str], expected: Sequence[str]) -> ColumnError:
+    """Make the error for a part of a source that has other columns than the part before."""
+    return ColumnError(
+        f"{where} has the columns {', '.join(found)}; before it the columns are {', '.join(expected)}.",
+        hint="Give files of the same columns and types, such as one folder or one split.",
+    )
+
+
+class ParquetReader(FileReader):
+    """Parquet files of one schema. Row groups before the start are not read."""
+
+    def _inspect(self) -> Features:
+        first: pa.Schema | None = None
+        for file in self._files:
+            with self._opened(file) as parquet:
+                self._lengths[file.path] = parquet.metadata.num_rows
+                schema = storable(parquet.schema_arrow)
+            first = first or schema
+            if set(_typed(schema)) != set(_typed(first)):
+                raise other_columns(file.name, _typed(schema), _typed(first))
+        self.num_rows = sum(self._lengths.values())
+        return features_of(first)
+
+    @contextmanager
+    def _opened(self, file: File) -> Iterator[pq.ParquetFile]:
+        with file.open() as stream:
+            yield pq.ParquetFile(stream)
+
+    def _rows(self, file: File, skip: int) -> Iterator[Row]:
+        with self._opened(file) as parquet:
+            groups = list(range(parquet.num_row_groups))
+            while groups and skip >= parquet.metadata.row_group(groups[0]).num_rows:
+                skip -= parquet.metadata.row_group(groups.pop(0)).num_rows
+            for batch in parquet.iter_batches(batch_size=TABLE_ROWS, row_groups=groups):
+                yield from batch.slice(skip).to_pylist()
+                skip = max(0, skip - len(batch))
+
+    def _count(self, file: File) -> int:
+        with self._opened(file) as parquet:
+            length: int = parquet.metadata.num_rows
+            return length
+
+
+def _typed(schema: pa.Schema) -> list[str]:
+    return [f"{field.name} ({field.type})" for field in schema]
