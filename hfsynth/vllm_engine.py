@@ -60,6 +60,10 @@ class VLLMEngine:
         finally:
             self._abandon(under_way)
 
+    def reset_cache(self) -> None:
+        """Forget every cached prefix, so that two measurements do not help each other."""
+        self._llm.reset_prefix_cache()
+
     def close(self) -> None:
         """Shut the engine down, its worker processes too."""
         self._llm.llm_engine.engine_core.shutdown()

