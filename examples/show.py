@@ -10,13 +10,14 @@ import sys
 import textwrap
 from pathlib import Path
 
-from datasets import load_dataset
+from datasets import disable_progress_bars, load_dataset
 
 SHOWN = 3
 
 
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo-corpus")
+    disable_progress_bars()
     rows = load_dataset(str(folder), "pairs", split="train")
     spread = max(len(rows) // SHOWN, 1)
     for row in rows.select(range(0, len(rows), spread)[:SHOWN]):

@@ -21,8 +21,8 @@ LAYERS = {
     "mixing mixture_files parsing parts patterns presets prompts recipes rendering schemas splitting stats styles "
     "tasks token_counting training_texts",
     # models, engines, files and metrics
-    2: "cards columns corpus embedded engine feeding inspection model_tokenizer models readers scoring scripted "
-    "server_engine shards sources synthesizer vllm_engine",
+    2: "cards columns corpus dataset_readers embedded engine feeding inspection locating model_tokenizer models "
+    "readers scoring scripted server_engine shards sources synthesizer vllm_engine",
     # whole runs, and the Hub
     3: "hub job launch training",
     # the command line
