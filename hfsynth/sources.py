@@ -100,7 +100,7 @@ class OpenSource:
         rows = self._resume(start)
         wanted = None if stop is None else max(0, stop - start)
         for number, row in enumerate(islice(rows, wanted), start):
-            yield self._document(number, row)
+            yield self.document(number, row)
         if stop is not None:
             self._left_off = (max(start, stop), rows)
 
@@ -118,7 +118,8 @@ class OpenSource:
         (position, rows), self._left_off = self._left_off or (-1, iter(())), None
         return rows if position == start else self._reader.read(start)
 
-    def _document(self, number: int, row: Row) -> Row:
+    def document(self, number: int, row: Row) -> Row:
+        """Turn a row as it stands in the source into one of `rows()`, or raise ColumnError."""
         text = row.get(self._source.text_column)
         if text is not None and not isinstance(text, str):
             raise _no_text(f"row {number + 1} holds a {type(text).__name__}", self._source, self._reader.features)
@@ -152,11 +153,12 @@ def open_source(source: Source) -> OpenSource:
 
 def _checked(source: Source, reader: Reader, revision: str, *, expected_rows: int | None = None) -> OpenSource:
     """Make the open source, or say what is wrong with it."""
-    if not reader.num_rows and next(reader.read(0), None) is None:
+    first = next(reader.read(0), None)
+    if first is None:
         raise _no_documents(source)
     _check_columns(source, reader.features)
     opened = OpenSource(source, reader, revision, expected_rows=expected_rows)
-    next(opened.rows(0, 1), None)  # what is wrong with the first row is wrong from the start
+    opened.document(0, first)  # what is wrong with the first row is wrong from the start
     return opened
 
 
