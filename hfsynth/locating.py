@@ -52,7 +52,7 @@ class Place:
     @property
     def names_a_file(self) -> bool:
         """Whether the name of a URL says that it is one file, so that its server need not be asked for a listing."""
-        return "://" in self.location and _kind(self.path) is not None and not _MAGIC.search(self.path)
+        return "://" in self.location and _kind(self.path) is not None and not _MAGIC.search(_name(self.path, ""))
 
     def __truediv__(self, name: str) -> Place:
         return replace(self, location=f"{self.location.rstrip('/')}/{name}", path=f"{self.path.rstrip('/')}/{name}")
@@ -154,8 +154,8 @@ def _kind(path: str) -> str | None:
 
 
 def _name(path: str, base: str) -> str:
-    """Return a path relative to a folder, without what follows the `?` of a URL."""
-    return (path.partition("?")[0] if "://" in path else path).removeprefix(base)
+    """Return a path relative to a folder, without the query of a web address."""
+    return (path.partition("?")[0] if path.startswith(("http://", "https://")) else path).removeprefix(base)
 
 
 def digest(files: Sequence[File]) -> str:

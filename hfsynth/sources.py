@@ -212,18 +212,18 @@ def _open_files(source: Source, place: Place) -> OpenSource:
 
 def _open_saved(source: Source, place: Place) -> OpenSource:
     _refuse_config(source)
-    with reading(source.location):
-        if place.has("dataset_dict.json"):
-            place = place / _choose_split(source, json.loads(place.read("dataset_dict.json"))["splits"])
-        try:
+    try:
+        with reading(source.location):
+            if place.has("dataset_dict.json"):
+                place = place / _choose_split(source, json.loads(place.read("dataset_dict.json"))["splits"])
             state = json.loads(place.read("state.json"))
             revision, shards = str(state["_fingerprint"]), state["_data_files"]
             # An empty dataset is saved without any shard, and cannot be loaded.
             reader = DatasetReader(load_from_disk(place.location), source.location) if shards else None
-        except (ValueError, KeyError) as error:
-            raise SourceError(
-                f"{source.location} is no whole save_to_disk folder: {error}", hint="Save the dataset again."
-            ) from error
+    except (ValueError, KeyError) as error:
+        raise SourceError(
+            f"{source.location} is no whole save_to_disk folder: {error}", hint="Save the dataset again."
+        ) from error
     if reader is None:
         raise _no_documents(source)
     _check_revision(source, revision)

@@ -580,6 +580,9 @@ def test_a_damaged_saved_dataset_is_named(broken: bytes, tmp_path: Path) -> None
     (saved / "state.json").write_bytes(broken)
     with pytest.raises(SourceError, match="saved is no whole save_to_disk folder"):
         opened(saved)
+    (saved / "dataset_dict.json").write_bytes(broken)
+    with pytest.raises(SourceError, match="saved is no whole save_to_disk folder"):
+        opened(saved)
     (make_saved_dict(tmp_path) / "train" / "data-00000-of-00001.arrow").unlink()
     with pytest.raises(SourceError, match="dict cannot be read"):
         opened(tmp_path / "dict")
@@ -652,3 +655,15 @@ def test_datasets_on_the_hub(tmp_path: Path) -> None:
     assert answers[1][1].startswith("Check the name")
     assert answers[1][2] == "user/lines has no split 'dev'; the splits are: train, test."
     assert "Couldn't reach" in answers[2][0] and "HF_HUB_OFFLINE" in answers[2][1]
+
+
+def test_files_on_the_web(tmp_path: Path) -> None:
+    with Hub() as hub:
+        hub.commit("user/lines", {"data/train.jsonl": make_jsonl(tmp_path).read_bytes()})
+        folder = f"{hub.endpoint}/datasets/user/lines/resolve/main/data"
+        source = opened(f"{folder}/train.jsonl?download=true")
+        assert [row["n"] for row in source.rows(3, 6)] == [3, 4, 5]
+        with pytest.raises(SourceError, match="none.jsonl cannot be read"):
+            opened(f"{folder}/none.jsonl")
+    with pytest.raises(SourceError, match="train.jsonl cannot be read"):
+        opened(f"{folder}/train.jsonl")
