@@ -110,7 +110,9 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise OutputError(
-            f"The disk is full: {path} cannot be written." if full else f"{path} cannot be written: {error.strerror}.",
+            f"The disk is full: {path} cannot be written."
+            if full
+            else f"{path} cannot be written: {error.strerror or error}.",
             hint="Make room and give the same command again: it goes on where it was." if full else "",
         ) from error
 

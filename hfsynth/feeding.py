@@ -11,6 +11,7 @@ from itertools import chain as chain_iterables
 from itertools import islice
 
 from hfsynth.chains import Chain, Chainer, grouped
+from hfsynth.delimiters import encodable
 from hfsynth.records import Document, Synthesized
 from hfsynth.shards import Row
 from hfsynth.splitting import piece_id, split_text
@@ -61,7 +62,8 @@ class Feeder:
     """Make the chains of the shards that are not in `finished`; know how many chains each shard turned out to have.
 
     `rows` reads the source from one row number to another (None: to the end). `chains_in` is filled as shards have
-    been read to their end, `rows_read` counts source rows, `total` is the number of shards once the source has ended.
+    been read to their end, before their last chain is handed out; `rows_read` counts source rows, `total` is the number
+    of shards once the source has ended. Halves of characters in a text are replaced: no file could hold them.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Feeder:
             if last is not None:
                 shard = last + 1
         self.total = shard
+        self.rows_read -= self._short_by(shard - 1)
 
     def _shards(self, first: int, end: int | None) -> Generator[Chain[ChainOutcome], None, int]:
         """Yield the chains of shards `first` to `end` from one pass over their rows; return the shard after them."""
@@ -102,16 +105,27 @@ class Feeder:
         return shard
 
     def _shard(self, shard: int, rows: Iterable[Row]) -> Iterator[Chain[ChainOutcome]]:
-        number = 0
-        for group in grouped(self._pieces(rows), self._chainer.shots):
+        """Yield one shard's chains. One is held back, so that `chains_in` is known before the last one is under way."""
+        groups = grouped(self._pieces(rows), self._chainer.shots)
+        number, group = 0, next(groups, None)
+        while group is not None:
+            following = next(groups, None)
+            if following is None:
+                self.chains_in[shard] = number + 1
             yield self._outcome(shard, number, group)
-            number += 1
-        self.chains_in[shard] = number
+            number, group = number + 1, following
 
     def _pieces(self, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:
             self.rows_read += 1
-            yield from (row,) if self._splitter is None else self._splitter.pieces(row)
+            clean = row if row["text"] is None else {**row, "text": encodable(row["text"])}
+            yield from (clean,) if self._splitter is None else self._splitter.pieces(clean)
+
+    def _short_by(self, shard: int) -> int:
+        """Return how many rows the source's last shard lacks, where it was finished before and not read now."""
+        if shard not in self._finished:
+            return 0
+        return self._shard_rows - sum(1 for _ in self._rows(shard * self._shard_rows, None))
 
     def _outcome(self, shard: int, number: int, rows: list[Row]) -> Chain[ChainOutcome]:
         documents = [Document(row["id"], row["text"]) for row in rows]

@@ -6,6 +6,7 @@ Knows nothing of engines or sources.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -53,7 +54,16 @@ def finished_shards(folder: Path) -> dict[int, ShardRecord]:
 
     A record is written after its part, so its existence says that both are whole.
     """
-    return {int(path.stem): ShardRecord.from_dict(read_json(path)) for path in sorted(folder.glob("[0-9]*.json"))}
+    return {int(path.stem): _record(path) for path in sorted(folder.glob("[0-9]*.json"))}
+
+
+def _record(path: Path) -> ShardRecord:
+    try:
+        return ShardRecord.from_dict(read_json(path))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise OutputError(
+            f"{path} is damaged: it is no record of a shard.", hint="Remove it: the shard is then done again."
+        ) from error
 
 
 class ShardWriter:
@@ -89,29 +99,41 @@ class ShardWriter:
             del self._ready[:ROW_GROUP]
 
     def finish(self, seconds: float) -> ShardRecord:
-        """Write what is left, put the part and then its record in place, and return the record."""
-        if self._ready:
-            self._write(self._ready)
-            self._ready = []
-        with writing(self._path):
-            self._file.close()
-            digest, size = _digest(self._temporary)
-            replace_with(self._temporary, self._path)
+        """Write what is left, put the part and then its record in place, and return the record.
+
+        Where that fails nothing is left behind, as after `abandon`.
+        """
+        try:
+            digest, size = self._close()
+        except BaseException:
+            self.abandon()
+            raise
         record = ShardRecord(self._rows, size, digest, seconds, self._counts)
         write_json(self._path.with_suffix(".json"), record.to_dict())
         return record
 
     def abandon(self) -> None:
         """Leave nothing behind. The shard is done again another time."""
-        try:
+        # Closing writes a footer, for which a full disk has no room; the file goes anyway.
+        with suppress(OSError):
             self._file.close()
-        finally:
-            self._temporary.unlink(missing_ok=True)
+        self._temporary.unlink(missing_ok=True)
+
+    def _close(self) -> tuple[str, int]:
+        """Write what is left and put the part in place; return its digest and size."""
+        if self._ready:
+            self._write(self._ready)
+            self._ready = []
+        with writing(self._path):
+            self._file.close()
+            described = _digest(self._temporary)
+            replace_with(self._temporary, self._path)
+        return described
 
     def _write(self, rows: Sequence[Row]) -> None:
         try:
             table = pa.Table.from_pylist(list(rows), schema=self._schema)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        except (ValueError, TypeError, OverflowError, NotImplementedError) as error:  # Arrow's own are among them
             raise OutputError(f"A row does not fit the columns of the source: {error}.") from error
         with writing(self._path):
             self._file.write_table(table, row_group_size=ROW_GROUP)
