@@ -96,8 +96,8 @@ class InstructionPretrain:
         return self.tokenizer.encode(closed + self._open(document))
 
     def parse(self, text: str, *, cut_off: bool) -> Parsed:
-        """Read the pairs out of a completion."""
-        return parse_pairs(text, cut_off=cut_off)
+        """Read the pairs out of a completion, special tokens inside them restored."""
+        return parse_pairs(self._escape_specials.unescape(text), cut_off=cut_off)
 
     def _open(self, document: str) -> str:
         return f"{self.tokenizer.bos} {CONTEXT} {self._escape.escape(document)} {END_CONTEXT}\n\n"

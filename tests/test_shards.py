@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripts import quoting
 
 import hfsynth.shards
 from hfsynth.chains import Chainer
@@ -30,7 +31,6 @@ from hfsynth.records import Status, Synthesis, Synthesized
 from hfsynth.scripted import CharacterTokenizer, ScriptedEngine
 from hfsynth.shards import Row, ShardRecord, ShardWriter, finished_shards, part_path
 from hfsynth.stats import Counts
-from scripts import quoting
 
 SCHEMA = pa.schema({"id": pa.string(), "text": pa.string()})
 ONE = Counts.of([Synthesized((), Synthesis(Status.OK, "c", 0))])
