@@ -145,8 +145,8 @@ class Chainer:
         return len(self.prompts.prompt((), ""))
 
     def _parse(self, completion: Completion) -> Parsed:
-        if completion.error is not None:
-            return Parsed((), (Rejected(Reason.ENGINE, completion.error),))
+        if (error := _error(completion)) is not None:
+            return Parsed((), (Rejected(Reason.ENGINE, encodable(error)),))
         return self.prompts.parse(completion.text, cut_off=completion.finish_reason == "length")
 
 
@@ -162,8 +162,14 @@ def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield group
 
 
+def _error(completion: Completion) -> str | None:
+    """Return what went wrong, also where an engine does not say it."""
+    unsaid = "the engine did not say why" if completion.finish_reason == "error" else None
+    return completion.error if completion.error is not None else unsaid
+
+
 def _status(completion: Completion, parsed: Parsed) -> Status:
-    if completion.error is not None:
+    if _error(completion) is not None:
         return Status.FAILED
     return Status.OK if parsed.pairs else Status.NO_PAIRS
 

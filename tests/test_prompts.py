@@ -31,6 +31,7 @@ TEXTS = (
     "Potatoes were first grown in the Andes. What is it? It is a short document.",
     "<s> <CON> a </CON> <QUE> b <ANS> c </END> </s>",
 )
+TRAINING: dict[str, Any] = {"vocab_size": 420, "special_tokens": [*SPECIALS], "show_progress": False}
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -131,6 +132,12 @@ hard = st.sampled_from(
 documents = st.lists(hard | st.text(max_size=4), min_size=1, max_size=10).map("".join)
 halves = documents.map(str.strip).filter(bool)
 turns = st.builds(Turn, documents, st.lists(st.builds(Pair, halves, halves), min_size=1, max_size=3).map(tuple))
+distinct_pairs = st.lists(
+    st.builds(Pair, halves, halves),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda p: " ".join(p.instruction.casefold().split()),
+)
 histories = st.lists(turns, max_size=3)
 
 
