@@ -1,6 +1,6 @@
 """List the options of a multiple-choice task in a new order, and word the answer to go with them.
 
-Knows nothing of documents, styles or seeds: it draws from the stream it is given, by `Random.random` alone.
+Knows nothing of documents, styles or seeds: it draws from the stream it is given.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from random import Random
-from typing import TypeVar
+from itertools import product
 
+from hfsynth.streams import Stream
 from hfsynth.tasks import Task, letters, roman, starts_with_label
 
-_ONE_LINE = 0.2  # how often short options stand in one line
+_ONE_LINE = (True, False, False, False, False)  # one in five stands in one line, where it is short
 _SHORT_OPTION = 40
 _ANSWER_FORMS = ("label", "label and text", "text")
-
-_T = TypeVar("_T")
 
 COUNTERS: Mapping[str, Callable[[int], str]] = {
     "number": str,
@@ -35,8 +33,11 @@ _REFERS = re.compile(
     r"\b(?:[Oo]ptions?|[Cc]hoices?|[Aa]nswers?|[Aa]lternatives?)\s+(?:is\s+|are\s+)?\(?(?:[A-HJ-Z]|[ivx]{2,4})\)?(?!\w)"
     r"|\b(?:[Oo]ption|[Cc]hoice|[Aa]lternative)s?\s+\(?\d{1,2}\)?(?!\w)|\([A-Ha-h]\)|\b[A-H] (?:and|or|nor) [A-H]\b"
 )
+_HINTS = ("ption", "hoice", "nswer", "lternative", "(", " and ", " or ", " nor ")  # without these, _REFERS cannot match
 _STARTS_WITH_LETTER = re.compile(r"\(?[A-Za-z]\)?(?:[.,:;]|$)")
-_KEEPS_PLACE = re.compile(r"^(?:all|none|any|each|both|either|neither)\b|\b(?:of|the|these) above\b", re.IGNORECASE)
+_KEEPS_PLACE = re.compile(
+    r"^(?:all|none|any|each|both|either|neither)\b|\b(?:of|the|these) above\b", re.IGNORECASE | re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,48 +49,38 @@ class OptionLook:
     one_line: bool
 
 
-def pick(values: Sequence[_T], stream: Random) -> _T:
-    """Draw one of the values, all equally likely."""
-    return values[int(stream.random() * len(values))]
-
-
-def draw_options(labels: tuple[str, ...], taken: str, stream: Random) -> OptionLook:
+def draw_options(labels: tuple[str, ...], taken: str, stream: Stream) -> OptionLook:
     """Draw the look of options, with labels that do not count as the questions of the text do (`taken`)."""
-    label = pick(_free_labels(labels, taken), stream)
-    return OptionLook(label, pick(_ANSWER_FORMS, stream), stream.random() < _ONE_LINE)
+    return stream.pick(_looks(labels, taken))
 
 
-def list_options(task: Task, look: OptionLook, stream: Random) -> tuple[str, str]:
+def list_options(task: Task, look: OptionLook, stream: Stream) -> tuple[str, str]:
     """Return the options as they are listed, and the answer to go with them.
 
     Options are left as written where labels are spoken of in the pair, or where the answer is none of the options:
     "not B" must not end up beside another B. Those that speak of the other options keep their places.
     """
-    if not task.correct or _speaks_of_labels(task):
+    block = "\n".join(task.options)
+    if not task.correct or _speaks_of_labels(f"{block}\n{task.question}\n{task.reasoning or ''}"):
         return _as_written(task), task.answer
-    fixed = any(map(_KEEPS_PLACE.search, task.options))
-    order = list(range(len(task.options))) if fixed else shuffled(len(task.options), stream)
-    labels = [_label(look.label, place) for place in range(1, len(order) + 1)]
+    if starts_with_label(block):
+        return _as_written(task), task.answer
+    count = len(task.options)
+    order = range(count) if _KEEPS_PLACE.search(block) else stream.order(count)
+    labels = _labels(look.label, count)
     listed = [f"{label} {task.options[index]}" for label, index in zip(labels, order, strict=True)]
-    chosen = [place for place, index in enumerate(order) if index in task.correct]
+    chosen = sorted([order.index(index) for index in task.correct])
     answers = [_answer(labels[place], task.options[order[place]], look) for place in chosen]
     answer = (" and " if len(answers) == 2 else ", ").join(answers)
     stop = "." if task.answer.endswith(".") and not answer.endswith(".") else ""
     return _layout(listed, look), answer + stop
 
 
-def shuffled(count: int, stream: Random) -> list[int]:
-    """Shuffle by Fisher and Yates: every order is equally likely."""
-    order = list(range(count))
-    for here in range(count - 1, 0, -1):
-        there = int(stream.random() * (here + 1))
-        order[here], order[there] = order[there], order[here]
-    return order
-
-
 @cache
-def _free_labels(labels: tuple[str, ...], taken: str) -> tuple[str, ...]:
-    return tuple(label for label in labels if not taken or _way(_counter(label)) != _way(taken))
+def _looks(labels: tuple[str, ...], taken: str) -> tuple[OptionLook, ...]:
+    """List all looks, each as often as it is to be drawn."""
+    free = [label for label in labels if not taken or _way(_counter(label)) != _way(taken)]
+    return tuple(OptionLook(*look) for look in product(free, _ANSWER_FORMS, _ONE_LINE))
 
 
 def _way(counter: str) -> str:
@@ -102,9 +93,8 @@ def _counter(label: str) -> str:
     return found.group(1) if found else ""
 
 
-def _speaks_of_labels(task: Task) -> bool:
-    spoken = "\n".join((task.question, task.reasoning or "", *task.options))
-    return _REFERS.search(spoken) is not None or any(map(starts_with_label, task.options))
+def _speaks_of_labels(text: str) -> bool:
+    return any(map(text.__contains__, _HINTS)) and _REFERS.search(text) is not None
 
 
 def _as_written(task: Task) -> str:
@@ -113,14 +103,17 @@ def _as_written(task: Task) -> str:
     bullets = not any(map(str.isalnum, "".join(markers)))
     spoken = f"{task.question}\n{task.reasoning or ''}\n{task.answer}"
     lettered = _STARTS_WITH_LETTER.match(task.answer) or _REFERS.search(spoken)
-    if bullets and lettered and not any(map(starts_with_label, task.options)):
+    if bullets and lettered and not starts_with_label("\n".join(task.options)):
         markers = [f"{letters(place)}. " for place in range(1, len(markers) + 1)]
     return "\n".join(marker + option for marker, option in zip(markers, task.options, strict=True))
 
 
-def _label(template: str, place: int) -> str:
+@cache
+def _labels(template: str, count: int) -> tuple[str, ...]:
     counter = _counter(template)
-    return template.format_map({counter: COUNTERS[counter](place)}) if counter else template
+    if not counter:
+        return (template,) * count
+    return tuple(template.format_map({counter: COUNTERS[counter](place)}) for place in range(1, count + 1))
 
 
 def _answer(label: str, text: str, look: OptionLook) -> str:
@@ -133,5 +126,5 @@ def _answer(label: str, text: str, look: OptionLook) -> str:
 
 def _layout(listed: Sequence[str], look: OptionLook) -> str:
     """Put options on a line each, or on one line where they are short and have brackets around their labels."""
-    short = all(len(option) <= _SHORT_OPTION and "\n" not in option for option in listed)
-    return (" " if short and look.one_line and look.label[0] in "([" else "\n").join(listed)
+    fits = look.one_line and look.label[0] in "([" and max(map(len, listed)) <= _SHORT_OPTION
+    return (" " if fits and "\n" not in "".join(listed) else "\n").join(listed)

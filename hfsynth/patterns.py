@@ -1,7 +1,7 @@
 """The wordings of training texts: load the data files, and check every one of them.
 
-A pattern is filled in one pass by `str.format_map`, so contents that hold braces stay as they are. Knows nothing of
-pairs, documents or random numbers.
+A pattern is filled in one pass, so contents that hold braces or percent signs stay as they are. Knows nothing of pairs,
+documents or random numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cache
 from hashlib import blake2b
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -23,8 +23,8 @@ from hfsynth.tasks import TaskKind
 
 STYLE_NAMES = ("classic", "dialogue", "numbered", "inline_few_shot", "next_turn")
 
-# What a pattern of each kind must hold exactly once. An answer may be written as `answer_sentence`: with a full stop
-# where it ends without punctuation.
+# What a pattern of each kind must hold exactly once, in this order. An answer may be written as `answer_sentence`: with
+# a full stop where it ends without punctuation.
 CONTENTS: Mapping[TaskKind, tuple[str, ...]] = MappingProxyType(
     {
         TaskKind.FREE_FORM: ("question", "answer"),
@@ -45,18 +45,45 @@ LINE_WORDS = frozenset(
 )  # what an opening or a bridge may hold; rendering supplies them
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _CONTENT = re.compile(r"\{(?:question|options|reasoning|answer)\}(?=[.?!,;:…])|\{answer_sentence\}(?=\S)")
+_FILLED = re.compile(r"\{(?:question|options|reasoning|answer|answer_sentence)\}")
 _PLACES = re.compile(r"\b(?:above|below|following|previous|earlier|next)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A pattern made ready: `text` has a %s for each of the contents, in order; signs such as {number} are still there.
+
+    `sentence` says that the answer is to be closed with a full stop where it ends without punctuation.
+    """
+
+    text: str
+    sentence: bool
+
+    @classmethod
+    def of(cls, pattern: str) -> Self:
+        """Make a pattern ready."""
+        return cls(_FILLED.sub("%s", pattern.replace("%", "%%")), "{answer_sentence}" in pattern)
+
+    def signed(self, **signs: str) -> Template:
+        """Put in names or numbers, before any contents are there."""
+        text = self.text
+        for name, sign in signs.items():
+            text = text.replace(f"{{{name}}}", sign.replace("%", "%%"))
+        return Template(text, self.sentence)
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
     """Patterns of every kind that belong together, so that one text reads as if from one hand.
 
-    `says` is how a turn of the `next_turn` conversation is written that holds no pair; empty in other styles.
+    `separators` are what may stand between its pairs. `says` is how a turn of the `next_turn` conversation is written
+    that holds no pair; empty in other styles.
     """
 
     name: str
     patterns: Mapping[TaskKind, str]
+    templates: Mapping[TaskKind, Template]
+    separators: tuple[str, ...]
     says: str = ""
 
 
@@ -74,7 +101,6 @@ class Wordings:
     bridge: tuple[str, ...] = ()
     inverted_opening: tuple[str, ...] = ()
     inverted_bridge: tuple[str, ...] = ()
-    separators: tuple[str, ...] = ("\n\n",)
     numbers: tuple[str, ...] = ()
     last: tuple[str, ...] = ()
     speakers: tuple[tuple[str, str], ...] = ()
@@ -141,6 +167,11 @@ def pattern_problems(style: str, kind: TaskKind, pattern: str) -> list[str]:
     unknown = set(found) - needed - _SIGNS[style]
     problems += [f"{{{name}}} is unknown here" for name in sorted(unknown)]
     problems += [f"{{{name}}} is missing" for name in sorted(_SIGNS[style] - set(found))]
+    order = [name for name in _PLACEHOLDER.findall(pattern.replace("answer_sentence", "answer")) if name in needed]
+    if kind is TaskKind.FREE_FORM and "{answer_sentence}" in pattern:
+        problems.append("a free-form answer stands as it is, without a full stop of ours")
+    if not problems and order != list(CONTENTS[kind]):
+        problems.append(f"the contents do not stand in the order {', '.join(CONTENTS[kind])}")
     if _CONTENT.search(pattern):
         problems.append("punctuation stands right after contents that may end with their own")
     if _PLACES.search(pattern):
@@ -167,14 +198,20 @@ def normalised(pattern: str) -> str:
 
 def _wordings(style: str, values: Mapping[str, Any]) -> Wordings:
     given = {name: tuple(values.get(name, ())) for name in (f.name for f in fields(Wordings)) if name in values}
-    given["families"] = tuple(_family(family) for family in values["families"])
+    separators = tuple(values.get("separators", ("\n\n",)))
+    given["families"] = tuple(_family(family, separators) for family in values["families"])
     given["speakers"] = tuple((asker, answerer) for asker, answerer in values.get("speakers", ()))
     return Wordings(style=style, **given)
 
 
-def _family(values: Mapping[str, str]) -> Family:
+def _family(values: Mapping[str, str], separators: tuple[str, ...]) -> Family:
+    """Read a family. No less than a blank line stands between pairs where there is one within a pair."""
     patterns = {kind: values[kind.value] for kind in TaskKind}
-    return Family(values["name"], MappingProxyType(patterns), values.get("says", ""))
+    if any("\n\n" in pattern for pattern in patterns.values()):
+        separators = tuple(separator for separator in separators if "\n\n" in separator)
+    templates = {kind: Template.of(pattern) for kind, pattern in patterns.items()}
+    says = values.get("says", "")
+    return Family(values["name"], MappingProxyType(patterns), MappingProxyType(templates), separators, says)
 
 
 def _refuse(where: str, wording: str, problems: list[str]) -> None:

@@ -1,23 +1,25 @@
 """Write one training text: the documents of a run, their pairs, in one style from the first line to the last.
 
-Pure: the same run, seed and chain give the same text on every machine, and nothing that is passed in is changed. Only
-`Random.random` is drawn from, whose sequence Python guarantees. Knows nothing of rows, columns, tokens or files.
+Pure: the same run, seed and chain give the same text on every machine, and nothing that is passed in is changed.
+Knows nothing of rows, columns, tokens or files.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
-from hashlib import blake2b
-from random import Random
+from bisect import bisect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from itertools import accumulate
 from typing import Self
 
-from hfsynth.choices import COUNTERS, OptionLook, draw_options, list_options, pick
+from hfsynth.choices import COUNTERS, OptionLook, draw_options, list_options
 from hfsynth.errors import ConfigError
-from hfsynth.patterns import STYLE_NAMES, Family, Wordings, catalogue
+from hfsynth.patterns import STYLE_NAMES, Family, Template, Wordings, catalogue
 from hfsynth.records import Pair
-from hfsynth.tasks import recognise
+from hfsynth.streams import Stream
+from hfsynth.tasks import TaskKind, is_plain, recognise_stripped
 
 RENDERING_VERSION = 1
 """Raised whenever the same run and seed would give another text, other than by the data files of wordings."""
@@ -25,8 +27,11 @@ RENDERING_VERSION = 1
 RAW = "raw"
 """The style of a text without pairs: the document alone."""
 
-_PLAIN_OPENING = 0.5  # how often a text starts with the document itself
-_PLAIN_BRIDGE = 0.25
+_PLAIN_OPENINGS = 1  # how many times as often as with a line a text starts with the document itself: half of all texts
+_LINED_BRIDGES = 3  # how many times as often as not there is a line between document and pairs
+
+Document = tuple[str, Sequence[tuple[str, str]]]
+"""A text, and the instructions and responses about it, without white space around them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +77,8 @@ class Styles:
 
     def weights(self, pairs: int = 2) -> tuple[float, ...]:
         """Return the weights for a run of so many pairs, in the order of `STYLE_NAMES`."""
-        given = astuple(self)[: len(STYLE_NAMES)]
         if pairs > 1 or not self.classic:
-            return given
+            return (self.classic, self.dialogue, self.numbered, self.inline_few_shot, self.next_turn)
         return (self.classic + self.dialogue + self.numbered + self.inline_few_shot, 0.0, 0.0, 0.0, self.next_turn)
 
 
@@ -97,27 +101,24 @@ class Rendered:
     style: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Look:
-    """What was drawn for a text, and holds for all of it."""
+    """What was drawn for a text, and holds for all of it. Nothing sets its fields after that."""
 
-    wordings: Wordings
+    style: str
     family: Family
+    templates: Mapping[TaskKind, Template]
+    plain: Template
     inverted: bool
     noun: str
     opening: str
     bridge: str
     last: str
     separator: str
-    number: Callable[[int], str]
+    number: Callable[[int], str] | None
     options: OptionLook
     asker: str
     answerer: str
-
-
-def usable(pair: Pair) -> bool:
-    """Tell whether a pair has both an instruction and a response."""
-    return bool(pair.instruction.strip() and pair.response.strip())
 
 
 def render_run(
@@ -128,94 +129,121 @@ def render_run(
     `index` tells the runs of a chain apart. Blank documents and pairs that miss a side are left out; without any pair
     the documents stand alone. The result depends on the arguments only.
     """
-    kept = [Passage(p.text, tuple(filter(usable, p.pairs))) for p in run if p.text.strip()]
-    total = sum(len(passage.pairs) for passage in kept)
+    documents = []
+    for passage in run:
+        sides = ((pair.instruction.strip(), pair.response.strip()) for pair in passage.pairs)
+        if passage.text.strip():
+            documents.append((passage.text, [pair for pair in sides if all(pair)]))
+    return compose(documents, f"{seed}\0{chain}\0{index}", styles)
+
+
+def compose(documents: Sequence[Document], name: str, styles: Styles = DEFAULT_STYLES) -> Rendered:
+    """Write documents as one text, as `render_run` does. Nothing is blank here; everything is drawn from `name`."""
+    total = sum([len(pairs) for _, pairs in documents])
     if not total:
-        return Rendered(_join([passage.text for passage in kept], "\n\n"), RAW)
-    stream = _stream(seed, chain, index)
+        return Rendered("".join(_apart([text for text, _ in documents], "\n\n")), RAW)
+    stream = Stream(name)
     style = _weighted(styles.weights(total), stream)
-    look = _draw(catalogue().styles[style], stream.random() < styles.inverted, stream)
-    separator = pick(catalogue().document_separators, stream)
-    text = _join([_passage(passage, look, stream) for passage in kept], separator)
-    return Rendered(text, f"{style}+inverted" if look.inverted else style)
+    look = _draw(catalogue().styles[style], stream.share() < styles.inverted, stream)
+    separator = stream.pick(catalogue().document_separators)
+    pieces: list[str] = []
+    for text, pairs in documents:
+        if pieces:
+            pieces.append(_gap(pieces[-1], separator))
+        pieces += _document(text, pairs, look, stream)
+    return Rendered("".join(pieces), f"{style}+inverted" if look.inverted else style)
 
 
-def _stream(seed: int, chain: str, index: int) -> Random:
-    name = f"{seed}\0{chain}\0{index}".encode("utf-8", "surrogatepass")
-    return Random(int.from_bytes(blake2b(name, digest_size=16).digest(), "big"))
+def _weighted(weights: tuple[float, ...], stream: Stream) -> str:
+    bounds, names = _bounds(weights)
+    return names[min(bisect(bounds, stream.share()), len(names) - 1)]
 
 
-def _weighted(weights: Sequence[float], stream: Random) -> str:
-    point = stream.random() * sum(weights)
-    drawn = ""
-    for name, weight in zip(STYLE_NAMES, weights, strict=True):
-        if weight:
-            drawn = name
-            point -= weight
-            if point < 0:
-                break
-    return drawn
+@cache
+def _bounds(weights: tuple[float, ...]) -> tuple[list[float], list[str]]:
+    """Return where the share of each style ends, of those that have one."""
+    given = [(name, weight) for name, weight in zip(STYLE_NAMES, weights, strict=True) if weight]
+    total = sum(weight for _, weight in given)
+    return list(accumulate(weight / total for _, weight in given)), [name for name, _ in given]
 
 
-def _draw(wordings: Wordings, inverted: bool, stream: Random) -> _Look:
-    chatty = wordings.style == "next_turn"
-    openings, bridges = (
-        (wordings.inverted_opening, wordings.inverted_bridge) if inverted else (wordings.opening, wordings.bridge)
-    )
-    number = pick(wordings.numbers, stream) if wordings.numbers else ""
-    asker, answerer = pick(wordings.speakers, stream) if wordings.speakers else ("", "")
+def _draw(wordings: Wordings, inverted: bool, stream: Stream) -> _Look:
+    family = stream.pick(wordings.families)
+    openings, bridges = _lines(wordings, inverted)
+    counted = stream.pick(wordings.numbers) if wordings.numbers else ""
+    asker, answerer = stream.pick(wordings.speakers) if wordings.speakers else ("", "")
+    templates = _signed(family, asker, answerer) if asker else family.templates
     return _Look(
-        wordings=wordings,
-        family=pick(wordings.families, stream),
+        style=wordings.style,
+        family=family,
+        templates=templates,
+        plain=templates[TaskKind.FREE_FORM],
         inverted=inverted,
-        noun=pick(catalogue().nouns, stream),
-        opening=_line(openings, 0 if chatty else _PLAIN_OPENING, stream),
-        bridge=_line(bridges, 0 if chatty else _PLAIN_BRIDGE, stream),
-        last=_line(wordings.last, _PLAIN_BRIDGE, stream),
-        separator=pick(wordings.separators, stream),
-        number=COUNTERS.get(number, str),
-        options=draw_options(catalogue().option_labels, number, stream),
+        noun=stream.pick(catalogue().nouns),
+        opening=stream.pick(openings),
+        bridge=stream.pick(bridges),
+        last=stream.pick(wordings.last) if wordings.last else "",
+        separator=stream.pick(family.separators),
+        number=COUNTERS[counted] if counted else None,
+        options=draw_options(catalogue().option_labels, counted, stream),
         asker=asker,
         answerer=answerer,
     )
 
 
-def _line(lines: Sequence[str], plain: float, stream: Random) -> str:
-    return pick(lines, stream) if lines and stream.random() >= plain else ""
+def _lines(wordings: Wordings, inverted: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return openings and bridges, each as often as it is to be drawn, the empty line for none among them."""
+    if inverted:
+        return _often(wordings.style, wordings.inverted_opening, wordings.inverted_bridge)
+    return _often(wordings.style, wordings.opening, wordings.bridge)
 
 
-def _passage(passage: Passage, look: _Look, stream: Random) -> str:
-    """Write one document with its pairs. A document without pairs stands alone."""
-    if not passage.pairs:
-        return passage.text
-    written = [_pair(pair, place, look, stream) for place, pair in enumerate(passage.pairs, 1)]
-    words = line_words(look.noun, len(passage.pairs))
-    if look.wordings.style == "next_turn":
-        return _conversation(passage.text, written, look, words)
-    opening, bridge = (line.format_map(words) for line in (look.opening, look.bridge))
-    if look.wordings.last:
+@cache
+def _often(style: str, openings: tuple[str, ...], bridges: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if style == "next_turn":  # these lines are turns of the conversation, which would have holes without them
+        return openings or ("",), bridges
+    return openings + ("",) * len(openings) * _PLAIN_OPENINGS, bridges * _LINED_BRIDGES + ("",) * len(bridges)
+
+
+def _signed(family: Family, asker: str, answerer: str) -> dict[TaskKind, Template]:
+    return {kind: template.signed(asker=asker, answerer=answerer) for kind, template in family.templates.items()}
+
+
+def _document(text: str, pairs: Sequence[tuple[str, str]], look: _Look, stream: Stream) -> list[str]:
+    """Write one document with its pairs, in pieces. A document without pairs stands alone."""
+    if not pairs:
+        return [text]
+    written = [_pair(pair, place, look, stream) for place, pair in enumerate(pairs, 1)]
+    if look.style == "next_turn":
+        return _conversation(text, written, look)
+    opening, bridge = look.opening, look.bridge
+    if look.style == "inline_few_shot":
         opening, bridge = (opening, bridge) if len(written) > 2 else ("", "")  # they speak of examples
         written[1:] = _with_last(written[1:], look)
     body = look.separator.join(written)
-    blocks = (opening, body, bridge, passage.text) if look.inverted else (opening, passage.text, bridge, body)
-    return _join(blocks, "\n\n")
+    before, between = _worded(opening, look.noun, len(pairs) == 1), _worded(bridge, look.noun, len(pairs) == 1)
+    return _apart((before, body, between, text) if look.inverted else (before, text, between, body), "\n\n")
 
 
 def _with_last(written: list[str], look: _Look) -> list[str]:
-    if not written or not look.last:
-        return written
-    return [*written[:-1], f"{look.last}\n{written[-1]}"]
+    return [*written[:-1], f"{look.last}\n{written[-1]}"] if written else []
 
 
-def _conversation(text: str, written: list[str], look: _Look, words: Mapping[str, str]) -> str:
+def _conversation(text: str, written: list[str], look: _Look) -> list[str]:
     """Write the document as a turn of the conversation: its first, or its last where the order is inverted."""
+    opening, bridge = (_worded(line, look.noun, len(written) == 1) for line in (look.opening, look.bridge))
     says = look.family.says
-    line = (look.bridge if look.inverted else look.opening).format_map(words)
-    shared = says.format_map({"speaker": look.asker, "words": f"{line}\n\n{text}"})
+    shared = f"{bridge if look.inverted else opening}\n\n{text}"
+    turn = says.format_map({"speaker": look.asker, "words": shared})
     if look.inverted:
-        return _join([*written, shared], look.separator)
-    reply = says.format_map({"speaker": look.answerer, "words": look.bridge.format_map(words)})
-    return _join([shared, reply, *written], look.separator)
+        return _apart([*written, turn], look.separator)
+    reply = says.format_map({"speaker": look.answerer, "words": bridge})
+    return _apart([turn, reply, *written], look.separator)
+
+
+@cache
+def _worded(line: str, noun: str, single: bool) -> str:
+    return line.format_map(line_words(noun, 1 if single else 2))
 
 
 def line_words(noun: str, pairs: int) -> dict[str, str]:
@@ -237,31 +265,37 @@ def line_words(noun: str, pairs: int) -> dict[str, str]:
     }
 
 
-def _join(blocks: Sequence[str], gap: str) -> str:
-    """Join what is not empty, counting line ends that a block already has as part of the gap."""
-    text = ""
-    lead = len(gap) - len(gap.lstrip("\n"))
-    for block in filter(None, blocks):
-        ends = len(text) - len(text.rstrip("\n"))
-        text += gap[min(ends, lead) :] + block if text else block
-    return text
+def _apart(blocks: Iterable[str], gap: str) -> list[str]:
+    """Return what is not empty, with the gap between each two."""
+    pieces: list[str] = []
+    for block in blocks:
+        if block:
+            if pieces:
+                pieces.append(_gap(pieces[-1], gap))
+            pieces.append(block)
+    return pieces
 
 
-def _pair(pair: Pair, place: int, look: _Look, stream: Random) -> str:
-    task = recognise(pair)
-    options, answer = list_options(task, look.options, stream) if task.options else ("", task.answer)
-    return look.family.patterns[task.kind].format_map(
-        {
-            "question": task.question,
-            "options": options,
-            "reasoning": task.reasoning,
-            "answer": answer,
-            "answer_sentence": _sentence(answer),
-            "number": look.number(place),
-            "asker": look.asker,
-            "answerer": look.answerer,
-        }
-    )
+def _gap(before: str, gap: str) -> str:
+    """Return the gap less the line ends that what stands before it already has."""
+    if before[-1] != "\n":
+        return gap
+    ends = len(before) - len(before.rstrip("\n"))
+    return gap[min(ends, len(gap) - len(gap.lstrip("\n"))) :]
+
+
+def _pair(pair: tuple[str, str], place: int, look: _Look, stream: Stream) -> str:
+    if is_plain(*pair):
+        return _numbered(look.plain, place, look).text % pair
+    task = recognise_stripped(*pair)
+    options, answer = list_options(task, look.options, stream) if task.options else (None, task.answer)
+    contents = [content for content in (task.question, options, task.reasoning) if content is not None]
+    template = _numbered(look.templates[task.kind], place, look)
+    return template.text % (*contents, _sentence(answer) if template.sentence else answer)
+
+
+def _numbered(template: Template, place: int, look: _Look) -> Template:
+    return template if look.number is None else template.signed(number=look.number(place))
 
 
 def _sentence(answer: str) -> str:

@@ -45,7 +45,18 @@ class Task:
 
 def recognise(pair: Pair) -> Task:
     """Take a pair apart. Nothing is dropped: an answer that is none of the options is kept, with `correct` empty."""
-    instruction, response = pair.instruction.strip(), pair.response.strip()
+    return recognise_stripped(pair.instruction.strip(), pair.response.strip())
+
+
+def is_plain(instruction: str, response: str) -> bool:
+    """Tell at a glance that a stripped pair is free-form; where this is False, `recognise` may still find it to be."""
+    return "\n" not in instruction and "answer" not in response and "ANSWER" not in response
+
+
+def recognise_stripped(instruction: str, response: str) -> Task:
+    """Take apart a pair without white space around its sides; see `recognise`."""
+    if is_plain(instruction, response):
+        return Task(TaskKind.FREE_FORM, instruction, response)
     question = _without_cue(instruction)
     reasoning, answer = _conclusion(response)
     listed = _listed(question, answer)
@@ -59,9 +70,9 @@ def recognise(pair: Pair) -> Task:
     return Task(kind, _without_cue(asked), answer, options, reasoning, chosen, markers)
 
 
-def starts_with_label(text: str) -> bool:
-    """Tell whether a text starts as labelled options do: "A. ", "(b) ", "3) "."""
-    return _SHORT_LABEL.match(text) is not None
+def starts_with_label(lines: str) -> bool:
+    """Tell whether any line starts as labelled options do: "A. ", "(b) ", "3) "."""
+    return _SHORT_LABEL.search(lines) is not None
 
 
 def letters(number: int) -> str:
@@ -105,13 +116,16 @@ _COUNTS: dict[str, Callable[[int], str]] = {
 }
 
 _CUE = re.compile(r"\s*\blet(?:['’]s| us) think (?:\w+ ){0,3}step[ -]by[ -]step\s*[.:!…]*\s*$", re.IGNORECASE)
+_PUBLISHED_CUE = "\nLet's think step by step."
+_PUBLISHED_CONCLUSION = "\nTherefore, the answer is "
 _CONCLUSION = re.compile(
     r"(?:^|(?<=\s))(?:therefore|thus|hence|so),?\s+the\s+(?:final\s+|correct\s+)?answer\s+is\s*:?\s*", re.IGNORECASE
 )
+_PUBLISHED_HEADING = "\nOptions:\n- "
 _HEADER = re.compile(r"^[ \t]*(?:answer )?(?:options|choices)[ \t]*:[ \t]*", re.IGNORECASE | re.MULTILINE)
 _BULLET = re.compile(r"\s*[-*•–]\s+")
 _LABEL = re.compile(r"\s*(?:\(([A-Za-z]{1,7}|\d{1,3})\)|\[([A-Za-z]|\d{1,3})\]|([A-Za-z]{1,7}|\d{1,3})[.):])\s+")
-_SHORT_LABEL = re.compile(r"\s*[(\[]?[A-Za-z0-9][.)\]:]\s")
+_SHORT_LABEL = re.compile(r"^[ \t]*[(\[]?[A-Za-z0-9][.)\]:]\s", re.MULTILINE)
 _INLINE = re.compile(r"(?:^|(?<=\s))\((?:[A-Za-z]{1,4}|\d{1,2})\)\s")
 _BARE_LABEL = re.compile(r"[(\[]?([A-Za-z]{1,7}|\d{1,3})[)\].:]{0,2}")
 _PREFIX = re.compile(
@@ -124,6 +138,8 @@ _Listed = tuple[str, tuple[str, ...], tuple[str, ...]]  # question, markers, opt
 
 def _without_cue(instruction: str) -> str:
     """Cut off the call for steps at the end, unless nothing would be left."""
+    if instruction.endswith(_PUBLISHED_CUE):
+        return instruction[: -len(_PUBLISHED_CUE)].rstrip() or instruction
     if "step" not in instruction[-24:].lower():
         return instruction
     found = _CUE.search(instruction[-80:])
@@ -135,20 +151,39 @@ def _conclusion(response: str) -> tuple[str | None, str]:
     """Cut a response at its last "Therefore, the answer is", where something stands on both sides of it."""
     if "answer" not in response and "ANSWER" not in response:
         return None, response
-    found = list(_CONCLUSION.finditer(response))
-    if not found:
-        return None, response
-    reasoning, answer = response[: found[-1].start()].rstrip(), response[found[-1].end() :].strip()
+    reasoning, published, answer = response.rpartition(_PUBLISHED_CONCLUSION)
+    if not published or "answer" in answer.lower():
+        found = list(_CONCLUSION.finditer(response))
+        if not found:
+            return None, response
+        reasoning, answer = response[: found[-1].start()], response[found[-1].end() :]
+    reasoning, answer = reasoning.rstrip(), answer.strip()
     return (reasoning, answer) if reasoning and answer else (None, response)
 
 
 def _listed(question: str, answer: str) -> _Listed | None:
     """Find the options at the end of a question; without a heading, only lettered ones that hold the answer."""
+    if "\n" not in question:
+        return None
+    published = _published(question)
+    if published is not None:
+        return published
     headers = list(_HEADER.finditer(question)) if ":" in question else []
     if not headers:
         return _unheaded(question, answer)
-    asked, items = question[: headers[-1].start()].rstrip(), _items(question[headers[-1].end() :])
+    block = question[headers[-1].end() :].rstrip()
+    asked, items = question[: headers[-1].start()].rstrip(), _items(block) or _row_of_items(block, answer)
     return (asked, *items) if asked and items else None
+
+
+def _published(question: str) -> _Listed | None:
+    """Read options just as the published layout has them: the common case, without a search."""
+    asked, heading, block = question.rpartition(_PUBLISHED_HEADING)
+    lines = block.split("\n- ")
+    if not heading or "\n" in "".join(lines) or _LABEL.match(lines[0]) or not asked.strip():
+        return None
+    options = tuple(map(str.strip, lines))
+    return (asked.rstrip(), ("- ",) * len(options), options) if all(options) else None
 
 
 def _items(block: str) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
@@ -174,14 +209,25 @@ def _one_line(line: str) -> list[str]:
     return [line[a:b].strip() for a, b in zip(starts, [*starts[1:], len(line)], strict=True)]
 
 
+def _row_of_items(block: str, answer: str) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """Cut "this; that" or "this, that" into options, where the answer is among them."""
+    for separator in (";", ","):
+        options = tuple(part.strip() for part in block.split(separator))
+        if len(options) > 1 and "\n" not in block and all(options) and _chosen(answer, options, ()):
+            return (), options
+    return None
+
+
 def _zip(found: list[re.Match[str] | None], lines: list[str]) -> Iterator[tuple[re.Match[str], str]]:
     return ((match, line) for match, line in zip(found, lines, strict=True) if match is not None)
 
 
 def _sequence(lines: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     """Read labels that count up from the first (a, b, c; 1, 2, 3; i, ii, iii), or None where they do not."""
+    if not lines or not _LABEL.match(lines[0]):
+        return None
     found = [_LABEL.match(line) for line in lines]
-    if not found or not all(found):
+    if not all(found):
         return None
     marked = [(match.group().lstrip(), line[match.end() :]) for match, line in _zip(found, lines)]
     return _split(marked) if _count_of([marker for marker, _ in marked]) else None
@@ -203,7 +249,7 @@ def _split(marked: list[tuple[str, str]]) -> tuple[tuple[str, ...], tuple[str, .
 
 def _plain(lines: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     """Take lines without markers as options where there are two at least and none of them is labelled."""
-    if len(lines) < 2 or any(starts_with_label(line) for line in lines):
+    if len(lines) < 2 or starts_with_label("\n".join(lines)):
         return None
     return (), tuple(line.strip() for line in lines)
 
@@ -222,6 +268,8 @@ def _unheaded(question: str, answer: str) -> _Listed | None:
 
 def _chosen(answer: str, options: tuple[str, ...], markers: tuple[str, ...]) -> tuple[int, ...]:
     """Find the options that an answer names: one by its text or label, else all of its parts, else none."""
+    if answer in options:
+        return (options.index(answer),)
     texts: dict[str, int] = {}
     for index, option in enumerate(options):
         texts.setdefault(_normal(option), index)

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from hashlib import blake2b
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from hfsynth.errors import ColumnError
 from hfsynth.identity import content_id
-from hfsynth.records import Pair
-from hfsynth.styles import RAW, Passage, Styles, render_run
+from hfsynth.styles import RAW, Styles, compose
 
 Count = Callable[[Sequence[str]], Sequence[int]]
 """Count the tokens of several texts."""
@@ -49,9 +48,11 @@ class RenderCounts:
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    passage: Passage
+class _Row(NamedTuple):
+    """What rendering needs of a row. A blank text is empty here, and pairs have both sides, without space around."""
+
+    text: str
+    pairs: list[tuple[str, str]]
     source: str
     chain: str
     shot: int
@@ -116,16 +117,16 @@ def _runs(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[_Row]]:
 
 def _text(run: Sequence[_Row], seed: int, styles: Styles) -> dict[str, Any] | None:
     """Render a run. Its place in the chain is that of its first shot, which no other run of the chain has."""
-    there = [row for row in run if row.passage.text]
+    there = [row for row in run if row.text]
     if not there:
         return None
-    passages = [row.passage for row in there]
-    rendered = render_run(passages, seed=seed, chain=run[0].chain, index=run[0].shot, styles=styles)
+    documents = [(row.text, row.pairs) for row in there]
+    rendered = compose(documents, f"{seed}\0{run[0].chain}\0{run[0].shot}", styles)
     return {
         "text": rendered.text,
         "source_ids": [row.source for row in there],
         "shots": len(there),
-        "pairs": sum(len(passage.pairs) for passage in passages),
+        "pairs": sum([len(row.pairs) for row in there]),
         "style": rendered.style,
         "chain": run[0].chain,
     }
@@ -134,11 +135,11 @@ def _text(run: Sequence[_Row], seed: int, styles: Styles) -> dict[str, Any] | No
 def _counts(run: Sequence[_Row], text: Mapping[str, Any] | None) -> RenderCounts:
     return RenderCounts(
         documents=len(run),
-        empty_documents=sum(not row.passage.text for row in run),
+        empty_documents=sum(not row.text for row in run),
         pairs=text["pairs"] if text else 0,
         empty_questions=sum(row.empty_questions for row in run),
         empty_answers=sum(row.empty_answers for row in run),
-        pairs_without_text=sum(len(row.passage.pairs) for row in run if not row.passage.text),
+        pairs_without_text=sum(len(row.pairs) for row in run if not row.text),
         texts=int(text is not None),
         raw_texts=int(text is not None and text["style"] == RAW),
     )
@@ -149,46 +150,64 @@ def _row(values: Mapping[str, Any], number: int) -> _Row:
         if column not in values:
             raise missing_column(column, sorted(values))
     text = _string(values["text"], "text", number)
-    pairs = _pairs(values["pairs"], number)
-    usable = tuple(pair for pair in pairs if pair.instruction and pair.response)
-    unasked = sum(not pair.instruction for pair in pairs)
+    pairs, unasked, unanswered = _pairs(values["pairs"], number)
     name = values.get("id")
     source = content_id(text) if name is None else str(name)
     synthesis = values.get("synthesis") or {}
     return _Row(
-        passage=Passage(text if text.strip() else "", usable),
+        text=text if text.strip() else "",
+        pairs=pairs,
         source=source,
         chain=synthesis.get("chain") or source,
         shot=synthesis.get("shot") or 0,
         follows=bool(synthesis.get("follows")),
         empty_questions=unasked,
-        empty_answers=len(pairs) - len(usable) - unasked,
+        empty_answers=unanswered,
     )
 
 
-def _pairs(values: Any, number: int) -> list[Pair]:  # noqa: ANN401 - whatever a row holds
-    """Read the pairs of a row, as a list of mappings or as the mapping of lists that older datasets give."""
+def _pairs(values: Any, number: int) -> tuple[list[tuple[str, str]], int, int]:  # noqa: ANN401 - whatever a row holds
+    """Read the pairs of a row, and count those without an instruction and those without a response."""
+    pairs: list[tuple[str, str]] = []
+    unasked = unanswered = 0
+    for pair in _listed(values, number):
+        try:
+            instruction, response = pair["instruction"], pair["response"]
+        except (LookupError, TypeError):
+            raise _unreadable("pairs", number, "instruction and response", pair) from None
+        if not (isinstance(instruction, str) and isinstance(response, str)):
+            instruction = _string(instruction, "pairs.instruction", number)
+            response = _string(response, "pairs.response", number)
+        instruction, response = instruction.strip(), response.strip()
+        if instruction and response:
+            pairs.append((instruction, response))
+        elif instruction:
+            unanswered += 1
+        else:
+            unasked += 1
+    return pairs, unasked, unanswered
+
+
+def _listed(values: Any, number: int) -> Sequence[Any]:  # noqa: ANN401
+    """Return pairs as a list of mappings, also where they are the mapping of lists that older datasets give."""
     if values is None:
         return []
+    if isinstance(values, list):
+        return values
     if isinstance(values, Mapping) and {"instruction", "response"} <= set(values):
         sides = zip(values["instruction"] or [], values["response"] or [], strict=True)
-        values = [{"instruction": instruction, "response": response} for instruction, response in sides]
-    if not isinstance(values, Sequence) or isinstance(values, str):
-        raise _unreadable("pairs", number, "a list of instruction and response", values)
-    return [_pair(pair, number) for pair in values]
-
-
-def _pair(values: Any, number: int) -> Pair:  # noqa: ANN401
-    if not isinstance(values, Mapping) or not {"instruction", "response"} <= set(values):
-        raise _unreadable("pairs", number, "instruction and response", values)
-    instruction, response = (_string(values[side], f"pairs.{side}", number) for side in ("instruction", "response"))
-    return Pair(instruction if instruction.strip() else "", response if response.strip() else "")
+        return [{"instruction": instruction, "response": response} for instruction, response in sides]
+    if isinstance(values, Sequence) and not isinstance(values, str):
+        return values
+    raise _unreadable("pairs", number, "a list of instruction and response", values)
 
 
 def _string(value: Any, column: str, number: int) -> str:  # noqa: ANN401
-    if value is not None and not isinstance(value, str):
-        raise _unreadable(column, number, "text", value)
-    return value or ""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    raise _unreadable(column, number, "text", value)
 
 
 def missing_column(column: str, found: Sequence[str]) -> ColumnError:

@@ -129,6 +129,8 @@ def test_turns_without_a_pair_name_their_speaker() -> None:
         ("{question}? {answer}", "punctuation"),
         ("{question}\n{answer}.", "punctuation"),
         ("{question}\n{answer}\n{options}", "{options} is unknown"),
+        ("{question}\n{answer_sentence}", "full stop"),
+        ("{answer}\n{question}", "order"),
         ("As said above: {question}\n{answer}", "inverted"),
     ],
 )

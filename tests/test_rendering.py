@@ -23,6 +23,7 @@ from hfsynth.identity import content_id
 from hfsynth.patterns import STYLE_NAMES, catalogue
 from hfsynth.records import Pair
 from hfsynth.rendering import RenderCounts, Styles, in_validation, render, render_rows
+from hfsynth.streams import Stream
 from hfsynth.styles import Passage, Rendered, render_run
 from hfsynth.tasks import TaskKind, recognise
 
@@ -232,7 +233,7 @@ def test_an_answer_given_as_a_letter_follows_the_shuffled_order(label: str, form
     seen = set()
     for number in range(200):
         task = recognise(Pair(CHOICE.instruction, "C"))
-        listed, answer = list_options(task, OptionLook(label, form, False), random.Random(number))
+        listed, answer = list_options(task, OptionLook(label, form, False), Stream(str(number)))
         again = recognise(Pair(f"Which?\nOptions:\n{listed}", answer))
         assert [again.options[index] for index in again.correct] == ["brick"]
         seen.add(again.options)
@@ -243,7 +244,7 @@ def test_several_answers_follow_the_shuffled_order() -> None:
     task = recognise(Pair(CHOICE.instruction, "A, B and D"))
     for number in range(50):
         for form in ("label", "label and text", "text"):
-            listed, answer = list_options(task, OptionLook("({upper})", form, number % 2 == 0), random.Random(number))
+            listed, answer = list_options(task, OptionLook("({upper})", form, number % 2 == 0), Stream(str(number)))
             again = recognise(Pair(f"Which?\nOptions:\n{listed}", answer))
             assert {again.options[index] for index in again.correct} == {"steel", "wood", "glass"}
 
@@ -338,6 +339,41 @@ def test_styles_that_are_asked_for_are_the_only_ones() -> None:
 def test_styles_that_cannot_work_are_refused(styles: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=re.compile(message)):
         Styles.of(styles)
+
+
+# --- the stream
+
+
+def test_a_stream_is_even_and_endless() -> None:
+    stream = Stream("a name")
+    drawn = Counter(stream.below(7) for _ in range(70_000))
+    assert set(drawn) == set(range(7))
+    assert all(near(times, 1 / 7, 70_000) for times in drawn.values())
+    assert 0.49 < sum(stream.share() for _ in range(20_000)) / 20_000 < 0.51
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 7, 30])
+def test_orders_are_orders(size: int) -> None:
+    stream = Stream(str(size))
+    places: Counter[int] = Counter()
+    for _ in range(3_000):
+        order = stream.order(size)
+        assert sorted(order) == list(range(size))
+        places[order.index(0)] += 1
+    assert all(near(places[place], 1 / size, 3_000) for place in range(size))
+
+
+def test_streams_of_two_names_differ_and_of_one_do_not() -> None:
+    first, again, other = (Stream(name) for name in ("x", "x", "y"))
+    draws = [first.below(2**32) for _ in range(100)]
+    assert draws == [again.below(2**32) for _ in range(100)]
+    assert not set(draws) & {other.below(2**32) for _ in range(100)}
+    assert Stream("a\ud800").below(9) in range(9)
+
+
+def test_draws_are_the_same_on_every_machine() -> None:
+    stream = Stream("hfsynth")
+    assert [stream.below(1000) for _ in range(6)] == [693, 170, 4, 752, 970, 185]
 
 
 # --- nasty contents

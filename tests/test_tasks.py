@@ -22,6 +22,8 @@ LAYOUTS = {
     "roman": "\nOptions:\n(i) Lyon\n(ii) Paris\n(iii) Nice",
     "bulleted letters": "\nOptions:\n- A. Lyon\n- B. Paris\n- C. Nice",
     "one line": "\nOptions: (A) Lyon (B) Paris (C) Nice",
+    "semicolons": "\nOptions: Lyon; Paris; Nice",
+    "commas": "\nChoices: Lyon, Paris, Nice",
     "no heading": "\nA. Lyon\nB. Paris\nC. Nice",
     "blank lines": "\n\nOptions:\n\n- Lyon\n\n- Paris\n\n- Nice\n",
 }
@@ -133,6 +135,7 @@ def test_the_last_conclusion_counts() -> None:
         ("Options:\n- a\n- b", "a"),
         ("Let's think step by step.", "So the answer is 4"),
         ("Explain.\nOptions: there are many", "Many."),
+        ("Explain.\nOptions: this, that; more", "All of that."),
         ("Which?\nOptions:\n- a\n- b\nGive a reason.", "a"),
         ("Order these steps.\n1. cook\n2. wash", "2, 1"),
         ("Put these in order.\nA. cook\nB. wash", "wash first, then cook"),
