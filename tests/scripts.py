@@ -37,9 +37,25 @@ def moody(prompt: str) -> str | Completion:
     return quoting(prompt)
 
 
-def dying(prompt: str) -> str:
-    """Kill the engine."""
-    raise EngineError("The engine died: it was told to.")
+def twice(prompt: str) -> str:
+    """Ask the same question twice."""
+    return render_pairs([Pair("What?", "This."), Pair("what?", "That.")])
 
 
+class Death:
+    """Quote, but die at the document that holds `at`; remember what was asked."""
+
+    def __init__(self) -> None:
+        self.at: str | None = None
+        self.asked: list[str] = []
+
+    def __call__(self, prompt: str) -> str:
+        document = shown_documents(prompt)[-1]
+        if self.at is not None and self.at in document:
+            raise EngineError("The engine died: it was told to.")
+        self.asked.append(document)
+        return quoting(prompt)
+
+
+mortal = Death()
 not_a_script = "a string"
