@@ -1,0 +1,269 @@
+"""Collect from a folder what its card says: Parquet footers, the job's JSON files, and what the user has stated.
+
+Knows nothing of how a card looks, and asks no network: what only the source's own card says comes in as a setting.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import DatasetInfo, Features
+from datasets.info import DatasetInfosDict
+from huggingface_hub import DatasetCardData
+
+from hfsynth import plots
+from hfsynth.card_text import Card
+from hfsynth.cards import ConfigFacts, CorpusFacts, Licence, ModelFacts, Sample, SplitFacts
+from hfsynth.corpus import Corpus, read_json
+from hfsynth.corpus_files import SplitFiles, assigned
+from hfsynth.embedded import EMBEDDED
+from hfsynth.errors import ConfigError, OutputError
+
+SAMPLES = 2
+_LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+_LANGUAGE = re.compile(r"[a-z]{2,}(-[A-Za-z0-9]+)*")
+_MODEL_LICENCES = {EMBEDDED: "apache-2.0"}
+
+
+@dataclass(frozen=True, slots=True)
+class CardSettings:
+    """What the user states about a folder, or the source's card does. None and empty: what the card said before.
+
+    `source_license` and `model_license` are what the cards of the source and of the model say.
+    """
+
+    license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
+    language: tuple[str, ...] = ()
+    title: str | None = None
+    repo: str | None = None
+    source_license: str | None = None
+    model_license: str | None = None
+
+
+def read_card(root: Path) -> Card:
+    """Return the folder's README taken apart; an empty one where there is none."""
+    try:
+        return Card.parse((root / "README.md").read_text("utf-8"))
+    except FileNotFoundError:
+        return Card()
+    except UnicodeDecodeError as error:
+        raise OutputError(f"{root / 'README.md'} is no UTF-8 text.", hint="Save it as UTF-8.") from error
+
+
+def own_block(card: Card) -> Mapping[str, Any]:
+    """Return what the folder's card knows about itself from an earlier time."""
+    return next((block.known for block in card.blocks), {})
+
+
+def published_files(root: Path) -> list[str]:
+    """Return the paths of everything in a folder that is published: no hidden file, nothing that is half-written."""
+    if not root.is_dir():
+        raise OutputError(f"{root} is no folder.", hint="Make one with: hfsynth synthesize SOURCE " + str(root))
+    found = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+
+
+def corpus_facts(root: Path, settings: CardSettings) -> CorpusFacts:
+    """Return what the card of the corpus in `root` says.
+
+    Raise OutputError where there is no whole corpus, ConfigError where the licence is missing or a value cannot be.
+    """
+    corpus, card = Corpus(root), read_card(root)
+    splits = assigned(published_files(root), card.metadata)
+    if not splits:
+        raise OutputError(
+            f"{root} holds no corpus: there is no Parquet file in it.",
+            hint="Make one with: hfsynth synthesize SOURCE " + str(root),
+        )
+    stats, recipe, known = read_json(corpus.stats), read_json(corpus.config), own_block(card)
+    repo = settings.repo or known.get("repo")
+    name = repo or root.resolve().name
+    model = str(recipe["model"]) if recipe else ""
+    return CorpusFacts(
+        name=name,
+        title=settings.title or str(card.metadata.get("pretty_name") or name.rpartition("/")[2]),
+        licence=licence_of(settings, card.metadata),
+        language=languages_of(settings, card.metadata),
+        repo=repo,
+        configs=tuple(_configs(root, splits)),
+        samples=tuple(_samples(root, splits)),
+        plots=plots.current(root, stats) if stats else (),
+        recipe=recipe,
+        stats=stats,
+        render=(stats or {}).get("render"),
+        mix=(stats or {}).get("mix"),
+        evaluation=_evaluation(root, stats),
+        source_license=settings.source_license or known.get("source_license"),
+        model_license=settings.model_license or known.get("model_license") or _MODEL_LICENCES.get(model),
+    )
+
+
+def model_facts(root: Path, settings: CardSettings) -> ModelFacts:
+    """Return what the card of the synthesizer in `root` says: an adapter or full weights."""
+    card = read_card(root)
+    files = published_files(root)
+    adapter = read_json(root / "adapter_config.json")
+    if not any(name.endswith(".safetensors") for name in files) or (adapter is None and "config.json" not in files):
+        raise OutputError(
+            f"{root} holds no model: it needs .safetensors weights beside config.json or adapter_config.json.",
+            hint="Give the folder that `hfsynth train` wrote.",
+        )
+    known, training = own_block(card), read_json(root / "training.json")
+    repo = settings.repo or known.get("repo")
+    name = repo or str(root)
+    kept = ("peft_type", "r", "lora_alpha", "lora_dropout")
+    base = (adapter or {}).get("base_model_name_or_path") or (training or {}).get("base_model")
+    return ModelFacts(
+        name=name,
+        title=settings.title or (repo or root.resolve().name).rpartition("/")[2],
+        licence=licence_of(settings, card.metadata),
+        language=languages_of(settings, card.metadata),
+        repo=repo,
+        evaluation=_evaluation(root, None),
+        weights="adapter (LoRA)" if adapter else "full weights",
+        base_model=base or known.get("base_model") or card.metadata.get("base_model"),
+        size=sum((root / path).stat().st_size for path in files if path.endswith(".safetensors")),
+        settings={key: adapter[key] for key in kept if key in adapter} if adapter else {},
+        training=_scalars(training) if training else None,
+    )
+
+
+def licence_of(settings: CardSettings, metadata: Mapping[str, Any]) -> Licence:
+    """Return the licence that was given, that the card had, or that the source's card states, in this order."""
+    found = settings.license or metadata.get("license") or settings.source_license
+    if isinstance(found, list):
+        found = found[0] if len(found) == 1 else None
+    if not found:
+        raise ConfigError(
+            "The card needs a licence, and neither you nor the source's card states one.",
+            hint="Name it: --license cc-by-4.0 (or another identifier of the Hub, or `other`).",
+        )
+    if not _LICENCE.fullmatch(str(found)):
+        raise ConfigError(
+            f"{found!r} is no licence identifier of the Hub.",
+            hint="Use one like --license apache-2.0, or --license other --license-name NAME --license-link URL.",
+        )
+    name = settings.license_name or metadata.get("license_name")
+    link = settings.license_link or metadata.get("license_link")
+    if found == "other" and not (name and link):
+        raise ConfigError(
+            "A licence of `other` needs its name and a link.",
+            hint="Add them: --license other --license-name NAME --license-link URL.",
+        )
+    return Licence(str(found), str(name), str(link)) if found == "other" else Licence(str(found))
+
+
+def languages_of(settings: CardSettings, metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the languages that were given or that the card had; none is guessed."""
+    found = settings.language or metadata.get("language") or ()
+    languages = (found,) if isinstance(found, str) else tuple(map(str, found))
+    for language in languages:
+        if not _LANGUAGE.fullmatch(language):
+            raise ConfigError(f"{language!r} is no language code.", hint="Use ISO codes: --language en --language de.")
+    return languages
+
+
+def _evaluation(root: Path, stats: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    found = read_json(root / "evaluation.json") or (stats or {}).get("evaluation")
+    return _scalars(found) if isinstance(found, dict) else None
+
+
+def _scalars(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what fits into one line of a card."""
+    return {key: value for key, value in values.items() if isinstance(value, (str, int, float, dict))}
+
+
+def _configs(root: Path, splits: list[SplitFiles]) -> Iterator[ConfigFacts]:
+    for config in dict.fromkeys(split.config for split in splits):
+        own = [split for split in splits if split.config == config]
+        schemas = {path: footer(root / path).schema.to_arrow_schema() for split in own for path in split.files}
+        features = {path: Features.from_arrow_schema(schema) for path, schema in schemas.items()}
+        first, *others = features
+        for path in others:
+            if features[path] != features[first]:
+                raise OutputError(
+                    f"{first} and {path} of config {config!r} have different columns.", hint="Make one of them again."
+                )
+        yield ConfigFacts(config, tuple(_split_facts(root, split) for split in own), _as_metadata(features[first]))
+
+
+def _as_metadata(features: Features) -> list[Any]:
+    """Return columns in the form of a card's `dataset_info`."""
+    data = DatasetCardData()
+    DatasetInfosDict({"default": DatasetInfo(features=features)}).to_dataset_card_data(data)
+    return list(data["dataset_info"]["features"])
+
+
+def _split_facts(root: Path, split: SplitFiles) -> SplitFacts:
+    footers = [footer(root / path) for path in split.files]
+    return SplitFacts(
+        name=split.split,
+        paths=split.patterns,
+        rows=sum(found.num_rows for found in footers),
+        nbytes=sum(found.row_group(i).total_byte_size for found in footers for i in range(found.num_row_groups)),
+        size=sum((root / path).stat().st_size for path in split.files),
+        files=len(split.files),
+    )
+
+
+def footer(path: Path) -> Any:  # noqa: ANN401 (pyarrow's FileMetaData has no annotations)
+    """Return a Parquet file's footer; raise OutputError where it is damaged."""
+    try:
+        return pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        raise OutputError(
+            f"{path} is damaged: it is no whole Parquet file.", hint="Remove the folder and make it again."
+        ) from error
+
+
+def _samples(root: Path, splits: list[SplitFiles]) -> Iterator[Sample]:
+    """Take the first texts to train on; where there are none, the first documents with pairs."""
+    split = splits[0]
+    given = 0
+    for path in split.files:
+        with pq.ParquetFile(root / path) as file:
+            columns = [name for name in ("text", "pairs") if name in file.schema_arrow.names]
+            for batch in file.iter_batches(batch_size=50, columns=columns) if columns else ():
+                for row in batch.to_pylist():
+                    if given < SAMPLES and (text := _shown_row(row)):
+                        given += 1
+                        yield Sample(split.config, text)
+                if given == SAMPLES:
+                    return
+
+
+def _shown_row(row: Mapping[str, Any]) -> str:
+    text, pairs = row.get("text") or "", row.get("pairs")
+    if not isinstance(pairs, list):
+        return str(text)
+    told = [f"instruction: {pair['instruction']}\nresponse: {pair['response']}" for pair in pairs if pair]
+    return "\n\n".join([str(text), *told]) if told else ""
+
+
+def stated(facts: CorpusFacts) -> list[str]:
+    """Say what the card leaves out because nobody has stated it."""
+    said = [] if facts.language else ["The card names no language: state it with --language en (or another code)."]
+    if facts.stats and not facts.plots and not plots.available():
+        said.append("The card has no plots: matplotlib is not installed (pip install 'hfsynth[plots]').")
+    return said
+
+
+def manifest_records(root: Path) -> dict[str, dict[str, Any]]:
+    """Return what the folder's manifests say of its files, as path -> rows, size, sha256."""
+    records: dict[str, dict[str, Any]] = {}
+    for path in sorted(Corpus(root).journal.glob("*manifest*.json")):
+        found = read_json(path)
+        files = found.get("files") if isinstance(found, dict) else None
+        if not isinstance(files, dict):
+            raise OutputError(f"{path} is damaged: {json.dumps(found)[:80]}", hint="Make the folder again.")
+        records |= files
+    return records

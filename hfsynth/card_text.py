@@ -1,0 +1,177 @@
+"""The text of a card: front matter, the blocks that hfsynth owns, text of the user's, and text that must stay text.
+
+A card may hold several blocks, one for each corpus that was published into the repo. Knows nothing of what the facts
+in a block are, of files or of the Hub.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import yaml
+
+from hfsynth.errors import ConfigError
+
+_BEGIN = re.compile(r"^<!-- hfsynth:begin (\{.*\}) -->$", re.MULTILINE)
+_END = "<!-- hfsynth:end -->"
+_NOTICE = "<!-- Made by hfsynth. What is between these marks is made again; write before or after them. -->"
+_FRONT = re.compile(r"\A\s*---[ \t]*\n(.*?)(?:^---[ \t]*$\n?|\Z)", re.DOTALL | re.MULTILINE)
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+_HEAD, _TAIL = 700, 500
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What hfsynth wrote about one corpus. `known` holds what is needed to write it again, as plain values."""
+
+    known: Mapping[str, Any]
+    body: str
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """What the block is about, as `config/split`."""
+        return frozenset(self.known.get("parts", ()))
+
+    @property
+    def home(self) -> str:
+        """The folder of the repo that holds the corpus's own files; empty for the root."""
+        return str(self.known.get("home", ""))
+
+    def text(self) -> str:
+        """Return the block between its marks; raise ConfigError where the body holds such a mark itself."""
+        if _BEGIN.search(self.body) or _END in self.body.splitlines():
+            raise ConfigError("The card's template writes one of hfsynth's own marks.", hint="Remove it from there.")
+        known = json.dumps(self.known, ensure_ascii=True, sort_keys=True)
+        known = known.replace("<", "\\u003c").replace(">", "\\u003e")
+        return f"<!-- hfsynth:begin {known} -->\n{_NOTICE}\n\n{self.body.strip()}\n\n{_END}"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A README taken apart: metadata, then texts of the user's and blocks of ours, in order."""
+
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    content: tuple[str | Block, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Take a README apart; raise ConfigError where its front matter or one of our marks is damaged."""
+        text = text.replace("\r\n", "\n")
+        front = _FRONT.match(text)
+        body = text[front.end() :] if front else text
+        return cls(_metadata(front.group(1)) if front else {}, tuple(_content(body)))
+
+    @property
+    def blocks(self) -> list[Block]:
+        return [part for part in self.content if isinstance(part, Block)]
+
+    @property
+    def words(self) -> list[str]:
+        """The user's own texts."""
+        return [part for part in self.content if isinstance(part, str)]
+
+    def text(self) -> str:
+        """Return the README."""
+        front = f"---\n{_yaml(self.metadata)}---\n" if self.metadata else ""
+        parts = [part if isinstance(part, str) else part.text() for part in self.content]
+        return front + "".join(f"\n{part}\n" for part in parts)
+
+    def with_block(self, block: Block) -> Card:
+        """Return the card with `block` in the place of those that are about the same parts, else at the end."""
+        content: list[str | Block] = []
+        for part in self.content:
+            if isinstance(part, Block) and (part.parts & block.parts or part.parts == block.parts):
+                part = block
+            if not (part is block and block in content):
+                content.append(part)
+        return Card(self.metadata, tuple(content if block in content else [*content, block]))
+
+
+def as_code(value: object) -> str:
+    """Return a value as one line of inline code that Markdown, HTML and templates leave alone."""
+    text = " ".join(_printable(str(value)).split())
+    if not text:
+        return "(empty)"
+    fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
+    space = " " if text[0] == "`" or text[-1] == "`" else ""
+    return f"{fence}{space}{text}{space}{fence}".replace("|", "\\|")
+
+
+def as_block(text: str) -> str:
+    """Return a text as an indented block: no line of it can end the block, whatever the text holds."""
+    lines = _printable(text.replace("\r\n", "\n").replace("\r", "\n")).split("\n")
+    return "\n".join(f"    {line}".rstrip() for line in lines)
+
+
+def shortened(text: str) -> str:
+    """Return a text, or its beginning and end where it is long."""
+    if len(text) <= _HEAD + _TAIL:
+        return text
+    return f"{text[:_HEAD]}\n[… {len(text) - _HEAD - _TAIL:,} characters …]\n{text[-_TAIL:]}"
+
+
+def _printable(text: str) -> str:
+    """Replace what is invisible or turns the direction of writing."""
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
+def _metadata(front: str) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(front)
+    except yaml.YAMLError as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"The front matter of README.md is no valid YAML: {reason}.", hint="Repair it.") from error
+    if not isinstance(found or {}, dict):
+        raise ConfigError("The front matter of README.md must be a mapping.", hint="Repair it, or remove it.")
+    return found or {}
+
+
+def _content(body: str) -> Iterator[str | Block]:
+    position = 0
+    for begin in _BEGIN.finditer(body):
+        if begin.start() < position:
+            continue
+        yield from _words(body[position : begin.start()])
+        end = re.compile(rf"^{re.escape(_END)}$", re.MULTILINE).search(body, begin.end())
+        if end is None:
+            raise ConfigError(f"README.md has a begin mark of hfsynth without {_END}.", hint="Remove that mark.")
+        yield Block(_known(begin.group(1)), body[begin.end() : end.start()].replace(_NOTICE, "", 1).strip())
+        position = end.end()
+    yield from _words(body[position:])
+
+
+def _words(text: str) -> Iterator[str]:
+    if text.strip():
+        yield text.strip("\n")
+
+
+def _known(text: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise ConfigError("A begin mark of hfsynth in README.md is damaged.", hint="Remove that block.") from error
+
+
+class _Dumper(yaml.SafeDumper):
+    """Indents lists below their key, as the Hub's own cards do not, and writes no anchors."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _yaml(values: Mapping[str, Any]) -> str:
+    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def as_yaml(values: Mapping[str, Any]) -> str:
+    """Return metadata as the card writes it."""
+    return _yaml(values)
+
+
+def united(first: Sequence[Any], second: Sequence[Any]) -> list[Any]:
+    """Return both lists as one, in order, without repeats."""
+    return list(dict.fromkeys([*first, *second]))

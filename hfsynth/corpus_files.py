@@ -1,0 +1,130 @@
+"""Which Parquet files of a corpus belong to which config and split, in a folder or in a repo's listing.
+
+What the card's metadata says goes first; a file that it does not mention belongs to the config of its folder (`data` is
+`default`) and to the split that its name begins with. Pure: works on paths relative to the root.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from hfsynth.errors import OutputError
+
+_PART = re.compile(r"(?P<split>\w+(?:\.\w+)*)-(?P<number>\d{5})-of-(?P<total>\d{5})\.parquet")
+_NAME = re.compile(r"\w[\w.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFiles:
+    """The files of one split, and the patterns that find them."""
+
+    config: str
+    split: str
+    patterns: tuple[str, ...]
+    files: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.config}/{self.split}"
+
+
+def assigned(paths: Iterable[str], metadata: Mapping[str, Any]) -> list[SplitFiles]:
+    """Return the splits that `paths` make up, `default` first; raise OutputError for a file that belongs to none."""
+    parquet = sorted(path for path in paths if path.endswith(".parquet"))
+    found = [split for split in declared(metadata, parquet) if split.files]
+    covered = {path for split in found for path in split.files}
+    found += _by_convention([path for path in parquet if path not in covered], found)
+    for split in found:
+        if not (_NAME.fullmatch(split.config) and _NAME.fullmatch(split.split)):
+            raise OutputError(
+                f"{split.name!r} cannot be a config and a split.",
+                hint="Use letters, digits, dots, dashes, underscores.",
+            )
+    return sorted(found, key=lambda split: (split.config != "default", split.config, _rank(split.split), split.split))
+
+
+def declared(metadata: Mapping[str, Any], paths: Iterable[str]) -> list[SplitFiles]:
+    """Return the splits that a card's metadata names, each with those of `paths` that are in it."""
+    known = list(paths)
+    entries = [entry for entry in metadata.get("configs") or [] if isinstance(entry, dict)]
+    return [
+        SplitFiles(str(entry.get("config_name", "default")), split, patterns, matching(known, patterns))
+        for entry in entries
+        for split, patterns in _data_files(entry)
+    ]
+
+
+def matching(paths: Iterable[str], patterns: Iterable[str]) -> tuple[str, ...]:
+    """Return the paths that one of the patterns finds. `*` stops at a slash, `**` does not."""
+    wanted = [pattern.removeprefix("./") for pattern in patterns]
+    return tuple(path for path in paths if any(_matches(path, pattern) for pattern in wanted))
+
+
+def usual_pattern(config: str, split: str) -> str:
+    """Return where hfsynth and datasets put a split's files."""
+    return f"{'data' if config == 'default' else config}/{split}-*.parquet"
+
+
+def incomplete(paths: Iterable[str]) -> list[str]:
+    """Say what is missing from the numbered files among `paths`."""
+    totals: dict[str, set[int]] = {}
+    numbers: dict[str, set[int]] = {}
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        if part := _PART.fullmatch(name):
+            stem = f"{folder}/{part['split']}"
+            totals.setdefault(stem, set()).add(int(part["total"]))
+            numbers.setdefault(stem, set()).add(int(part["number"]))
+    return [_said(stem, totals[stem], numbers[stem]) for stem in totals if not _whole(totals[stem], numbers[stem])]
+
+
+def _whole(totals: set[int], numbers: set[int]) -> bool:
+    return len(totals) == 1 and numbers == set(range(next(iter(totals))))
+
+
+def _said(stem: str, totals: set[int], numbers: set[int]) -> str:
+    if len(totals) > 1:
+        return f"{stem}-* mixes files of several runs"
+    return f"{stem}-* has {len(numbers)} of {next(iter(totals))} files"
+
+
+def _matches(path: str, pattern: str) -> bool:
+    if "**" in pattern:
+        return fnmatchcase(path, pattern.replace("**/", "*").replace("**", "*"))
+    return path.count("/") == pattern.count("/") and fnmatchcase(path, pattern)
+
+
+def _data_files(entry: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    files = entry.get("data_files")
+    if isinstance(files, dict):
+        files = [{"split": split, "path": path} for split, path in files.items()]
+    elif not isinstance(files, list) or not all(isinstance(item, dict) for item in files):
+        files = [{"split": "train", "path": files}] if files else []
+    for item in files:
+        paths = item.get("path") or []
+        yield str(item.get("split", "train")), (paths,) if isinstance(paths, str) else tuple(map(str, paths))
+
+
+def _by_convention(paths: Iterable[str], found: Iterable[SplitFiles]) -> list[SplitFiles]:
+    taken = {split.name for split in found}
+    groups: dict[tuple[str, str], list[str]] = {}
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        part = _PART.fullmatch(name)
+        config = "default" if folder == "data" else folder
+        if part is None or not folder or "/" in folder or f"{config}/{part['split']}" in taken:
+            raise OutputError(
+                f"{path} belongs to no config.",
+                hint="Move it away, or name it in the `configs` of README.md's front matter.",
+            )
+        groups.setdefault((config, part["split"]), []).append(path)
+    return [SplitFiles(c, s, (usual_pattern(c, s),), tuple(files)) for (c, s), files in groups.items()]
+
+
+def _rank(split: str) -> int:
+    order = ("train", "validation", "test")
+    return order.index(split) if split in order else len(order)
