@@ -31,13 +31,14 @@ TARGETS = {"computed": 0.60, "seconds": 0.75}
 
 @dataclass(frozen=True)
 class Measured:
-    """One schedule: seconds, prompt tokens, those really computed, completion tokens, pairs."""
+    """One schedule: seconds, prompt tokens, those really computed, completion tokens, pairs, shots that follow."""
 
     seconds: float
     prompt: int
     computed: int
     output: int
     pairs: int
+    followed: int
 
 
 def documents(path: Path, number: int, joined: int) -> list[Document]:
@@ -89,7 +90,9 @@ def measured(seconds: float, results: Iterable[Synthesized]) -> Measured:
     prompt = sum(result.synthesis.prompt_tokens for result in kept)
     cached = sum(result.synthesis.cached_tokens for result in kept)
     output = sum(result.synthesis.output_tokens for result in kept)
-    return Measured(round(seconds, 1), prompt, prompt - cached, output, sum(len(result.pairs) for result in kept))
+    pairs = sum(len(result.pairs) for result in kept)
+    followed = sum(result.synthesis.follows for result in kept)
+    return Measured(round(seconds, 1), prompt, prompt - cached, output, pairs, followed)
 
 
 def schedules(args: argparse.Namespace) -> Iterator[tuple[str, Measured]]:
@@ -105,7 +108,7 @@ def schedules(args: argparse.Namespace) -> Iterator[tuple[str, Measured]]:
     print(
         f"{len(docs)} documents, M={args.shots}; one round {round_tokens:,} prompt tokens, cache {args.cache_tokens:,}"
     )
-    for name, schedule in (("rounds", rounds), ("chains", ours)):
+    for name, schedule in (("chains", ours), ("rounds", rounds)):
         engine.reset_cache()
         started = time.perf_counter()
         results = schedule(engine, chainer, docs, generation_for(config, chainer))
@@ -117,16 +120,19 @@ def main() -> None:
     parser.add_argument("--documents", type=Path, default=EXAMPLES, help="JSON lines with a `text` column")
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--shots", type=int, default=3)
-    parser.add_argument("--number", type=int, default=48, help="documents made from the texts")
-    parser.add_argument("--joined", type=int, default=3, help="texts joined into one document")
-    parser.add_argument("--max-tokens", type=int, default=48)
-    parser.add_argument("--sequences", type=int, default=4, help="sequences the engine runs at once")
-    parser.add_argument("--cache-tokens", type=int, default=10_240, help="size of the KV cache")
+    parser.add_argument("--number", type=int, default=30, help="documents made from the texts")
+    parser.add_argument("--joined", type=int, default=2, help="texts joined into one document")
+    parser.add_argument("--max-tokens", type=int, default=112)
+    parser.add_argument("--sequences", type=int, default=2, help="sequences the engine runs at once")
+    parser.add_argument("--cache-tokens", type=int, default=3_072, help="size of the KV cache")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/chaining.json"))
     args = parser.parse_args()
     found = dict(schedules(args))
     for name, figures in found.items():
-        print(f"{name:8} {figures.seconds:8.1f} s {figures.computed:9,} of {figures.prompt:9,} prompt tokens computed")
+        print(
+            f"{name:8} {figures.seconds:8.1f} s {figures.computed:9,} of {figures.prompt:9,} prompt tokens computed, "
+            f"{figures.followed} shots follow"
+        )
     ratios = {name: getattr(found["chains"], name) / getattr(found["rounds"], name) for name in TARGETS}
     for name, ratio in ratios.items():
         print(f"{name:8} ratio {ratio:.2f} (target: at most {TARGETS[name]:.2f})")
