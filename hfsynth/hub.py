@@ -1,0 +1,261 @@
+"""Publish a folder: check it, send the contents, make one visible commit, look at the result.
+
+Contents are sent first and are invisible. Then one commit on top of the state that was looked at makes all of it
+visible; where others were quicker the push is planned anew on top of theirs. What has happened is never remembered
+here: it is read from the repo, so a push that was killed goes on with the same command.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from huggingface_hub.errors import HfHubHTTPError
+
+from hfsynth.card_facts import CardSettings, own_block, read_card
+from hfsynth.card_text import Card
+from hfsynth.cards import hub_id
+from hfsynth.corpus import read_json
+from hfsynth.errors import ConfigError, HubError
+from hfsynth.hub_errors import explained, no_right, no_token
+from hfsynth.publication import prepare, summary
+from hfsynth.push_plan import Plan, Publication, Snapshot, plan, refuse_conflicts
+from hfsynth.remote import PullRequest, Remote, card_metadata, no_bars
+from hfsynth.retrying import OnRetry, retrying
+from hfsynth.verification import verify
+
+COMMIT_LIMIT = 1000
+"""Changes in one commit. More go through a pull request in several commits and are merged at once: the Hub answers a
+commit within a minute or not at all, and one of a thousand pointers takes it a few seconds."""
+
+KINDS = ("dataset", "model")
+OnProgress = Callable[[int, int], None]
+_BRANCH = re.compile(r"[\w][\w./-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class PushOptions:
+    """How to push. `timeout` is for how many seconds a step that fails is tried again."""
+
+    kind: str = "dataset"
+    private: bool = False
+    revision: str = "main"
+    create_pr: bool = False
+    tag: str | None = None
+    message: str | None = None
+    timeout: float = 300.0
+    commit_limit: int = COMMIT_LIMIT
+    template: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ConfigError(f"A repo's type is dataset or model, not {self.kind!r}.", hint="Use --type dataset.")
+        if not _BRANCH.fullmatch(self.revision) or self.revision.startswith("refs/"):
+            raise ConfigError(f"{self.revision!r} is no name of a branch.", hint="Use --revision BRANCH.")
+        if self.create_pr and self.revision != "main":
+            raise ConfigError("A pull request is always one to main.", hint="Leave out --revision or --create-pr.")
+        if self.create_pr and self.tag:
+            raise ConfigError("A pull request cannot be tagged.", hint="Leave out --tag, and tag after merging.")
+        if not self.timeout > 0:
+            raise ConfigError(f"The timeout must be some seconds, not {self.timeout!r}.", hint="Use --timeout 300.")
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """A push that has been checked: where it is, its commit, and whether anything had to change."""
+
+    repo: str
+    url: str
+    commit: str
+    changed: bool
+
+
+def push(
+    folder: str | Path,
+    repo: str,
+    options: PushOptions | None = None,
+    *,
+    settings: CardSettings | None = None,
+    on_progress: OnProgress = lambda done, total: None,
+    on_retry: OnRetry = lambda reason: None,
+) -> PushResult:
+    """Publish a corpus folder, or a synthesizer's, as one visible change of `repo`; create the repo where it is new.
+
+    Everything is checked before anything is sent. Configs and splits of the repo that the folder does not have stay,
+    as do everybody's own words in its card; files of an earlier version go. The folder's card is brought up to date
+    first. Raise OutputError and ConfigError for a folder that cannot be published, HubError for everything the Hub
+    refuses; the visible state of the repo is then what it was.
+    """
+    options, root = options or PushOptions(), Path(folder)
+    settings = completed(root, replace(settings or CardSettings(), repo=repo))
+    publication = prepare(root, repo, options.kind, settings, template=options.template)
+    remote = Remote(repo, options.kind, timeout=options.timeout, on_retry=on_retry)
+    if remote.token is None:
+        raise no_token()
+    with explained(repo, remote.token), no_bars():
+        _open(remote, options)
+        remote.validate(publication.card.text())
+        return _Push(remote, publication, options, on_progress, on_retry).run()
+
+
+def completed(root: Path, settings: CardSettings) -> CardSettings:
+    """Add what the cards of the corpus's source and model state, where nobody has stated it and the Hub answers."""
+    recipe, card = read_json(root / "synthesizer_config.json"), read_card(root)
+    known = own_block(card)
+    if not recipe:
+        return settings
+    source, model = hub_id(str(recipe["source"]["location"])), hub_id(str(recipe["model"]))
+    if source and not (settings.source_license or known.get("source_license")):
+        settings = _from_source(settings, card, _asked(source, "dataset", None))
+    if model and not (Path(model).exists() or settings.model_license or known.get("model_license")):
+        found = _asked(model, "model", recipe.get("model_revision"))
+        settings = replace(settings, model_license=_one(found.get("license")))
+    return settings
+
+
+def _from_source(settings: CardSettings, card: Card, found: Mapping[str, Any]) -> CardSettings:
+    """Take over the source's licence and languages where the user and the folder's card state none."""
+    stated = settings.license or card.metadata.get("license")
+    language = found.get("language") or ()
+    languages = (language,) if isinstance(language, str) else tuple(language)
+    return replace(
+        settings,
+        source_license=_one(found.get("license")),
+        license_name=settings.license_name if stated else _one(found.get("license_name")),
+        license_link=settings.license_link if stated else _one(found.get("license_link")),
+        language=settings.language or (() if card.metadata.get("language") else languages),
+    )
+
+
+def _asked(repo: str, kind: str, revision: str | None) -> dict[str, Any]:
+    """Return a card's metadata; nothing where the repo cannot be read, for the card then says that it is not known."""
+    try:
+        return card_metadata(repo, kind, revision)
+    except (HfHubHTTPError, httpx2.HTTPError, ConnectionError, ValueError):
+        return {}
+
+
+def _one(value: object) -> str | None:
+    found = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return found if isinstance(found, str) else None
+
+
+def _open(remote: Remote, options: PushOptions) -> None:
+    """Make sure that the repo is there and may be written to."""
+    name, role = remote.account()
+    if role == "read":
+        raise no_right(remote.repo)
+    if remote.exists():
+        if not options.create_pr:
+            remote.check_write()
+    else:
+        _create(remote, options)
+    if options.revision != "main":
+        remote.ensure_branch(options.revision)
+
+
+def _create(remote: Remote, options: PushOptions) -> None:
+    for kind in KINDS:
+        if kind != remote.kind and remote.exists(kind):
+            raise HubError(
+                f"{remote.repo} is there already, as a {kind} and not as a {remote.kind}.",
+                hint=f"Choose another name, or push with --type {kind}.",
+            )
+    remote.create(private=options.private)
+
+
+@dataclass(frozen=True, slots=True)
+class _Push:
+    """One push under way."""
+
+    remote: Remote
+    publication: Publication
+    options: PushOptions
+    on_progress: OnProgress
+    on_retry: OnRetry
+
+    def run(self) -> PushResult:
+        first = self.remote.snapshot(self.options.revision)
+        planned = plan(self.publication, first)
+        self._refuse_taken_tag(planned)
+        self._upload(planned)
+        planned, pull, commit = retrying(self.options.timeout, self.on_retry)(self._published, first)
+        verify(self.remote, self.publication, planned, commit)
+        if self.options.tag:
+            self.remote.tag(self.options.tag, commit)
+        return PushResult(self.remote.repo, pull.url if pull else self.remote.url, commit, commit != first.commit)
+
+    def _refuse_taken_tag(self, planned: Plan) -> None:
+        tag = self.options.tag
+        taken = self.remote.tags().get(tag) if tag else None
+        if taken and (planned.changes or taken != planned.base.commit):
+            raise HubError(f"The tag {tag!r} is taken: it stands for {taken[:10]}.", hint="Choose another --tag.")
+
+    def _upload(self, planned: Plan) -> None:
+        total = sum(file.size for file in planned.adds.values())
+        done = 0
+
+        def advance(size: int) -> None:
+            nonlocal done
+            done += size
+            self.on_progress(done, total)
+
+        self.on_progress(0, total)
+        self.remote.upload(planned.adds, self.options.revision, pull=self.options.create_pr, on_bytes=advance)
+
+    def _published(self, first: Snapshot) -> tuple[Plan, PullRequest | None, str]:
+        """Make the change where the repo does not have it yet.
+
+        Called again after every failure, it reads the repo anew: a commit whose answer was lost is found there, and
+        one that came too late is planned on top of what was quicker.
+        """
+        now = self.remote.snapshot(self.options.revision)
+        planned = plan(self.publication, now)
+        if not planned.changes:
+            return planned, None, now.commit
+        refuse_conflicts(first, planned)
+        if self.options.create_pr or (planned.changes > self.options.commit_limit and self.options.revision == "main"):
+            return self._through_pull_request(planned)
+        commit = self.remote.commit(
+            planned.adds,
+            planned.deletes,
+            message=self._message,
+            revision=self.options.revision,
+            parent=now.commit,
+        )
+        return planned, None, commit
+
+    def _through_pull_request(self, planned: Plan) -> tuple[Plan, PullRequest | None, str]:
+        """Put the change on a pull request in several commits; merge it unless the pull request is what was asked for.
+
+        Its title names the change and the state it starts from, so that a push that was killed finds it again.
+        """
+        pull = self.remote.pull_request(f"{self._message} [hfsynth {planned.digest}]", summary(self.publication))
+        commit = self._fill(pull, planned)
+        self.remote.set_status(pull, "open")
+        if self.options.create_pr:
+            return planned, pull, commit
+        if self.remote.head("main") != planned.base.commit:
+            self.remote.set_status(pull, "closed")
+            return self._published(planned.base)
+        self.remote.merge(pull)
+        return planned, None, self.remote.head("main")
+
+    def _fill(self, pull: PullRequest, planned: Plan) -> str:
+        """Commit to a pull request until it holds the change; what is there already stays."""
+        while True:
+            commit = self.remote.head(pull.ref)
+            left = Plan(Snapshot(commit, self.remote.tree(commit), None), planned.desired, planned.region)
+            adds = dict(list(left.adds.items())[: self.options.commit_limit])
+            deletes = left.deletes[: self.options.commit_limit - len(adds)]
+            if not adds and not deletes:
+                return commit
+            self.remote.commit(adds, deletes, message=self._message, revision=pull.ref, parent=commit)
+
+    @property
+    def _message(self) -> str:
+        return self.options.message or f"Publish {summary(self.publication)}"

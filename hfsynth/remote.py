@@ -1,0 +1,259 @@
+"""One repo on the Hub, as this project uses it. The one module that imports HfApi.
+
+Every reading call is tried again by `retrying`; commits are not, for only their caller can tell whether one has
+happened. Knows nothing of corpora and cards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    RepoCard,
+    get_session,
+    get_token,
+    hf_hub_url,
+)
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils._headers import build_hf_headers
+from huggingface_hub.utils._http import hf_raise_for_status
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+from hfsynth.errors import HubError
+from hfsynth.push_plan import Entry, LocalFile, Snapshot
+from hfsynth.retrying import OnRetry, retrying
+
+T = TypeVar("T")
+OnBytes = Callable[[int], None]
+_CHUNK_FILES, _CHUNK_BYTES = 64, 256 * 2**20
+_FOOTER = 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class PullRequest:
+    """A pull request by its number and the ref that holds its commits."""
+
+    number: int
+    url: str
+    status: str
+
+    @property
+    def ref(self) -> str:
+        return f"refs/pr/{self.number}"
+
+
+class Remote:
+    """A repo and who talks to it. Every call raises what huggingface_hub raises, after the last attempt."""
+
+    def __init__(self, repo: str, kind: str, *, timeout: float, on_retry: OnRetry = lambda reason: None) -> None:
+        self.repo, self.kind = repo, kind
+        self.token = get_token()
+        self._api = HfApi(token=self.token)
+        self._timeout, self._on_retry = timeout, on_retry
+        self._where: dict[str, Any] = {"repo_id": repo, "repo_type": kind}
+        self._operations: dict[tuple[str, str], CommitOperationAdd] = {}
+
+    @property
+    def url(self) -> str:
+        return f"{self._api.endpoint}/{'' if self.kind == 'model' else self.kind + 's/'}{self.repo}"
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Call a function until it works, as `retrying` says."""
+        return retrying(self._timeout, self._on_retry)(function)
+
+    # Who and what
+
+    def account(self) -> tuple[str, str]:
+        """Return the name and the role of the token's owner."""
+        found = self.call(self._api.whoami)
+        return str(found["name"]), str(found.get("auth", {}).get("accessToken", {}).get("role", ""))
+
+    def exists(self, kind: str | None = None) -> bool:
+        """Say whether the repo is there, of its kind or another."""
+        try:
+            self.call(lambda: self._api.repo_info(self.repo, repo_type=kind or self.kind))
+        except RepositoryNotFoundError:
+            return False
+        return True
+
+    def check_write(self) -> None:
+        """Raise where the token may not write."""
+        self.call(lambda: self._api.auth_check(**self._where, write=True))
+
+    def create(self, *, private: bool) -> None:
+        """Create the repo; one that is there by now is as good."""
+        self.call(lambda: self._api.create_repo(**self._where, private=private, exist_ok=True))
+
+    def ensure_branch(self, branch: str) -> None:
+        """Create a branch from main where it is missing."""
+        try:
+            self.head(branch)
+        except RevisionNotFoundError:
+            self.call(lambda: self._api.create_branch(**self._where, branch=branch, exist_ok=True))
+
+    # Reading
+
+    def head(self, revision: str) -> str:
+        """Return the commit that a revision stands for now."""
+        return str(self.call(lambda: self._api.repo_info(**self._where, revision=revision)).sha)
+
+    def snapshot(self, revision: str) -> Snapshot:
+        """Return one state of the repo, whatever happens meanwhile."""
+        commit = self.head(revision)
+        tree = self.tree(commit)
+        return Snapshot(commit, tree, self.read("README.md", commit).decode() if "README.md" in tree else None)
+
+    def tree(self, revision: str) -> dict[str, Entry]:
+        """Return every file of a revision."""
+        found = self.call(lambda: list(self._api.list_repo_tree(**self._where, revision=revision, recursive=True)))
+        files = [item for item in found if isinstance(item, RepoFile)]
+        return {file.path: Entry(file.size, file.blob_id, file.lfs.sha256 if file.lfs else None) for file in files}
+
+    def read(self, path: str, revision: str) -> bytes:
+        """Return a file's content."""
+        return self.call(lambda: self._get(path, revision))
+
+    def footer(self, path: str, size: int, revision: str) -> Any:  # noqa: ANN401
+        """Return the footer of a Parquet file, without the rest of the file."""
+        tail = self.call(lambda: self._get(path, revision, size - _FOOTER if size > _FOOTER else 0))
+        needed = int.from_bytes(tail[-8:-4], "little") + 8
+        if needed > len(tail):
+            tail = self.call(lambda: self._get(path, revision, size - needed))
+        return pq.read_metadata(pa.BufferReader(tail))
+
+    def _get(self, path: str, revision: str, start: int = 0) -> bytes:
+        url = hf_hub_url(self.repo, path, repo_type=self.kind, revision=revision, endpoint=self._api.endpoint)
+        headers = {**build_hf_headers(token=self.token), **({"Range": f"bytes={start}-"} if start else {})}
+        response = get_session().get(url, headers=headers, follow_redirects=True)
+        hf_raise_for_status(response)
+        return bytes(response.content)
+
+    # Writing
+
+    def validate(self, card: str) -> None:
+        """Raise HubError where the Hub would not take a card."""
+        parsed = RepoCard(card, ignore_metadata_errors=False)
+        try:
+            self.call(lambda: parsed.validate(repo_type=self.kind))
+        except ValueError as error:
+            raise HubError(
+                f"The Hub does not accept the card: {error}", hint="Correct it: hfsynth card --help"
+            ) from error
+
+    def upload(self, files: Mapping[str, LocalFile], revision: str, *, pull: bool, on_bytes: OnBytes) -> None:
+        """Send the contents that the repo does not have yet; nothing becomes visible. Each content goes once."""
+        waiting: dict[str, CommitOperationAdd] = {}
+        sizes: dict[str, int] = {}
+        for path, file in files.items():
+            if file.sha256 not in sizes:
+                waiting[file.sha256] = self._operation(path, file)
+            sizes[file.sha256] = sizes.get(file.sha256, 0) + file.size
+        for chunk in _chunks(list(waiting.values())):
+            where: dict[str, Any] = {**self._where, "revision": revision, "create_pr": pull}
+            self.call(partial(self._api.preupload_lfs_files, additions=chunk, free_memory=False, **where))
+            on_bytes(sum(sizes[operation.upload_info.sha256.hex()] for operation in chunk))
+
+    def commit(
+        self, files: Mapping[str, LocalFile], deletes: Sequence[str], *, message: str, revision: str, parent: str
+    ) -> str:
+        """Commit on top of `parent` and return the new commit; refused with 412 where `parent` is not the head.
+
+        Tried once. When the connection breaks nobody knows whether it happened: look at the head.
+        """
+        operations: list[CommitOperationAdd | CommitOperationDelete] = []
+        operations += [self._operation(path, file) for path, file in files.items()]
+        operations += [CommitOperationDelete(path, is_folder=False) for path in deletes]
+        made = self._api.create_commit(
+            **self._where, operations=operations, commit_message=message, revision=revision, parent_commit=parent
+        )
+        return str(made.oid)
+
+    def _operation(self, path: str, file: LocalFile) -> CommitOperationAdd:
+        """Return the operation for a file; it remembers that its content was sent."""
+        key = (path, file.sha256)
+        if key not in self._operations:
+            source = file.source if isinstance(file.source, bytes) else str(file.source)
+            operation = CommitOperationAdd(path, source)
+            operation.upload_info.sha256 = bytes.fromhex(file.sha256)
+            self._operations[key] = operation
+        return self._operations[key]
+
+    # Tags and pull requests
+
+    def tags(self) -> dict[str, str]:
+        """Return the tags and the commits they stand for."""
+        found = self.call(lambda: self._api.list_repo_refs(**self._where))
+        return {tag.name: tag.target_commit for tag in found.tags}
+
+    def tag(self, name: str, commit: str) -> None:
+        """Tag a commit."""
+        self.call(lambda: self._api.create_tag(**self._where, tag=name, revision=commit, exist_ok=True))
+
+    def pull_request(self, title: str, description: str) -> PullRequest:
+        """Return the pull request of this title; open a draft where there is none."""
+        return self.call(lambda: self._found_pull(title) or self._new_pull(title, description))
+
+    def _found_pull(self, title: str) -> PullRequest | None:
+        found = self._api.get_repo_discussions(**self._where, discussion_type="pull_request", discussion_status="open")
+        return next((self._pull(item.num, item.status) for item in found if item.title == title), None)
+
+    def _new_pull(self, title: str, description: str) -> PullRequest:
+        made = self._api.create_pull_request(self.repo, title, description=description, repo_type=self.kind)
+        return self._pull(made.num, made.status)
+
+    def _pull(self, number: int, status: str) -> PullRequest:
+        return PullRequest(number, f"{self.url}/discussions/{number}", status)
+
+    def set_status(self, pull: PullRequest, status: str) -> None:
+        """Open a draft for others to see, or close a pull request."""
+        if status != pull.status:
+            change: Any = self._api.change_discussion_status
+            self.call(lambda: change(self.repo, pull.number, status, repo_type=self.kind))
+
+    def merge(self, pull: PullRequest) -> None:
+        """Merge a pull request. Tried once, as commits are."""
+        self._api.merge_pull_request(self.repo, pull.number, repo_type=self.kind)
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Keep huggingface_hub's own progress bars away."""
+    shown = not are_progress_bars_disabled()
+    if shown:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()
+
+
+def card_metadata(repo: str, kind: str, revision: str | None) -> dict[str, Any]:
+    """Return the metadata of a repo's card; raise what huggingface_hub raises."""
+    info = HfApi().repo_info(repo, repo_type=kind, revision=revision, timeout=10)
+    data = getattr(info, "card_data", None)
+    return dict(data.to_dict()) if data else {}
+
+
+def _chunks(operations: Sequence[CommitOperationAdd]) -> Iterator[list[CommitOperationAdd]]:
+    """Cut into groups that one request announces: progress is told, and work is kept, after each."""
+    chunk: list[CommitOperationAdd] = []
+    size = 0
+    for operation in operations:
+        chunk.append(operation)
+        size += operation.upload_info.size
+        if len(chunk) == _CHUNK_FILES or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

@@ -1,0 +1,95 @@
+"""Try a call to the Hub again: when, after how long, and until when. Knows nothing of what is called.
+
+The status code decides, not the class of an error. How long to wait comes from the answer (`RateLimit`, `Retry-After`)
+where it says so, else from a delay that doubles; always with jitter, so that processes do not come back together.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from random import SystemRandom
+
+import httpx2
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay
+
+TRANSIENT = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
+"""Statuses after which the same call can succeed. 409 and 412 say that somebody else was quicker."""
+
+_RATE_LIMIT = re.compile(r"\br\s*=\s*0\s*;\s*t\s*=\s*(\d+)")
+_FIRST_DELAY, _LONGEST_DELAY = 0.25, 20.0
+_random = SystemRandom()
+
+OnRetry = Callable[[str], None]
+
+
+def retrying(timeout: float, on_retry: OnRetry = lambda reason: None) -> Retrying:
+    """Return tenacity's loop: it goes on for `timeout` seconds at most, then raises the last error as it came.
+
+    `on_retry` is told in a few words why there is another attempt.
+    """
+
+    def tell(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if error is not None and state.upcoming_sleep >= 1:
+            on_retry(f"{reason_of(error)}; trying again in {state.upcoming_sleep:.0f} s")
+
+    return Retrying(
+        retry=retry_if_exception(is_transient),
+        wait=_wait,
+        stop=stop_before_delay(timeout),
+        before_sleep=tell,
+        reraise=True,
+    )
+
+
+def is_transient(error: BaseException) -> bool:
+    """Say whether the same call can succeed later."""
+    status = status_of(error)
+    if status is not None:
+        return status in TRANSIENT
+    return isinstance(error, (httpx2.TransportError, ConnectionError, TimeoutError)) and not _offline(error)
+
+
+def status_of(error: BaseException) -> int | None:
+    """Return the status code that an error carries; None where no answer came."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def reason_of(error: BaseException) -> str:
+    """Return in a few words what went wrong on the way."""
+    status = status_of(error)
+    return f"the Hub answered {status}" if status is not None else f"the connection broke ({type(error).__name__})"
+
+
+def asked_delay(headers: Mapping[str, str]) -> float | None:
+    """Return how many seconds an answer asks to wait; None where it does not say.
+
+    `RateLimit: "api";r=0;t=2` and `Retry-After` as seconds or as a date, as the Hub and its storage send them.
+    """
+    values = {name.lower(): value for name, value in headers.items()}
+    if found := _RATE_LIMIT.search(values.get("ratelimit", "")):
+        return float(found[1])
+    after = values.get("retry-after", "").strip()
+    if after.isdigit():
+        return float(after)
+    try:
+        return max(0.0, parsedate_to_datetime(after).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = asked_delay(getattr(getattr(error, "response", None), "headers", {}))
+    if asked is not None:
+        return asked + _random.uniform(0, _FIRST_DELAY)
+    doubled: float = _FIRST_DELAY * 2 ** min(state.attempt_number - 1, 10)
+    return _random.uniform(0.5, 1.5) * min(doubled, _LONGEST_DELAY)
+
+
+def _offline(error: BaseException) -> bool:
+    return type(error).__name__ == "OfflineModeIsEnabled"
