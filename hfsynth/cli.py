@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hfsynth import __version__, console
+from hfsynth import __version__, cli_texts, console
 from hfsynth.errors import ConfigError, HfsynthError
 
 app = typer.Typer(
@@ -144,6 +144,9 @@ def info(
         console.emit_json(facts)
     else:
         console.emit(describe(facts))
+
+
+cli_texts.register(app)
 
 
 def _default_model(engine: str, *, quiet: bool) -> str:

@@ -22,13 +22,20 @@ LONG_DOCUMENTS = ("skip", "truncate", "split")
 ENGINES = ("vllm", "scripted")
 CHAT_KINDS = ("free_form", "multiple_choice", "chain_of_thought")
 
-# Engine arguments that change the result, and the setting that takes their place.
+# Engine arguments that change the result, and the setting that takes their place (None: there is none).
 _RESULT_ARGS = {
     "max_model_len": "window",
     "model": "model",
     "revision": "model_revision",
     "trust_remote_code": "trust_remote_code",
     "seed": "seed",
+    "tokenizer": None,
+    "tokenizer_revision": None,
+    "code_revision": None,
+    "hf_overrides": None,
+    "hf_config_path": None,
+    "generation_config": None,
+    "override_generation_config": None,
 }
 
 
@@ -147,9 +154,12 @@ class EngineConfig:
         _choice("engine", self.kind, ENGINES)
         for name, _ in self.args:
             if name in _RESULT_ARGS:
+                instead = _RESULT_ARGS[name]
                 raise ConfigError(
                     f"{name} is no engine argument here: it changes the result.",
-                    hint=f"Use --{_RESULT_ARGS[name].replace('_', '-')} ({_RESULT_ARGS[name]}=… in Python) instead.",
+                    hint=f"Use --{instead.replace('_', '-')} ({instead}=… in Python) instead."
+                    if instead
+                    else "Save a model folder with that change and give it as --model.",
                 )
 
     @classmethod

@@ -5,17 +5,20 @@ Everything is written to a temporary name, synced and renamed. Knows nothing of 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import yaml
 
+from hfsynth.durable import sync_folder, writing
 from hfsynth.errors import OutputError
 
 JOURNAL = ".hfsynth"
@@ -44,6 +47,16 @@ class Corpus:
     def plan(self) -> Path:
         """Written first: what the job is."""
         return self.journal / "job.json"
+
+    @property
+    def data(self) -> Path:
+        """Training texts: config `default`."""
+        return self.root / "data"
+
+    @property
+    def replaced_data(self) -> Path:
+        """The old training texts, while new ones take their place."""
+        return self.journal / "data.old"
 
     @property
     def manifest(self) -> Path:
@@ -102,21 +115,6 @@ def replaced(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn the system's refusals to write into OutputError."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise OutputError(
-            f"The disk is full: {path} cannot be written."
-            if full
-            else f"{path} cannot be written: {error.strerror or error}.",
-            hint="Make room and give the same command again: it goes on where it was." if full else "",
-        ) from error
-
-
 def temporary_name(path: Path) -> Path:
     """Return the name under which this process writes `path` until it is whole."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -134,20 +132,62 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def sync_folder(path: Path) -> None:
-    """Make renames within a folder outlast a power failure, where the system can."""
-    if os.name == "posix":
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def readme_with_configs(configs: Mapping[str, str]) -> str:
     """Return a README whose front matter tells `load_dataset` where each config's train split lies."""
-    entries = [
-        {"config_name": name, "data_files": [{"split": "train", "path": pattern}]} for name, pattern in configs.items()
+    return configured_readme("", {name: {"train": pattern} for name, pattern in configs.items()})
+
+
+def configured_readme(readme: str, configs: Mapping[str, Mapping[str, str]]) -> str:
+    """Return `readme` with `configs` (config, split, pattern) in its front matter, everything else as it was.
+
+    What the front matter says about other files (`dataset_info`) no longer holds and is dropped.
+    """
+    front, body = _front_matter(readme)
+    entries: list[dict[str, Any]] = [
+        {"config_name": name, "data_files": [{"split": split, "path": path} for split, path in splits.items()]}
+        for name, splits in configs.items()
     ]
-    front = yaml.safe_dump({"configs": entries, "tags": ["synthetic", "hfsynth"]}, sort_keys=False)
-    return f"---\n{front}---\n"
+    if len(entries) > 1:
+        entries[0]["default"] = True
+    kept = {name: value for name, value in front.items() if name != "dataset_info"}
+    values = {"tags": ["synthetic", "hfsynth"], **kept, "configs": entries}
+    return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---\n{body}"
+
+
+def _front_matter(readme: str) -> tuple[dict[str, Any], str]:
+    """Return the values of a README's front matter, and what comes after it."""
+    if not readme.startswith("---\n") or (end := readme.find("\n---\n", 3)) < 0:
+        return {}, readme
+    try:
+        values = yaml.safe_load(readme[4 : end + 1])
+    except yaml.YAMLError as error:
+        raise OutputError(f"The front matter of README.md is not YAML: {error}", hint="Mend or remove it.") from error
+    return (values if isinstance(values, dict) else {}), readme[end + 5 :]
+
+
+def file_record(path: Path) -> dict[str, Any]:
+    """Return what the manifest says of a Parquet file: rows, size and sha256."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return {"rows": pq.read_metadata(path).num_rows, "size": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def exchange(corpus: Corpus, staged: Path) -> None:
+    """Put the folder `staged` in place of `data/`. `mend_exchange` undoes one that was cut off half-way."""
+    with writing(corpus.data):
+        if corpus.data.exists():
+            os.replace(corpus.data, corpus.replaced_data)
+        os.replace(staged, corpus.data)
+        sync_folder(corpus.root)
+        shutil.rmtree(corpus.replaced_data, ignore_errors=True)
+
+
+def mend_exchange(corpus: Corpus) -> None:
+    """Bring the old `data/` back where an exchange was cut off between its two renames."""
+    if corpus.replaced_data.exists():
+        if corpus.data.exists():
+            shutil.rmtree(corpus.replaced_data)
+        else:
+            os.replace(corpus.replaced_data, corpus.data)

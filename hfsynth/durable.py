@@ -6,8 +6,13 @@ start with a dot and end in `.tmp`.
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from hfsynth.errors import OutputError
 
 
 def temporary(path: Path) -> Path:
@@ -20,7 +25,7 @@ def publish(path: Path, *, as_: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
     os.replace(path, as_)
-    _sync_folder(as_.parent)
+    sync_folder(as_.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -30,9 +35,26 @@ def write_text(path: Path, text: str) -> None:
     publish(part, as_=path)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync_folder(path: Path) -> None:
+    """Make renames within a folder outlast a power failure, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the system's refusals to write into OutputError."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise OutputError(
+            f"The disk is full: {path} cannot be written."
+            if full
+            else f"{path} cannot be written: {error.strerror or error}.",
+            hint="Make room and give the same command again: it goes on where it was." if full else "",
+        ) from error

@@ -27,12 +27,11 @@ from hfsynth.corpus import (
     part_name,
     read_json,
     readme_with_configs,
-    sync_folder,
     write_json,
     write_text,
-    writing,
 )
-from hfsynth.errors import ConfigError, OutputError
+from hfsynth.durable import sync_folder, writing
+from hfsynth.errors import ConfigError, EngineError, OutputError
 from hfsynth.feeding import ChainOutcome, Feeder, Splitter
 from hfsynth.models import chainer_for, engine_for, generation_for, pinned
 from hfsynth.shards import ShardRecord, ShardWriter, finished_shards, part_path
@@ -238,6 +237,7 @@ def _work(
             shelf.put(outcome, counts, meter)
             meter.advance(counts, feeder.rows_read)
         shelf.finish_complete(meter)
+    _require_all(corpus, feeder)
     write_json(corpus.journal / "total.json", {"shards": feeder.total, "rows": feeder.rows_read})
 
 
@@ -246,6 +246,16 @@ def _total_rows(opened: OpenSource, source: Source) -> int | None:
     if opened.expected_rows is None and "://" not in source.location:
         return opened.count()
     return opened.expected_rows
+
+
+def _require_all(corpus: Corpus, feeder: Feeder) -> None:
+    """Raise EngineError where a chain never came back: its shard is missing, and with it its documents."""
+    missing = sorted(set(range(feeder.total or 0)) - set(finished_shards(corpus.parts)))
+    if missing:
+        raise EngineError(
+            f"The engine did not answer every chain: {len(missing)} of {feeder.total} shards are incomplete.",
+            hint="Give the same command again: finished shards stay.",
+        )
 
 
 def _schema(features: Features | None, *, split: bool) -> pa.Schema:

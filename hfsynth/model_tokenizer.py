@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import TemplateError
 
 from hfsynth.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+Message = Mapping[str, str]
 
 
 class ModelTokenizer:
@@ -18,7 +22,7 @@ class ModelTokenizer:
         self._tokenizer = tokenizer
         self.bos: str | None = tokenizer.bos_token
         self.eos: str | None = tokenizer.eos_token
-        added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+        added = (str(token) for token in tokenizer.added_tokens_decoder.values() if _controls(token))
         self.special_tokens: tuple[str, ...] = tuple(dict.fromkeys((*tokenizer.all_special_tokens, *added)))
 
     def encode(self, text: str) -> list[int]:
@@ -26,14 +30,45 @@ class ModelTokenizer:
         token_ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False, verbose=False)
         return token_ids
 
-    def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Return the ids of a conversation in the model's own chat template."""
+    def chat(self, messages: Sequence[Message]) -> list[int]:
+        """Return the ids of a conversation in the model's own chat template.
+
+        Where the template knows no system role, its text goes in front of the first turn. Raise ModelError where there
+        is no template, or one that cannot render the conversation.
+        """
         if not self._tokenizer.chat_template:
             raise ModelError(
                 "The chat format needs a chat template; this model's tokenizer has none.",
                 hint="Use an instruction-tuned model, or --prompt-format instruction-pretrain.",
             )
-        text = self._tokenizer.apply_chat_template(
-            [dict(m) for m in messages], tokenize=False, add_generation_prompt=True
-        )
-        return self.encode(str(text))
+        try:
+            return self.encode(self._render(messages))
+        except TemplateError as refused:
+            return self.encode(self._without_system(messages, refused))
+
+    def _render(self, messages: Sequence[Message]) -> str:
+        plain = [dict(message) for message in messages]
+        return str(self._tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True))
+
+    def _without_system(self, messages: Sequence[Message], refused: TemplateError) -> str:
+        try:
+            return self._render(_folded(messages))
+        except TemplateError:
+            raise ModelError(
+                f"The model's chat template cannot render the conversation: {refused}.",
+                hint="Use another model, or --prompt-format instruction-pretrain.",
+            ) from refused
+
+
+def _controls(token: Any) -> bool:  # noqa: ANN401 - tokenizers.AddedToken
+    """Tell whether an added token steers the model rather than standing for ordinary text."""
+    text = str(token)
+    return bool(token.special) or not (text.isalnum() or any(character.isspace() for character in text))
+
+
+def _folded(messages: Sequence[Message]) -> list[Message]:
+    system = "\n\n".join(message["content"] for message in messages if message["role"] == "system")
+    others = [message for message in messages if message["role"] != "system"]
+    if not (system and others):
+        return others
+    return [{**others[0], "content": f"{system}\n\n{others[0]['content']}"}, *others[1:]]

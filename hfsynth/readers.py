@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 import httpx2
 import pyarrow as pa
@@ -95,7 +95,7 @@ class File:
                 yield stream
                 return
             with gzip.open(stream, "rb") as content:
-                yield content
+                yield cast("IO[bytes]", content)
 
 
 @contextmanager

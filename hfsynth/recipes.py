@@ -16,7 +16,7 @@ from hfsynth.config import SynthesizerConfig
 from hfsynth.errors import ConfigError
 
 # What a published config says beyond the recipe itself: where it was applied, and by which version.
-_RECORDED = ("source", "hfsynth_version")
+_RECORDED = ("source", "hfsynth_version", "render", "mix")
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

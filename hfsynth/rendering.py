@@ -104,13 +104,21 @@ def _require_columns(ds: Dataset | IterableDataset) -> None:
 def _rendered(ds: Dataset | IterableDataset, settings: _Settings, split: str) -> Dataset | IterableDataset:
     values = {"ds": ds, "settings": settings, "split": split}
     if isinstance(ds, Dataset) and not any(_generate(ds, replace(settings, count=None), split)):
-        return Dataset.from_dict({name: [] for name in _features(settings)}, features=_features(settings))
+        return Dataset.from_dict(
+            {name: [] for name in text_features(tokens=settings.count is not None)},
+            features=text_features(tokens=settings.count is not None),
+        )
     if isinstance(ds, IterableDataset):
-        return IterableDataset.from_generator(_generate, features=_features(settings), gen_kwargs=values)
+        return IterableDataset.from_generator(
+            _generate, features=text_features(tokens=settings.count is not None), gen_kwargs=values
+        )
     fingerprint = settings.fingerprint(ds._fingerprint, split)
     try:
         return Dataset.from_generator(
-            _generate, features=_features(settings), gen_kwargs=values, fingerprint=fingerprint
+            _generate,
+            features=text_features(tokens=settings.count is not None),
+            gen_kwargs=values,
+            fingerprint=fingerprint,
         )
     except DatasetGenerationError as error:
         if isinstance(error.__cause__, HfsynthError):
@@ -118,10 +126,11 @@ def _rendered(ds: Dataset | IterableDataset, settings: _Settings, split: str) ->
         raise
 
 
-def _features(settings: _Settings) -> Features:
+def text_features(*, tokens: bool) -> Features:
+    """Return the columns of training texts; `tokens` says whether those were counted."""
     columns: dict[str, Any] = {"text": Value("string"), "source_ids": List(Value("string"))}
     columns |= {"shots": Value("int64"), "pairs": Value("int64"), "style": Value("string"), "chain": Value("string")}
-    return Features(columns | ({"tokens": Value("int64")} if settings.count else {}))
+    return Features(columns | ({"tokens": Value("int64")} if tokens else {}))
 
 
 def _generate(ds: Dataset | IterableDataset, settings: _Settings, split: str) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,8 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hfsynth.corpus import read_json, replace_with, temporary_name, write_json, writing
+from hfsynth.corpus import read_json, replace_with, temporary_name, write_json
+from hfsynth.durable import writing
 from hfsynth.errors import OutputError
 from hfsynth.stats import Counts
 

@@ -18,7 +18,7 @@ from hfsynth.chains import Chain
 from hfsynth.columns import output_arrays, output_features, output_values
 from hfsynth.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.engine import Engine
-from hfsynth.errors import ColumnError, ConfigError
+from hfsynth.errors import ColumnError, ConfigError, EngineError
 from hfsynth.identity import content_id
 from hfsynth.models import chainer_for, engine_for, generation_for, pinned
 from hfsynth.records import Document, Synthesized
@@ -126,7 +126,10 @@ class Synthesizer:
         chainer = chainer_for(self.config, engine)
         numbered = (_numbered(number, chain) for number, chain in enumerate(chainer.chains(documents)))
         ended = sorted(engine.run(numbered, generation_for(self.config, chainer)), key=itemgetter(0))
-        return [result for _, results in ended for result in results]
+        results = [result for _, chain in ended for result in chain]
+        if len(results) != len(documents):
+            raise EngineError(f"The engine was given {len(documents)} documents and answered {len(results)}.")
+        return results
 
     def engine(self) -> Engine:
         """Return this process's engine, loading it the first time."""

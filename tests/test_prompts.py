@@ -363,3 +363,35 @@ def test_every_control_token_is_known_to_the_escape() -> None:
     assert set(tokenizer.special_tokens) == set(SPECIALS)
     escaped = Escape.of(tokenizer.special_tokens).escape("".join(SPECIALS))
     assert not [token for token in SPECIALS if token in escaped]
+
+
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }}\n{% endfor %}"
+)
+
+
+def test_a_template_without_a_system_role_gets_its_text_in_the_first_turn() -> None:
+    tokenizer = wrapped("byte-level", NO_SYSTEM)
+    ids = Chat(tokenizer).prompt((Turn("One.", (Pair("q", "a"),)),), "Two.")
+    text = tokenizer._tokenizer.decode(ids)
+    assert text.startswith("[user] You write study questions")
+    assert text.count("You write study questions") == 1
+    assert "\n\nOne.\n[assistant]" in text
+    assert text.endswith("[user] Two.\n")
+
+
+def test_a_template_that_refuses_everything_is_a_clear_error() -> None:
+    with pytest.raises(ModelError, match="cannot render the conversation: no"):
+        Chat(wrapped("byte-level", "{{ raise_exception('no') }}")).prompt((), "Two.")
+
+
+def test_added_tokens_that_are_not_flagged_special_are_controls_too() -> None:
+    tokenizer = wrapped("byte-level")._tokenizer
+    tokenizer.add_tokens(["<tool_call>", "word", "two words"])
+    known = ModelTokenizer(tokenizer)
+    assert "<tool_call>" in known.special_tokens
+    assert not {"word", "two words"} & set(known.special_tokens)
+    call = tokenizer.convert_tokens_to_ids("<tool_call>")
+    assert call in known.encode("a <tool_call> b")
+    assert call not in InstructionPretrain(known).prompt((), "a <tool_call> b")

@@ -1,0 +1,54 @@
+"""Open the parts of a mixture: corpus folders, files and datasets on the Hub, as memory-mapped datasets.
+
+Knows nothing of shares, tokens or what the texts are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets import Dataset, load_dataset, load_from_disk
+from datasets.exceptions import DatasetsError
+
+from hfsynth.errors import SourceError
+from hfsynth.locating import find_files, locate
+
+_BUILDERS = {"parquet": "parquet", "jsonl": "json", "csv": "csv", "txt": "text", "md": "text"}
+
+
+def open_texts(location: str, *, split: str = "train") -> Dataset:
+    """Open a corpus folder's training texts, files, a `save_to_disk` folder, or a split of a dataset on the Hub.
+
+    Text files are one document each. Raise SourceError where nothing can be read.
+    """
+    folder = Path(location)
+    rendered = sorted(folder.glob(f"data/{split}-*.parquet"))
+    try:
+        if rendered:
+            return _files("parquet", [str(path) for path in rendered])
+        if (folder / ".hfsynth").is_dir():
+            raise SourceError(
+                f"{location} has no training texts in split {split!r}.", hint=f"Make them: hfsynth render {location}"
+            )
+        return _elsewhere(location, split)
+    except (OSError, ValueError, DatasetsError) as error:
+        raise SourceError(
+            f"{location} cannot be read: {error}", hint="Check the name, the path and --split."
+        ) from error
+
+
+def _elsewhere(location: str, split: str) -> Dataset:
+    place = locate(location)
+    if place is None:
+        return load_dataset(location, split=split)
+    if place.is_saved:
+        saved = load_from_disk(location)
+        return saved if isinstance(saved, Dataset) else saved[split]
+    kind, files = find_files(place)
+    return _files(_BUILDERS[kind], [file.path for file in files])
+
+
+def _files(builder: str, paths: Sequence[str]) -> Dataset:
+    whole = {"sample_by": "document"} if builder == "text" else {}
+    return load_dataset(builder, data_files=list(paths), split="train", **whole)
