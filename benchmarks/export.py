@@ -31,7 +31,7 @@ from datasets import Dataset
 from tokenizers import Encoding, Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from hfsynth.export import export
+from hfsynth.exporting import export
 from hfsynth.token_counting import TextTokenizer, load_tokenizer
 
 BATCH = 1000

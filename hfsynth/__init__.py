@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from hfsynth.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig
     from hfsynth.engine import Engine
     from hfsynth.errors import HfsynthError
+    from hfsynth.exporting import export
     from hfsynth.job import synthesize
+    from hfsynth.mixing import mix, mix_rows
+    from hfsynth.parts import Part
+    from hfsynth.presets import PRESETS
+    from hfsynth.rendering import render, render_rows
     from hfsynth.scripted import ScriptedEngine
     from hfsynth.sources import Source
     from hfsynth.splitting import split_documents
@@ -25,11 +30,18 @@ _HOMES = {
     "Engine": "engine",
     "EngineConfig": "config",
     "HfsynthError": "errors",
+    "PRESETS": "presets",
+    "Part": "parts",
     "Sampling": "config",
     "ScriptedEngine": "scripted",
     "Source": "sources",
     "Synthesizer": "synthesizer",
     "SynthesizerConfig": "config",
+    "export": "exporting",
+    "mix": "mixing",
+    "mix_rows": "mixing",
+    "render": "rendering",
+    "render_rows": "rendering",
     "split_documents": "splitting",
     "synthesize": "job",
 }
@@ -39,11 +51,18 @@ __all__ = [
     "Engine",
     "EngineConfig",
     "HfsynthError",
+    "PRESETS",
+    "Part",
     "Sampling",
     "ScriptedEngine",
     "Source",
     "Synthesizer",
     "SynthesizerConfig",
+    "export",
+    "mix",
+    "mix_rows",
+    "render",
+    "render_rows",
     "split_documents",
     "synthesize",
 ]

@@ -120,7 +120,7 @@ def export(
 
     Example: hfsynth export corpus/ tokens/ --to olmo --tokenizer allenai/OLMo-2-0425-1B
     """
-    from hfsynth.export import export as export_texts
+    from hfsynth.exporting import export as export_texts
 
     with counting("texts", quiet=quiet or as_json) as on_texts:
         report = export_texts(

@@ -69,6 +69,7 @@ def render_folder(
         raise ConfigError(f"validation must be a share from 0 to below 1, not {validation!r}.")
     weights = Styles.of(styles)
     count = load_tokenizer(tokenizer).count if tokenizer else None
+    features = text_features(tokens=count is not None)
     tally = _Tally(on_texts)
     staged = _staged(corpus)
     for split in ("train", "validation") if validation else ("train",):
@@ -80,7 +81,12 @@ def render_folder(
             keep=_Keep(validation, split),
             on_counts=tally.add,
         )
-        write_split(tally.tallied(rows, split), staged, split=split, features=text_features(tokens=count is not None))
+        files = write_split(tally.tallied(rows, split), staged, split=split, features=features)
+        if not tally.texts[split]:  # a split without rows is one that `load_dataset` refuses
+            for path in files:
+                path.unlink()
+    if not tally.texts["train"]:
+        raise OutputError(f"{folder} holds no document with text: there is nothing to render.")
     settings = {"seed": seed, "styles": asdict(weights), "validation": validation, "tokenizer": tokenizer}
     _publish(corpus, staged, {"render": {**settings, **tally.facts}}, {"render": settings})
     return TextsReport(corpus.root, tally.texts, tally.facts)

@@ -17,7 +17,7 @@ LAYERS = {
     # values, names and errors
     0: "boundaries config delimiters durable errors identity records",
     # functions of values: prompting, parsing, rendering, mixing, exporting, counting
-    1: "chains chat choices export export_formats export_manifest export_shards export_source layouts llama_factory "
+    1: "chains chat choices export_formats export_manifest export_shards export_source exporting layouts llama_factory "
     "mixing mixture_files parsing parts patterns presets prompts recipes rendering schemas splitting stats styles "
     "tasks token_counting training_texts",
     # models, engines, files and metrics
