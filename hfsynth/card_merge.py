@@ -49,18 +49,20 @@ def replaced(card: Card, built: Card) -> Card:
 
 
 def _words(folder: Card, joined: Card) -> tuple[str | Block, ...]:
-    """Add the paragraphs of the folder that the repo's card has not: before the first block or after the last."""
+    """Add the paragraphs of the folder that the repo's card has not: before its first block or after its last."""
     there = {paragraph for text in joined.words for paragraph in _paragraphs(text)}
-    before: list[str] = []
-    after: list[str] = []
-    place = before
-    for part in folder.content:
-        if isinstance(part, Block):
-            place = after
-        else:
-            place += [paragraph for paragraph in _paragraphs(part) if paragraph not in there]
-    added = ["\n\n".join(before)] if before else [], ["\n\n".join(after)] if after else []
-    return (*added[0], *joined.content, *added[1])
+    first = next((n for n, part in enumerate(folder.content) if isinstance(part, Block)), len(folder.content))
+    before = [part for part in folder.content[:first] if isinstance(part, str)]
+    after = [part for part in folder.content[first:] if isinstance(part, str)]
+    return (*_missing(before, there), *joined.content, *_missing(after, there))
+
+
+def _missing(texts: list[str], there: set[str]) -> list[str]:
+    """Return the paragraphs that are not there, as one text; all of it as it is where nothing is there."""
+    if not there:
+        return texts
+    missing = [paragraph for text in texts for paragraph in _paragraphs(text) if paragraph not in there]
+    return ["\n\n".join(missing)] if missing else []
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -1,0 +1,92 @@
+"""Finished corpus folders for tests, written by hand in the layout that a job leaves, of any configs and sizes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hfsynth.corpus import readme_with_configs
+
+CONFIG = {
+    "model": "scripted",
+    "model_revision": None,
+    "prompt_format": "instruction-pretrain",
+    "shots": 2,
+    "seed": 0,
+    "long_documents": "split",
+    "sampling": {"max_tokens": 400, "temperature": 0.0},
+    "source": {"location": "docs.jsonl", "split": "train", "revision": "0123", "text_column": "text"},
+    "hfsynth_version": "0.1.0",
+}
+STATS: dict[str, Any] = {
+    "total_documents": 4,
+    "documents": {"ok": 3, "no_pairs": 1, "too_long": 0, "empty": 0, "failed": 0},
+    "rejected": {"no_answer": 2},
+    "pairs_per_document": {"0": 1, "2": 3},
+    "pairs": 6,
+    "prompt_tokens": 255,
+    "cached_tokens": 55,
+    "output_tokens": 518,
+    "seconds": 7200.0,
+    "output_tokens_per_second": 0.07,
+}
+
+Shape = Mapping[str, Mapping[str, int]]
+
+
+def rows_of(config: str, split: str, number: int, mark: str) -> list[dict[str, Any]]:
+    """Return the rows of one shard; each says where it is from."""
+    texts = [f"{mark} {config} {split} {number} {row}" for row in range(2)]
+    if config == "pairs":
+        return [{"text": text, "pairs": [{"instruction": "What?", "response": text}]} for text in texts]
+    return [{"text": text} for text in texts]
+
+
+def corpus_folder(
+    root: Path, shape: Shape, *, mark: str = "one", stats: Mapping[str, Any] | None = None, recipe: bool = True
+) -> Path:
+    """Write a finished folder of `shape` (config -> split -> number of shards); `mark` tells two versions apart."""
+    files = {}
+    for config, splits in shape.items():
+        for split, shards in splits.items():
+            for number in range(shards):
+                name = f"{folder_of(config)}/{split}-{number:05d}-of-{shards:05d}.parquet"
+                path = root / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                rows = rows_of(config, split, number, mark)
+                pq.write_table(pa.Table.from_pylist(rows), path)
+                content = path.read_bytes()
+                files[name] = {"rows": len(rows), "size": len(content), "sha256": sha256(content).hexdigest()}
+    journal = root / ".hfsynth"
+    journal.mkdir(exist_ok=True)
+    (journal / "job.json").write_text("{}")
+    (journal / "manifest.json").write_text(json.dumps({"hfsynth": "0.1.0", "files": files}))
+    if recipe:
+        (root / "synthesizer_config.json").write_text(json.dumps({**CONFIG, "seed": len(mark)}))
+        (root / "stats.json").write_text(json.dumps(stats or STATS))
+    pairs = {"pairs": "pairs/train-*.parquet"} if "train" in shape.get("pairs", {}) else {}
+    (root / "README.md").write_text(readme_with_configs(pairs))
+    return root
+
+
+def folder_of(config: str) -> str:
+    return "data" if config == "default" else config
+
+
+def texts_of(shape: Shape, config: str, split: str = "train", mark: str = "one") -> list[str]:
+    """Return the texts that a folder of `shape` holds in one split."""
+    shards = shape[config][split]
+    return [row["text"] for number in range(shards) for row in rows_of(config, split, number, mark)]
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Return every published file of a folder."""
+    found = (path for path in root.rglob("*") if path.is_file())
+    names = {path.relative_to(root).as_posix(): path for path in found}
+    return {name: path.read_bytes() for name, path in names.items() if not name.startswith(".")}
