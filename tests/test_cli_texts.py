@@ -154,7 +154,8 @@ def test_mixing_one_to_one_and_exporting_to_three_trainers(
     entry = json.loads((tmp_path / "lf" / "dataset_info.json").read_text())["hfsynth"]
     assert entry["columns"] == {"prompt": "text"}
     assert run("export", mixed, tmp_path / "text", "--to", "text", "--tokenizer", tokenizer) == 0
-    lines = [json.loads(line)["text"] for path in (tmp_path / "text").glob("*.jsonl") for line in path.open()]
+    exported = next((tmp_path / "text").glob("*.jsonl")).read_text("utf-8")
+    lines = [json.loads(line)["text"] for line in exported.split("\n") if line]
     assert len(lines) == len(rows)
     assert all(line.startswith("<s>") and line.endswith("</s>") and line.count("<s>") == 1 for line in lines)
     assert run("export", mixed, tmp_path / "olmo", "--to", "olmo", "--tokenizer", tokenizer) == 0

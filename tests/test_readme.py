@@ -40,15 +40,14 @@ def test_the_python_block_runs(
     exec(compile(block, "README.md", "exec"), {})
     engine.close_engines()
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 4
-    assert any(" ok " in line for line in printed)
+    assert sum(line.startswith("['general-") for line in printed) >= 2
 
 
 def test_the_commands_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     commands = [shlex.split(line[2:]) for block in blocks("console") for line in block.splitlines() if line[:2] == "$ "]
-    assert [command[:2] for command in commands] == [["hfsynth", "synthesize"], ["hfsynth", "info"]]
+    assert [command[1] for command in commands] == ["synthesize", "render", "info"]
     for command in commands:
         monkeypatch.setattr(sys, "argv", command)
         with pytest.raises(SystemExit) as end:
