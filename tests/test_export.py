@@ -23,8 +23,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from hfsynth.errors import ColumnError, ConfigError, OutputError, SourceError
-from hfsynth.exporting import ExportReport, Target, export
 from hfsynth.export_shards import ExportProgress
+from hfsynth.exporting import ExportReport, Target, export
 from hfsynth.token_counting import load_tokenizer
 
 PROSE = [

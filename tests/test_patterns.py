@@ -88,7 +88,8 @@ def test_lines_read_well_in_singular_and_plural(style: str, line: str, pairs: in
     text = line.format_map(words)
     assert "{" not in text
     assert not re.search(
-        r"\ba excerpt|\ban? questions|these question\b|this questions|question were|is some|are a\b(?! few)", text.lower()
+        r"\ba excerpt|\ban? questions|these question\b|this questions|question were|is some|are a\b(?! few)",
+        text.lower(),
     )
 
 
