@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hfsynth import __version__, cli_texts, console
+from hfsynth import __version__, cli_publish, cli_texts, console
 from hfsynth.errors import ConfigError, HfsynthError
 
 app = typer.Typer(
@@ -147,6 +147,7 @@ def info(
 
 
 cli_texts.register(app)
+cli_publish.register(app)
 
 
 def _default_model(engine: str, *, quiet: bool) -> str:
