@@ -6,11 +6,14 @@ alike, so that a chain's next shot goes in the moment its last one ends, while i
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import multiprocess
 
 from hfsynth.chains import Chain, Completion, Request
 from hfsynth.engine import EngineKey, Generation
@@ -166,7 +169,12 @@ def _quiet_environment() -> None:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    if find_spec("vllm") is not None and not _has_cuda():
+    if find_spec("vllm") is None:
+        return
+    if multiprocess.current_process().daemon or multiprocessing.current_process().daemon:
+        # A worker of `map(num_proc=…)`: it may have no children, and would leave them behind as orphans.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    if not _has_cuda():
         # One process: an engine process of its own costs 40 s of start-up and brings nothing on a CPU.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")

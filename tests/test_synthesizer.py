@@ -247,3 +247,28 @@ def test_a_real_model_in_map(tiny_llama: Path, prompt_format: str, tmp_path: Pat
     assert cut["status"] in ("ok", "no_pairs")
     assert 1024 - 16 - 12 <= cut["prompt_tokens"] <= 1024 - 16
     assert cut["truncated"] > 0
+
+
+@needs_vllm
+def test_a_real_model_under_num_proc_leaves_no_process_behind(tiny_llama: Path, tmp_path: Path) -> None:
+    """Two forked workers, an engine each; all of the session's processes are gone when the program has ended."""
+    program = (
+        "import sys\n"
+        "from datasets import Dataset\n"
+        "from hfsynth import Sampling, Synthesizer\n"
+        "if __name__ == '__main__':\n"
+        "    ds = Dataset.from_dict({'text': [f'Tides and lamps {n}.' for n in range(8)]})\n"
+        "    synthesize = Synthesizer(sys.argv[1], shots=2, sampling=Sampling(max_tokens=4))\n"
+        "    rows = ds.map(synthesize, batched=True, batch_size=4, num_proc=2, with_indices=True)['synthesis']\n"
+        "    print(*(row['output_tokens'] for row in rows))\n"
+    )
+    script = tmp_path / "program.py"
+    script.write_text(program)
+    with subprocess.Popen(
+        [sys.executable, str(script), str(tiny_llama)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert all(1 <= int(number) <= 4 for number in printed.split()[-8:])
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
