@@ -10,7 +10,7 @@ from typing import Any
 
 from hfsynth.card_text import Block, Card, united
 from hfsynth.cards import size_category
-from hfsynth.corpus_files import declared
+from hfsynth.corpus_files import declared, split_order
 from hfsynth.errors import HubError
 
 _UNITED = ("language", "task_categories", "annotations_creators", "source_datasets", "tags")
@@ -37,9 +37,12 @@ def other_parts(theirs: Card, mine: Iterable[str]) -> set[str]:
     return {split.name for split in declared(theirs.metadata, ())} - set(mine)
 
 
-def merged(folder: Card, mine: Block, theirs: Card) -> Card:
-    """Return the repo's next card: `folder` is the folder's whole card, `mine` its block as the repo should show it."""
-    joined = Card(_metadata(folder.metadata, theirs.metadata, mine.parts), theirs.content).with_block(mine)
+def merged(folder: Card, mine: Block, theirs: Card, sizes: Mapping[str, int]) -> Card:
+    """Return the repo's next card: `folder` is the folder's whole card, `mine` its block as the repo should show it.
+
+    `sizes` are the bytes of the files of every `config/split` that stays.
+    """
+    joined = Card(_metadata(folder.metadata, theirs.metadata, mine.parts, sizes), theirs.content).with_block(mine)
     return Card(joined.metadata, _words(folder, joined))
 
 
@@ -69,7 +72,9 @@ def _paragraphs(text: str) -> list[str]:
     return [paragraph.strip("\n") for paragraph in text.split("\n\n") if paragraph.strip()]
 
 
-def _metadata(ours: Mapping[str, Any], theirs: Mapping[str, Any], mine: frozenset[str]) -> dict[str, Any]:
+def _metadata(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], mine: frozenset[str], sizes: Mapping[str, int]
+) -> dict[str, Any]:
     result = {**ours, **_foreign(theirs, ours)}
     if not other_parts(Card(theirs), mine):
         return result
@@ -80,7 +85,7 @@ def _metadata(ours: Mapping[str, Any], theirs: Mapping[str, Any], mine: frozense
     if "pretty_name" in theirs:
         result["pretty_name"] = theirs["pretty_name"]
     result["configs"] = _configs(ours, theirs, mine)
-    result["dataset_info"] = _infos(ours, theirs, mine)
+    result["dataset_info"] = _infos(ours, theirs, mine, sizes)
     rows = sum(int(s.get("num_examples", 0)) for info in result["dataset_info"] for s in info.get("splits", ()))
     result["size_categories"] = [size_category(rows)]
     return result
@@ -101,11 +106,11 @@ def _licences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, A
 def _configs(ours: Mapping[str, Any], theirs: Mapping[str, Any], mine: frozenset[str]) -> list[dict[str, Any]]:
     kept = [split for split in declared(theirs, ()) if split.name not in mine]
     entries: dict[str, dict[str, Any]] = {}
-    for split in [*kept, *declared(ours, ())]:
+    for split in sorted([*kept, *declared(ours, ())], key=lambda split: split_order(split.split)):
         entry = entries.setdefault(split.config, {**_entry(theirs, split.config), "data_files": []})
         path = split.patterns[0] if len(split.patterns) == 1 else list(split.patterns)
         entry["data_files"].append({"split": split.split, "path": path})
-    return sorted(entries.values(), key=lambda entry: entry["config_name"] != "default")
+    return [entries[config] for config in sorted(entries, key=lambda config: (config != "default", config))]
 
 
 def _entry(metadata: Mapping[str, Any], config: str) -> dict[str, Any]:
@@ -114,36 +119,34 @@ def _entry(metadata: Mapping[str, Any], config: str) -> dict[str, Any]:
     return dict(next(found, {"config_name": config}))
 
 
-def _infos(ours: Mapping[str, Any], theirs: Mapping[str, Any], mine: frozenset[str]) -> list[dict[str, Any]]:
+def _infos(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], mine: frozenset[str], sizes: Mapping[str, int]
+) -> list[dict[str, Any]]:
     old, new = _by_config(theirs), _by_config(ours)
-    infos = []
-    for config in united(list(old), list(new)):
-        kept = [s for s in old.get(config, {}).get("splits", ()) if f"{config}/{s['name']}" not in mine]
-        own = new.get(config)
-        if own is None:
-            infos.append(old[config])
-        else:
-            infos.append(_joined_info(config, own, kept, old.get(config, {})))
-    return infos
+    infos = {**old, **new}
+    for config in new.keys() & old.keys():
+        kept = [split for split in old[config].get("splits", ()) if f"{config}/{split['name']}" not in mine]
+        if kept:
+            kept_size = sum(sizes.get(f"{config}/{split['name']}", 0) for split in kept)
+            infos[config] = _joined_info(config, new[config], old[config], kept, kept_size)
+    return [infos[config] for config in sorted(infos, key=lambda config: (config != "default", config))]
 
 
-def _joined_info(config: str, own: Mapping[str, Any], kept: list[Any], old: Mapping[str, Any]) -> dict[str, Any]:
-    if not kept:
-        return dict(own)
+def _joined_info(
+    config: str, own: Mapping[str, Any], old: Mapping[str, Any], kept: list[Any], kept_size: int
+) -> dict[str, Any]:
     if old.get("features") != own["features"]:
         names = ", ".join(str(split["name"]) for split in kept)
         raise HubError(
             f"Config {config!r} has other columns on the Hub (split {names}) than in this folder.",
             hint="Push it under another config name, or remove those splits from the repo first.",
         )
-    splits = [*kept, *own["splits"]]
-    replaced_bytes = sum(int(s.get("num_bytes", 0)) for s in old["splits"]) or 1
-    share = sum(int(s.get("num_bytes", 0)) for s in kept) / replaced_bytes
+    splits = sorted([*kept, *own["splits"]], key=lambda split: split_order(str(split["name"])))
     return {
         **own,
         "splits": splits,
-        "download_size": round(int(old.get("download_size", 0)) * share) + int(own["download_size"]),
-        "dataset_size": sum(int(s.get("num_bytes", 0)) for s in splits),
+        "download_size": kept_size + int(own["download_size"]),
+        "dataset_size": sum(int(split.get("num_bytes", 0)) for split in splits),
     }
 
 

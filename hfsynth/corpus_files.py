@@ -44,7 +44,7 @@ def assigned(paths: Iterable[str], metadata: Mapping[str, Any]) -> list[SplitFil
                 f"{split.name!r} cannot be a config and a split.",
                 hint="Use letters, digits, dots, dashes, underscores.",
             )
-    return sorted(found, key=lambda split: (split.config != "default", split.config, _rank(split.split), split.split))
+    return sorted(found, key=lambda split: (split.config != "default", split.config, split_order(split.split)))
 
 
 def declared(metadata: Mapping[str, Any], paths: Iterable[str]) -> list[SplitFiles]:
@@ -125,6 +125,7 @@ def _by_convention(paths: Iterable[str], found: Iterable[SplitFiles]) -> list[Sp
     return [SplitFiles(c, s, (usual_pattern(c, s),), tuple(files)) for (c, s), files in groups.items()]
 
 
-def _rank(split: str) -> int:
+def split_order(split: str) -> tuple[int, str]:
+    """Return the key that puts splits in their usual order."""
     order = ("train", "validation", "test")
-    return order.index(split) if split in order else len(order)
+    return (order.index(split) if split in order else len(order)), split

@@ -150,7 +150,7 @@ def _as_wanted(plan: Plan, path: str) -> bool:
 
 def _desired(publication: Publication, theirs: Card, now: Snapshot) -> tuple[dict[str, LocalFile], frozenset[str]]:
     if publication.kind == "model":
-        readme = _readme(publication, theirs, "")
+        readme = _readme(publication, theirs, "", {})
         weights = {path for path in now.tree if any(fnmatchcase(path, pattern) for pattern in _WEIGHTS)}
         return {**publication.files, README: readme}, frozenset(weights | {*publication.files})
     home = home_of(publication.parts, theirs, now.tree)
@@ -160,17 +160,18 @@ def _desired(publication: Publication, theirs: Card, now: Snapshot) -> tuple[dic
     pictures = {path for path in now.tree if path.startswith(f"{home}plots/") and path.endswith(".svg")}
     region = owned | pictures | {path for path in files if path.endswith(".parquet")}
     region |= {f"{home}{path}" for path in publication.own}
-    return {**files, README: _readme(publication, theirs, home)}, frozenset(region)
+    return {**files, README: _readme(publication, theirs, home, _sizes(theirs, now))}, frozenset(region)
 
 
-def _readme(publication: Publication, theirs: Card, home: str) -> LocalFile:
-    facts = _at_home(publication.facts, home)
-    block = card_of(facts, publication.template).blocks[0]
-    return LocalFile.of(merged(publication.card, block, theirs).text().encode())
+def _readme(publication: Publication, theirs: Card, home: str, sizes: Mapping[str, int]) -> LocalFile:
+    block = card_of(replace(publication.facts, home=home), publication.template).blocks[0]
+    return LocalFile.of(merged(publication.card, block, theirs, sizes).text().encode())
 
 
-def _at_home(facts: CorpusFacts | ModelFacts, home: str) -> CorpusFacts | ModelFacts:
-    return replace(facts, home=home)
+def _sizes(theirs: Card, now: Snapshot) -> dict[str, int]:
+    """Return the bytes of every split that the repo's card names."""
+    splits = declared(theirs.metadata, now.tree)
+    return {split.name: sum(now.tree[path].size for path in split.files) for split in splits}
 
 
 def _patterns(theirs: Card, name: str) -> list[str]:

@@ -176,6 +176,8 @@ class Remote:
         made = self._api.create_commit(
             **self._where, operations=operations, commit_message=message, revision=revision, parent_commit=parent
         )
+        for path, file in files.items():
+            self._operations.pop((path, file.sha256))  # huggingface_hub takes an operation once
         return str(made.oid)
 
     def _operation(self, path: str, file: LocalFile) -> CommitOperationAdd:

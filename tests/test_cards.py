@@ -265,22 +265,26 @@ def split_name(name: str) -> tuple[str, str]:
 def test_cards_merge() -> None:
     theirs = card_with({"a/train": 600, "b/train": 5}, title="Theirs", words="Their words.")
     ours = card_with({"c/train": 700}, language="de", words="Our words.")
-    card = Card.parse(merged(ours, ours.blocks[0], theirs).text())
+    card = Card.parse(merged(ours, ours.blocks[0], theirs, {}).text())
     assert [entry["config_name"] for entry in card.metadata["configs"]] == ["a", "b", "c"]
     assert card.metadata["size_categories"] == ["1K<n<10K"] and card.metadata["language"] == ["en", "de"]
     assert card.metadata["pretty_name"] == "Theirs" and card.metadata["license"] == "mit"
     assert [block.body for block in card.blocks] == ["About a/train, b/train.", "About c/train."]
     assert card.words == ["Our words.\n\nTheir words."]
-    again = merged(ours, ours.blocks[0], card)
+    again = merged(ours, ours.blocks[0], card, {})
     assert again.text() == card.text()
     split = card_with({"c/test": 1})
-    card = merged(split, split.blocks[0], card)
+    card = merged(split, split.blocks[0], card, {"c/train": 7000})
     info = next(info for info in card.metadata["dataset_info"] if info["config_name"] == "c")
-    assert [s["name"] for s in info["splits"]] == ["train", "test"] and info["dataset_size"] == 701
+    assert (
+        [s["name"] for s in info["splits"]] == ["train", "test"]
+        and info["dataset_size"] == 701
+        and info["download_size"] == 7001
+    )
     assert len(card.blocks) == 3
     changed = {**split.metadata["dataset_info"][0], "features": [{"name": "x", "dtype": "string"}]}
     with pytest.raises(HubError, match="other columns"):
-        merged(replace(split, metadata={**split.metadata, "dataset_info": [changed]}), split.blocks[0], card)
+        merged(replace(split, metadata={**split.metadata, "dataset_info": [changed]}), split.blocks[0], card, {})
 
 
 def test_the_root_belongs_to_the_first_corpus() -> None:
