@@ -201,3 +201,12 @@ def test_defect_19_labels_are_all_distinct() -> None:
     for count in (letters, roman):
         assert len({count(number) for number in range(1, 1500)}) == 1499
     assert (letters(702), letters(703), roman(1994), roman(4000)) == ("ZZ", "AAA", "mcmxciv", "mmmm")
+
+
+@pytest.mark.parametrize(
+    "last", ["None of the above", "none of these", "None of the other choices", "All of the above"]
+)
+def test_defect_12_every_wording_of_none_of_the_above_is_an_option_of_its_own(last: str) -> None:
+    task = recognise(Pair(f"Which colour?\nOptions:\n- red\n- blue\n- {last}", f"{last.upper()}."))
+    assert task.options == ("red", "blue", last)
+    assert task.correct == (2,)
