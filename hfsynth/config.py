@@ -19,7 +19,7 @@ FORMAT_VERSION = 1
 
 PROMPT_FORMATS = ("instruction-pretrain", "chat")
 LONG_DOCUMENTS = ("skip", "truncate", "split")
-ENGINES = ("vllm", "scripted")
+ENGINES = ("vllm", "server", "scripted")
 CHAT_KINDS = ("free_form", "multiple_choice", "chain_of_thought")
 
 # Engine arguments that change the result, and the setting that takes their place (None: there is none).

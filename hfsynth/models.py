@@ -26,6 +26,8 @@ def pinned(config: SynthesizerConfig, engine: EngineConfig) -> SynthesizerConfig
     """Return `config` with the model's revision pinned, and the embedded model's window filled in.
 
     A Hub revision becomes its commit, a folder's a digest of its files, the embedded model's a digest of its parts.
+    A server does not tell which revision it runs: the model it was asked for is pinned as for any other engine, so
+    that a corpus's identity does not depend on where the model runs.
     Raise ModelError for a model that does not exist, and for a recipe whose embedded model is another one.
     """
     if engine.kind == "scripted":
@@ -68,7 +70,7 @@ def generation_for(config: SynthesizerConfig, chainer: Chainer) -> Generation:
 
 
 def _key(config: SynthesizerConfig, engine: EngineConfig) -> EngineKey:
-    if engine.kind == "vllm" and config.model == EMBEDDED:
+    if engine.kind != "scripted" and config.model == EMBEDDED:
         return EngineKey(engine, str(embedded_path()), None, config.window)
     local = engine.kind == "scripted" or Path(config.model).expanduser().is_dir()
     return EngineKey(engine, config.model, None if local else config.model_revision, config.window)
@@ -79,6 +81,10 @@ def _load(key: EngineKey) -> Engine:
         from hfsynth.scripted import load_scripted
 
         return load_scripted(key)
+    if key.config.kind == "server":
+        from hfsynth.server_engine import load_server
+
+        return load_server(key)
     from hfsynth.vllm_engine import load_vllm
 
     return load_vllm(key)
