@@ -19,14 +19,16 @@ LAYERS = {
     # functions of values: prompting, parsing, rendering, mixing, exporting, counting
     1: "chains chat choices export_formats export_manifest export_shards export_source exporting layouts llama_factory "
     "mixing mixture_files parsing parts patterns presets prompts recipes rendering schemas splitting stats styles "
-    "tasks token_counting training_texts",
+    "card_text corpus_files leaks retrying streams tasks token_counting training_texts",
     # models, engines, files and metrics
-    2: "cards columns corpus dataset_readers embedded engine feeding inspection locating model_tokenizer models "
-    "readers scoring scripted server_engine shards sources synthesizer vllm_engine",
+    2: "card_facts card_merge cards channel claims columns corpus dataset_readers devices driving embedded engine "
+    "feeding finishing hub_errors inspection job_spec journal leases locating model_tokenizer models opening plots "
+    "progress push_plan readers scoring scripted server_calls server_engine server_protocol sessions shards shelf sources stopping synthesizer vllm_engine",
     # whole runs, and the Hub
-    3: "hub job launch training",
+    3: "corpus_card corpus_texts hub job launch local_crew publication ray_crew remote slurm training verification "
+    "worker worker_process",
     # the command line
-    4: "__main__ cli console",
+    4: "__main__ cli cli_publish cli_texts console counting",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
