@@ -72,6 +72,13 @@ def shared_engine(key: EngineKey, load: Callable[[EngineKey], Engine]) -> Engine
     return found
 
 
+def drop_engine(engine: Engine) -> None:
+    """Take an engine out of the cache and close it, so that it is loaded anew when it is next asked for."""
+    for key in [key for key, found in _engines.items() if found is engine]:
+        del _engines[key]
+    engine.close()
+
+
 def close_engines() -> None:
     """Close every engine of this process. Runs by itself when the process ends."""
     own = [key for key in _engines if key[0] == os.getpid()]

@@ -5,16 +5,18 @@ Knows nothing of engines and of no file: only of rows, shards and chains.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import chain as chain_iterables
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from hfsynth.chains import Chain, Chainer, grouped
+from hfsynth.chains import Chain, Chainer, Completion, Request, grouped
 from hfsynth.delimiters import encodable
+from hfsynth.journal import NO_STRIKES, Death, Strikes
 from hfsynth.records import Document, Synthesized
 from hfsynth.shards import Row
 from hfsynth.splitting import piece_id, split_text
+
+# To read a row and drop it costs about ten times as much as to pass over it on the way from the beginning.
+_NEAR = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,62 +60,41 @@ class Splitter:
             yield {**row, **own}
 
 
-class Feeder:
-    """Make the chains of the shards that are not in `finished`; know how many chains each shard turned out to have.
+class ShardReader:
+    """Read a source shard by shard: `shard_rows` rows each, those too long cut by `splitter`, grouped into chains.
 
-    `rows` reads the source from one row number to another (None: to the end). `chains_in` is filled as shards have
-    been read to their end, before their last chain is handed out; `rows_read` counts source rows, `total` is the number
-    of shards once the source has ended. Halves of characters in a text are replaced: no file could hold them.
+    `rows` reads the source from one row number to another. Halves of characters in a text are replaced: no file could
+    hold them. For one thread at a time.
     """
 
     def __init__(
         self,
-        rows: Callable[[int, int | None], Iterator[Row]],
-        chainer: Chainer,
+        rows: Callable[[int, int], Iterator[Row]],
         *,
+        shots: int,
         shard_rows: int,
-        finished: Collection[int],
         splitter: Splitter | None,
     ) -> None:
         self._rows = rows
-        self._chainer = chainer
+        self._shots = shots
         self._shard_rows = shard_rows
-        self._finished = finished
         self._splitter = splitter
-        self.chains_in: dict[int, int] = {}
-        self.rows_read = len(finished) * shard_rows
-        self.total: int | None = None
+        self._position = 0
+        self.rows_read = 0
 
-    def chains(self) -> Iterator[Chain[ChainOutcome]]:
-        """Yield the chains of every unfinished shard, in order, without a pause between shards."""
-        shard = 0
-        for last in [*sorted(self._finished), None]:
-            if last is None or shard < last:
-                shard = yield from self._shards(shard, last)
-            if last is not None:
-                shard = last + 1
-        self.total = shard
-        self.rows_read -= self._short_by(shard - 1)
+    def chains(self, shard: int) -> Iterator[list[Row]]:
+        """Yield the rows of each of the shard's chains; afterwards `rows_read` says how many rows the shard has."""
+        start = shard * self._shard_rows
+        self._skip_to(start)
+        self.rows_read = 0
+        yield from grouped(self._pieces(self._rows(start, start + self._shard_rows)), self._shots)
+        self._position = start + self.rows_read
 
-    def _shards(self, first: int, end: int | None) -> Generator[Chain[ChainOutcome], None, int]:
-        """Yield the chains of shards `first` to `end` from one pass over their rows; return the shard after them."""
-        rows = self._rows(first * self._shard_rows, None if end is None else end * self._shard_rows)
-        shard = first
-        while (row := next(rows, None)) is not None:
-            yield from self._shard(shard, chain_iterables([row], islice(rows, self._shard_rows - 1)))
-            shard += 1
-        return shard
-
-    def _shard(self, shard: int, rows: Iterable[Row]) -> Iterator[Chain[ChainOutcome]]:
-        """Yield one shard's chains. One is held back, so that `chains_in` is known before the last one is under way."""
-        groups = grouped(self._pieces(rows), self._chainer.shots)
-        number, group = 0, next(groups, None)
-        while group is not None:
-            following = next(groups, None)
-            if following is None:
-                self.chains_in[shard] = number + 1
-            yield self._outcome(shard, number, group)
-            number, group = number + 1, following
+    def _skip_to(self, start: int) -> None:
+        """Read on to a row near by, which is quicker than to find it from the source's beginning again."""
+        if self._position < start < _NEAR * self._position:
+            for _ in self._rows(self._position, start):
+                pass
 
     def _pieces(self, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:
@@ -121,12 +102,87 @@ class Feeder:
             clean = row if row["text"] is None else {**row, "text": encodable(row["text"])}
             yield from (clean,) if self._splitter is None else self._splitter.pieces(clean)
 
-    def _short_by(self, shard: int) -> int:
-        """Return how many rows the source's last shard lacks, where it was finished before and not read now."""
-        if shard not in self._finished:
-            return 0
-        return self._shard_rows - sum(1 for _ in self._rows(shard * self._shard_rows, None))
 
-    def _outcome(self, shard: int, number: int, rows: list[Row]) -> Chain[ChainOutcome]:
-        documents = [Document(row["id"], row["text"]) for row in rows]
-        return ChainOutcome(shard, number, rows, (yield from self._chainer.chain(documents)))
+@dataclass(frozen=True, slots=True)
+class ChainRun:
+    """One chain that is to be run: which one of which shard, its rows, and what is held against it."""
+
+    shard: int
+    number: int
+    rows: list[Row]
+    strikes: Strikes = NO_STRIKES
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What names the chain within the job; keys are in the order of the source."""
+        return self.shard, self.number
+
+    def struck(self, death: Death, shot: int | None) -> ChainRun:
+        """Return this run with one more strike."""
+        return replace(self, strikes=self.strikes.struck(death, shot))
+
+    def outcome(self, chainer: Chainer) -> Chain[ChainOutcome]:
+        """Return the chain for an engine. Shots that are known to kill engines are failed without one."""
+        documents = [Document(row["id"], row["text"]) for row in self.rows]
+        chain = chainer.chain(documents)
+        poison = self.strikes.poison
+        results = yield from (_without(poison, chain) if poison else chain)
+        return ChainOutcome(self.shard, self.number, self.rows, results)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A chain that is ready to run: its first prompt has been made."""
+
+    run: ChainRun
+    chain: Chain[ChainOutcome]
+
+    @classmethod
+    def of(cls, run: ChainRun, chainer: Chainer) -> Prepared:
+        """Make the first prompt of `run`, in the thread that calls."""
+        chain = run.outcome(chainer)
+        try:
+            first = next(chain)
+        except StopIteration as end:
+            return cls(run, _ended(end.value))
+        return cls(run, _begun(first, chain))
+
+
+def watched(chain: Chain[ChainOutcome], on_request: Callable[[int], None]) -> Chain[ChainOutcome]:
+    """Tell the shot of every request of `chain` before it goes to the engine."""
+    try:
+        request = next(chain)
+        while True:
+            on_request(request.shot)
+            request = chain.send((yield request))
+    except StopIteration as end:
+        outcome: ChainOutcome = end.value
+        return outcome
+
+
+def _without(poison: Mapping[int, str], chain: Chain[list[Synthesized]]) -> Chain[list[Synthesized]]:
+    """Answer the requests of some shots with the error that is held against them."""
+    try:
+        request = next(chain)
+        while True:
+            why = poison.get(request.shot)
+            request = chain.send((yield request) if why is None else Completion("", "error", error=why))
+    except StopIteration as end:
+        results: list[Synthesized] = end.value
+        return results
+
+
+def _begun(first: Request, chain: Chain[ChainOutcome]) -> Chain[ChainOutcome]:
+    """Go on with a chain whose first request has been taken out already."""
+    request = first
+    try:
+        while True:
+            request = chain.send((yield request))
+    except StopIteration as end:
+        outcome: ChainOutcome = end.value
+        return outcome
+
+
+def _ended(outcome: ChainOutcome) -> Chain[ChainOutcome]:
+    yield from ()
+    return outcome

@@ -26,9 +26,13 @@ ROW_GROUP = 1000
 
 @dataclass(frozen=True, slots=True)
 class ShardRecord:
-    """What is known of a finished shard. `seconds` is the working time it took; `sha256` that of its file."""
+    """What is known of a finished shard. `seconds` is the working time it took; `sha256` that of its file.
+
+    `rows` are those of its part, `source_rows` those they were made of: fewer where long documents were split.
+    """
 
     rows: int
+    source_rows: int
     size: int
     sha256: str
     seconds: float
@@ -36,8 +40,8 @@ class ShardRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; `from_dict` reads them back."""
-        own = {"rows": self.rows, "size": self.size, "sha256": self.sha256, "seconds": round(self.seconds, 3)}
-        return {**own, "counts": self.counts.to_dict()}
+        own = {"rows": self.rows, "source_rows": self.source_rows, "size": self.size, "sha256": self.sha256}
+        return {**own, "seconds": round(self.seconds, 3), "counts": self.counts.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -55,10 +59,16 @@ def finished_shards(folder: Path) -> dict[int, ShardRecord]:
 
     A record is written after its part, so its existence says that both are whole.
     """
-    return {int(path.stem): _record(path) for path in sorted(folder.glob("[0-9]*.json"))}
+    return {shard: read_record(path) for shard, path in record_paths(folder).items()}
 
 
-def _record(path: Path) -> ShardRecord:
+def record_paths(folder: Path) -> dict[int, Path]:
+    """Return where the records of the finished shards in `folder` lie."""
+    return {int(path.stem): path for path in sorted(folder.glob("[0-9]*.json"))}
+
+
+def read_record(path: Path) -> ShardRecord:
+    """Return a finished shard's record; raise OutputError where it is damaged."""
     try:
         return ShardRecord.from_dict(read_json(path))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -99,17 +109,24 @@ class ShardWriter:
             self._write(self._ready[:ROW_GROUP])
             del self._ready[:ROW_GROUP]
 
-    def finish(self, seconds: float) -> ShardRecord:
+    @property
+    def counts(self) -> Counts:
+        """What has been counted of the chains that were taken in, those that wait for an earlier one included."""
+        return self._counts
+
+    def finish(self, seconds: float, *, source_rows: int | None = None) -> ShardRecord:
         """Write what is left, put the part and then its record in place, and return the record.
 
-        Where that fails nothing is left behind, as after `abandon`.
+        `source_rows` is the part's own number of rows where it is not given. Where this fails nothing is left behind,
+        as after `abandon`.
         """
         try:
             digest, size = self._close()
         except BaseException:
             self.abandon()
             raise
-        record = ShardRecord(self._rows, size, digest, seconds, self._counts)
+        read = self._rows if source_rows is None else source_rows
+        record = ShardRecord(self._rows, read, size, digest, seconds, self._counts)
         write_json(self._path.with_suffix(".json"), record.to_dict())
         return record
 
@@ -127,7 +144,7 @@ class ShardWriter:
             self._ready = []
         with writing(self._path):
             self._file.close()
-            described = _digest(self._temporary)
+            described = file_digest(self._temporary)
             replace_with(self._temporary, self._path)
         return described
 
@@ -141,7 +158,8 @@ class ShardWriter:
         self._rows += len(rows)
 
 
-def _digest(path: Path) -> tuple[str, int]:
+def file_digest(path: Path) -> tuple[str, int]:
+    """Return a file's sha256 and its size."""
     digest, size = sha256(), 0
     for block in _blocks(path):
         digest.update(block)

@@ -19,7 +19,7 @@ from hfsynth.chains import Chain, Chainer, Completion
 from hfsynth.config import EngineConfig, SynthesizerConfig
 from hfsynth.engine import EngineKey, Generation, shared_engine
 from hfsynth.errors import EngineError
-from hfsynth.feeding import Feeder
+from hfsynth.feeding import ShardReader
 from hfsynth.identity import chain_id
 from hfsynth.job import synthesize
 from hfsynth.model_tokenizer import ModelTokenizer
@@ -230,7 +230,7 @@ def test_defect_27_nothing_is_held_until_the_end_and_a_dead_job_goes_on(tmp_path
     config = SynthesizerConfig("scripts:mortal", shots=2)
 
     def run(out: str) -> list[Row]:
-        synthesize(Source(str(source)), tmp_path / out, config, engine=engine, shard_rows=4)
+        synthesize(Source(str(source)), tmp_path / out, config, engine=engine, shard_rows=4, max_engine_restarts=0)
         return load_dataset(str(tmp_path / out), "pairs", split="train", cache_dir=str(tmp_path / "cache")).to_list()
 
     mortal.at, mortal.asked = "number 21", []
@@ -251,13 +251,14 @@ def assert_streams() -> None:
     """Check that an endless source is read no further than the engine needs."""
     read: list[int] = []
 
-    def endless(start: int, stop: int | None) -> Iterator[Row]:
-        for number in range(start, 10**9):
+    def endless(start: int, stop: int) -> Iterator[Row]:
+        for number in range(start, stop):
             read.append(number)
             yield {"id": str(number), "text": "A text."}
 
-    feeder = Feeder(endless, chainer(shots=2), shard_rows=100, finished=(), splitter=None)
-    run = ScriptedEngine(max_in_flight=8).run(feeder.chains(), Generation())
+    reader = ShardReader(endless, shots=2, shard_rows=10**9, splitter=None)
+    chains = (chainer(shots=2).chain([Document(r["id"], r["text"]) for r in rows]) for rows in reader.chains(0))
+    run = ScriptedEngine(max_in_flight=8).run(chains, Generation())
     for _ in range(200):
         next(run)
     assert len(read) <= 2 * (200 + 8 + 2)

@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from hfsynth.chains import Chainer
 from hfsynth.corpus import Corpus, part_name, read_json, readme_with_configs, replaced, write_json, write_text, writing
 from hfsynth.engine import Generation
 from hfsynth.errors import OutputError
-from hfsynth.feeding import ChainOutcome, Feeder, Splitter
+from hfsynth.feeding import ChainRun, Prepared, ShardReader, Splitter, watched
+from hfsynth.journal import CERTAIN, POSSIBLE, Strikes
 from hfsynth.prompts import InstructionPretrain
-from hfsynth.records import Status, Synthesis, Synthesized
+from hfsynth.records import Reason, Rejected, Status, Synthesis, Synthesized
 from hfsynth.scripted import CharacterTokenizer, ScriptedEngine
 from hfsynth.shards import Row, ShardRecord, ShardWriter, finished_shards, part_path
 from hfsynth.stats import Counts
@@ -309,64 +310,65 @@ def test_places_in_a_corpus_folder(tmp_path: Path) -> None:
         assert path.is_relative_to(corpus.journal)
     for path in (corpus.pairs, corpus.stats, corpus.config, corpus.readme):
         assert path.parent == tmp_path
-    assert readme_with_configs({"pairs": "pairs/*.parquet"}).startswith("---\nconfigs:\n- config_name: pairs\n")
+    assert "configs:\n- config_name: pairs\n" in readme_with_configs({"pairs": "pairs/*.parquet"})
 
 
 # --- feeding --------------------------------------------------------------------------------------------------------
 
 
-def feeder_of(
-    texts: list[str | None],
-    *,
-    shots: int,
-    shard_rows: int,
-    finished: set[int],
-    window: int = 65_536,
-    split: bool = False,
-) -> Feeder:
+def reader_of(texts: list[str | None], *, shots: int, shard_rows: int, splitter: Splitter | None = None) -> ShardReader:
     rows = [{"id": f"d{number}", "text": text} for number, text in enumerate(texts)]
-    chainer = Chainer(InstructionPretrain(CharacterTokenizer()), window, 40, shots)
+    return ShardReader(
+        lambda start, stop: iter(rows[start:stop]), shots=shots, shard_rows=shard_rows, splitter=splitter
+    )
 
-    def read(start: int, stop: int | None) -> Iterator[Row]:
-        return iter(rows[start:stop])
 
-    splitter = Splitter.of(chainer) if split else None
-    return Feeder(read, chainer, shard_rows=shard_rows, finished=finished, splitter=splitter)
+def runs_of(reader: ShardReader, shards: int) -> list[ChainRun]:
+    return [ChainRun(shard, n, rows) for shard in range(shards) for n, rows in enumerate(reader.chains(shard))]
 
 
 texts_of_a_source = st.lists(st.sampled_from(["A text. " * 2, "Another one.", "", None]), max_size=25)
 
 
-@given(texts_of_a_source, st.integers(1, 3), st.integers(1, 3), st.integers(1, 9), st.sets(st.integers(0, 12)))
-def test_every_row_of_unfinished_shards_comes_once_and_shards_are_known_to_be_complete(
-    texts: list[str | None], shots: int, chains: int, in_flight: int, finished: set[int]
+@given(texts_of_a_source, st.integers(1, 3), st.integers(1, 3), st.lists(st.integers(0, 12), max_size=20))
+def test_any_shard_is_read_as_it_is_whatever_was_read_before(
+    texts: list[str | None], shots: int, chains: int, order: list[int]
 ) -> None:
     shard_rows = shots * chains
-    shards = -(-len(texts) // shard_rows)
-    finished = {shard for shard in finished if shard < shards}
-    feeder = feeder_of(texts, shots=shots, shard_rows=shard_rows, finished=finished)
-    seen: dict[int, dict[int, ChainOutcome]] = {}
-    completed: list[int] = []
-    for outcome in ScriptedEngine(quoting, max_in_flight=in_flight).run(feeder.chains(), Generation()):
-        assert seen.setdefault(outcome.shard, {}).setdefault(outcome.number, outcome) is outcome
-        assert [row["id"] for row in outcome.rows] == [row["id"] for row in outcome.rows][: len(outcome.results)]
-        # As the job does it: whatever is complete is finished when an outcome comes, and at no other time.
-        done = [s for s in seen if s not in completed and feeder.chains_in.get(s) == len(seen[s])]
-        completed.extend(done)
-    ids = [row["id"] for shard in sorted(seen) for n in sorted(seen[shard]) for row in seen[shard][n].rows]
-    expected = [f"d{number}" for number in range(len(texts)) if number // shard_rows not in finished]
-    assert ids == expected
-    assert sorted(completed) == [shard for shard in range(shards) if shard not in finished]
-    assert (feeder.total, feeder.rows_read) == (shards, len(texts))
+    reader = reader_of(texts, shots=shots, shard_rows=shard_rows)
+    for shard in order:
+        groups = list(reader.chains(shard))
+        expected = [f"d{n}" for n in range(len(texts))][shard * shard_rows : (shard + 1) * shard_rows]
+        assert [row["id"] for group in groups for row in group] == expected
+        assert all(len(group) == shots for group in groups[:-1])
+        assert reader.rows_read == len(expected)
+
+
+@given(texts_of_a_source, st.integers(1, 3), st.integers(1, 9))
+def test_every_chain_comes_back_with_its_place_and_rows(texts: list[str | None], shots: int, in_flight: int) -> None:
+    reader = reader_of(texts, shots=shots, shard_rows=2 * shots)
+    runs = {run.key: run for run in runs_of(reader, -(-len(texts) // (2 * shots)))}
+    chainer = Chainer(InstructionPretrain(CharacterTokenizer()), 65_536, 40, shots)
+    chains = (Prepared.of(run, chainer).chain for run in runs.values())
+    seen = {}
+    for outcome in ScriptedEngine(quoting, max_in_flight=in_flight).run(chains, Generation()):
+        assert seen.setdefault((outcome.shard, outcome.number), outcome) is outcome
+        assert outcome.rows == runs[outcome.shard, outcome.number].rows
+        assert len(outcome.results) == len(outcome.rows)
+    assert seen.keys() == runs.keys()
 
 
 @given(st.lists(st.text("ab. \n\ud800", max_size=120) | st.none(), max_size=6), st.integers(1, 3), st.integers(1, 3))
 def test_pieces_put_together_are_the_document_and_fit_the_window(
     texts: list[str | None], shots: int, shard_rows: int
 ) -> None:
-    feeder = feeder_of(texts, shots=shots, shard_rows=shard_rows, finished=set(), window=110, split=True)
-    outcomes = list(ScriptedEngine(quoting, window=110).run(feeder.chains(), Generation()))
-    outcomes.sort(key=lambda outcome: (outcome.shard, outcome.number))
+    chainer = Chainer(InstructionPretrain(CharacterTokenizer()), 110, 40, shots)
+    reader = reader_of(texts, shots=shots, shard_rows=shard_rows, splitter=Splitter.of(chainer))
+    runs = runs_of(reader, -(-len(texts) // shard_rows))
+    chains = (run.outcome(chainer) for run in runs)
+    outcomes = sorted(
+        ScriptedEngine(quoting, window=110).run(chains, Generation()), key=lambda found: (found.shard, found.number)
+    )
     pieces: dict[str, list[Row]] = {}
     for outcome in outcomes:
         for row, result in zip(outcome.rows, outcome.results, strict=True):
@@ -380,20 +382,16 @@ def test_pieces_put_together_are_the_document_and_fit_the_window(
             sum(len(r["text"]) for r in rows[:number]) if number else 0 for number in range(len(rows))
         ]
         assert len({row["id"] for row in rows}) == len(rows)
-    assert (feeder.rows_read, feeder.total) == (len(texts), -(-len(texts) // shard_rows))
 
 
-def test_rows_are_read_only_as_far_as_keeps_the_engine_busy() -> None:
-    read: list[int] = []
-
-    def endless(start: int, stop: int | None) -> Iterator[Row]:
-        for number in range(start, 10**9 if stop is None else stop):
-            read.append(number)
-            yield {"id": str(number), "text": "A text."}
-
-    chainer = Chainer(InstructionPretrain(CharacterTokenizer()), 65_536, 400, 2)
-    feeder = Feeder(endless, chainer, shard_rows=10, finished=(), splitter=None)
-    run = ScriptedEngine(quoting, max_in_flight=4).run(feeder.chains(), Generation())
-    for _ in range(100):
-        next(run)
-    assert len(read) <= 2 * (100 + 4 + 2)
+def test_shots_that_kill_engines_are_failed_without_one_and_the_others_are_asked() -> None:
+    rows = [{"id": f"d{number}", "text": f"Text {number}."} for number in range(4)]
+    strikes = Strikes(2, {1: (CERTAIN, "it died of this"), 2: (POSSIBLE, "perhaps")})
+    chainer = Chainer(InstructionPretrain(CharacterTokenizer()), 65_536, 40, 4)
+    asked: list[int] = []
+    chain = watched(ChainRun(0, 0, rows, strikes).outcome(chainer), asked.append)
+    (outcome,) = ScriptedEngine(quoting).run([chain], Generation())
+    assert asked == [0, 2, 3]
+    assert [result.synthesis.status for result in outcome.results] == ["ok", "failed", "ok", "ok"]
+    assert outcome.results[1].synthesis.rejected == (Rejected(Reason.ENGINE, "it died of this"),)
+    assert [result.synthesis.follows for result in outcome.results] == [False, True, False, True]

@@ -1,0 +1,65 @@
+"""A bounded queue between two threads that ends, or fails, for both. Knows nothing of what passes through."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+_LOOK_UP = 0.1
+
+
+class Closed(Exception):
+    """Nothing more comes out of this channel, or nothing more is wanted in it."""
+
+
+class Channel(Generic[T]):
+    """Hold at most `size` things between the thread that puts and the one that gets.
+
+    `close` says that nothing more comes: what is in it is still handed out. `abandon` says that nothing more is wanted:
+    it is emptied. Either may bring an error, which the thread at the other end then gets.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items: deque[T] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._error: BaseException | None = None
+
+    def put(self, item: T) -> None:
+        """Wait for room and put `item` in; raise Closed, or the error that came with `abandon`."""
+        with self._changed:
+            while not self._closed and len(self._items) >= self._size:
+                self._changed.wait(_LOOK_UP)
+            if self._closed:
+                raise self._error or Closed
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def get(self) -> T:
+        """Wait for something and take it out; raise Closed at the end, or the error that came with `close`.
+
+        The wait is made of short ones, so that a signal that arrives in the meantime is dealt with.
+        """
+        with self._changed:
+            while not self._items and not self._closed:
+                self._changed.wait(_LOOK_UP)
+            if not self._items:
+                raise self._error or Closed
+            item = self._items.popleft()
+            self._changed.notify_all()
+            return item
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Say that nothing more comes, because of `error` where there is one."""
+        with self._changed:
+            self._closed, self._error = True, self._error or error
+            self._changed.notify_all()
+
+    def abandon(self, error: BaseException | None = None) -> None:
+        """Say that nothing more is wanted, because of `error` where there is one, and drop what is waiting."""
+        with self._changed:
+            self._items.clear()
+        self.close(error)

@@ -1,0 +1,42 @@
+"""Which GPUs this process may use, without loading a library that would take hold of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+from hfsynth.errors import ConfigError
+
+
+def visible_devices() -> list[str]:
+    """Return what to write into CUDA_VISIBLE_DEVICES for each visible GPU; nothing where there is none."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [] if named.strip() in ("", "-1") else [name.strip() for name in named.split(",")]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
+    gpus = [line for line in listed.splitlines() if line.startswith("GPU ")]
+    return [str(number) for number in range(len(gpus))]
+
+
+def device_groups(devices: Sequence[str], workers: int | None, each: int) -> list[tuple[str, ...]]:
+    """Deal `devices` out to workers, `each` to every one; workers without a GPU get an empty group.
+
+    `workers` is None for as many as there are groups, or one where there is no GPU. Raise ConfigError where there are
+    too few GPUs.
+    """
+    if not devices:
+        if each > 1:
+            raise ConfigError(f"There is no GPU to make groups of {each} of.", hint="Leave --tensor-parallel out.")
+        return [()] * (workers or 1)
+    groups = [tuple(devices[start : start + each]) for start in range(0, len(devices) - each + 1, each)]
+    if len(groups) < (workers or 1):
+        raise ConfigError(
+            f"{workers or 1} worker(s) with {each} GPU(s) each need {(workers or 1) * each} GPUs; "
+            f"{len(devices)} are visible.",
+            hint="Use fewer --workers, a smaller --tensor-parallel, or a larger CUDA_VISIBLE_DEVICES.",
+        )
+    return groups[:workers]

@@ -1,0 +1,149 @@
+"""Make the finished shards of a job visible as a corpus, the manifest last, and say what they cost.
+
+Knows nothing of engines, sources or who did the work.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hfsynth import __version__
+from hfsynth.claims import read_extent
+from hfsynth.corpus import Corpus, part_name, read_json, readme_with_configs, write_json, write_text
+from hfsynth.durable import sync_folder, writing
+from hfsynth.errors import OutputError
+from hfsynth.journal import JournalPaths
+from hfsynth.sessions import Session, Sessions, working_seconds
+from hfsynth.shards import ShardRecord, file_digest, finished_shards, part_path
+from hfsynth.stats import Counts
+
+
+def finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Publish the pairs of a job whose shards are all finished; return the statistics.
+
+    Raise OutputError where a shard is missing, or a part is not what its record says.
+    """
+    records = finished_shards(corpus.parts)
+    extent = read_extent(corpus)
+    if extent is None or len(records) != extent["shards"]:
+        raise OutputError(
+            f"{corpus.root} has {len(records)} finished shards where the source makes "
+            f"{'an unknown number' if extent is None else extent['shards']}.",
+            hint="Give the same command again: what is missing is made.",
+        )
+    names = {shard: part_name(position, len(records)) for position, shard in enumerate(sorted(records))}
+    _publish_pairs(corpus, records, names)
+    stats = statistics(corpus, records, extent["rows"])
+    write_json(corpus.config, _published_config(identity))
+    write_json(corpus.stats, stats)
+    write_text(corpus.readme, readme_with_configs({"pairs": "pairs/train-*.parquet"}))
+    files = {f"pairs/{names[shard]}": _file_record(record) for shard, record in records.items()}
+    write_json(corpus.manifest, {"hfsynth": __version__, "files": files})
+    shutil.rmtree(JournalPaths(corpus.journal).segments, ignore_errors=True)
+    return stats
+
+
+def _publish_pairs(corpus: Corpus, records: Mapping[int, ShardRecord], names: Mapping[int, str]) -> None:
+    """Check every part and give it its name; the folder they are gathered in becomes `pairs` at the end."""
+    staging = corpus.journal / "pairs"
+    if corpus.pairs.exists():
+        return
+    for shard, record in records.items():
+        _check(part_path(corpus.parts, shard), staging / names[shard], record)
+    with writing(corpus.pairs):
+        staging.mkdir(exist_ok=True)
+        for shard, name in names.items():
+            part = part_path(corpus.parts, shard)
+            if part.exists():
+                os.replace(part, staging / name)
+        sync_folder(staging)
+        os.replace(staging, corpus.pairs)
+        sync_folder(corpus.root)
+
+
+def _check(part: Path, staged: Path, record: ShardRecord) -> None:
+    found = part if part.exists() else staged
+    if not found.exists():
+        raise _unfit(part, "is missing", part.with_suffix(".json"))
+    if file_digest(found) != (record.sha256, record.size):
+        raise _unfit(found, "is damaged: it is not what was written", part.with_suffix(".json"), found)
+
+
+def _unfit(path: Path, what: str, *remove: Path) -> OutputError:
+    return OutputError(
+        f"{path} {what}.",
+        hint=f"Remove {' and '.join(map(str, remove))} and give the same command again: the shard is done again.",
+    )
+
+
+def _file_record(record: ShardRecord) -> dict[str, Any]:
+    return {"rows": record.rows, "size": record.size, "sha256": record.sha256}
+
+
+def _published_config(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of `synthesizer_config.json`: the recipe's own fields, and what they were applied to."""
+    return {**identity["synthesizer"], "source": identity["source"], "hfsynth_version": __version__}
+
+
+def statistics(corpus: Corpus, records: Mapping[int, ShardRecord], rows: int | None) -> dict[str, Any]:
+    """Return what a job has made and cost so far.
+
+    `seconds` is the time in which at least one engine was at work, the rates are over it. `engine_seconds` adds up all
+    engines, with their loading, idle and lost time: what the job cost.
+    """
+    counts = sum((record.counts for record in records.values()), Counts())
+    sessions = Sessions(JournalPaths(corpus.journal).sessions)
+    found = sessions.all()
+    seconds = working_seconds(found)
+    engine_seconds = sum(session.engine_seconds for session in found)
+    died = sum(session.ended is None for session in found)
+    rate, overall = _rate_over(seconds), _rate_over(engine_seconds)
+    return {
+        "hfsynth": __version__,
+        "source_rows": rows,
+        "total_documents": counts.total_documents,
+        **counts.to_dict(),
+        "computed_tokens": counts.computed_tokens,
+        "seconds": round(seconds, 3),
+        "documents_per_second": rate(counts.total_documents),
+        "output_tokens_per_second": rate(counts.output_tokens),
+        "computed_tokens_per_second": rate(counts.computed_tokens),
+        "engine_seconds": round(engine_seconds, 3),
+        "engine_restarts": died + sum(session.restarts for session in found),
+        "output_tokens_per_engine_second": overall(counts.output_tokens),
+        "workers": _workers(found),
+    }
+
+
+def _rate_over(seconds: float) -> Callable[[int], float | None]:
+    return lambda number: round(number / seconds, 2) if seconds else None
+
+
+def _workers(sessions: Sequence[Session]) -> list[dict[str, Any]]:
+    """Return each session's share; what it had in hand when it was killed is in nobody's."""
+    return [
+        {
+            "worker": session.worker,
+            "host": session.host,
+            "devices": session.devices,
+            "documents": session.counts.total_documents,
+            "pairs": session.counts.pairs,
+            "output_tokens": session.counts.output_tokens,
+            "engine_seconds": round(session.engine_seconds, 3),
+            "engine_restarts": session.restarts,
+            "ended": session.ended or "killed",
+        }
+        for session in sessions
+    ]
+
+
+def stats_so_far(corpus: Corpus) -> dict[str, Any]:
+    """Return the statistics of a finished job, or of an unfinished one's finished shards."""
+    found: dict[str, Any] | None = read_json(corpus.stats)
+    extent = read_extent(corpus)
+    rows = None if extent is None else extent["rows"]
+    return statistics(corpus, finished_shards(corpus.parts), rows) if found is None else found

@@ -1,0 +1,255 @@
+"""What workers have done, chain by chain, so that a kill loses no more than what was in flight.
+
+Each worker appends to one file a shard, `segments/SHARD/WORKER.jsonl`: a line when a chain is handed to the engine and
+one, with the results, when it has ended. A line is written at once and synced a little later: a killed process loses
+nothing, a power failure about a second. What a chain was doing when its engine died is kept too, so that a document
+that kills engines is found. Knows nothing of sources, engines or leases.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hfsynth.columns import output_rows
+from hfsynth.durable import writing
+from hfsynth.errors import OutputError
+from hfsynth.records import Pair, Reason, Rejected, Status, Synthesis, Synthesized
+
+ALONE_AFTER = 2
+"""Deaths of an engine with a chain in flight after which the chain is run alone."""
+
+CERTAIN, POSSIBLE = 2, 1
+"""How sure it is that a death was the engine's own; a document is given up when its deaths alone add up to CERTAIN."""
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How an engine, or a worker with it, died: `certainty` is 0 where something else is known to have killed it."""
+
+    why: str
+    certainty: int = CERTAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Strikes:
+    """The deaths of engines that had a chain in flight: `company` counts those with others beside it.
+
+    `alone` holds, by shot, how sure it is that this shot kills engines, and what the death looked like.
+    """
+
+    company: int = 0
+    alone: Mapping[int, tuple[int, str]] = field(default_factory=dict)
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the chain must be run alone."""
+        return self.company >= ALONE_AFTER
+
+    @property
+    def poison(self) -> dict[int, str]:
+        """The shots that are not to be run any more, and why."""
+        return {shot: why for shot, (score, why) in self.alone.items() if score >= CERTAIN}
+
+    def struck(self, death: Death, shot: int | None) -> Strikes:
+        """Return these strikes and one more; `shot` is the one under way where the chain ran alone."""
+        if not death.certainty:
+            return self
+        if shot is None:
+            return replace(self, company=self.company + 1)
+        score = self.alone.get(shot, (0, ""))[0] + death.certainty
+        return replace(self, alone={**self.alone, shot: (score, death.why)})
+
+
+NO_STRIKES = Strikes()
+
+
+@dataclass(frozen=True, slots=True)
+class JournalPaths:
+    """Where a job's own files lie in its folder `.hfsynth`."""
+
+    folder: Path
+
+    @property
+    def segments(self) -> Path:
+        """What has been done of unfinished shards."""
+        return self.folder / "segments"
+
+    @property
+    def leases(self) -> Path:
+        """Who works on what."""
+        return self.folder / "leases"
+
+    @property
+    def sessions(self) -> Path:
+        """What each worker has done and cost."""
+        return self.folder / "sessions"
+
+    @property
+    def extent(self) -> Path:
+        """How long the source is, once that is known."""
+        return self.folder / "total.json"
+
+    @property
+    def expectation(self) -> Path:
+        """How long the source says it is, where that is all there is to go by."""
+        return self.folder / "expected.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardJournal:
+    """What is known of an unfinished shard: results of chains by number, and strikes against others."""
+
+    results: dict[int, list[Synthesized]] = field(default_factory=dict)
+    strikes: dict[int, Strikes] = field(default_factory=dict)
+
+
+class Segments:
+    """Append what one worker does. One thread writes; any may `sync` and `drop`."""
+
+    def __init__(self, folder: Path, worker: str) -> None:
+        self._folder = folder
+        self._name = f"{worker}.jsonl"
+        self._files: dict[int, int] = {}
+        self._unsynced: set[int] = set()
+        self._dropped: list[int] = []
+        self._lock = threading.Lock()
+        self._syncing = threading.Lock()
+
+    def started(self, shard: int, number: int, *, shot: int | None = None) -> None:
+        """Note that a chain is handed to the engine: alone, where its shot is given, with others elsewhere."""
+        self._append(shard, {"start": number} if shot is None else {"start": number, "shot": shot})
+
+    def finished(self, shard: int, number: int, results: Sequence[Synthesized]) -> None:
+        """Note that a chain has ended."""
+        self._append(shard, {"end": number, "results": output_rows(results)})
+
+    def died(self, chains: Iterable[tuple[int, int]], why: str) -> None:
+        """Note that the engine died with these chains (shard, number) in flight, and that this worker goes on."""
+        for shard, number in chains:
+            self._append(shard, {"died": number, "why": why})
+
+    def sync(self) -> None:
+        """Make what has been written outlast a power failure; close the files of shards that were dropped."""
+        with self._syncing:
+            with self._lock:
+                unsynced, self._unsynced = self._unsynced, set()
+                dropped, self._dropped = self._dropped, []
+            for descriptor in unsynced - set(dropped):
+                with writing(self._folder):
+                    os.fsync(descriptor)
+            for descriptor in dropped:
+                os.close(descriptor)
+
+    def drop(self, shard: int) -> None:
+        """Remove everything about a shard that is finished."""
+        self._let_go(shard)
+        shutil.rmtree(self._folder / f"{shard:05d}", ignore_errors=True)
+
+    def close(self) -> None:
+        """Sync and close every file."""
+        for shard in list(self._files):
+            self._let_go(shard)
+        self.sync()
+
+    def _let_go(self, shard: int) -> None:
+        with self._lock:
+            if (descriptor := self._files.pop(shard, None)) is not None:
+                self._dropped.append(descriptor)
+
+    def _append(self, shard: int, values: Mapping[str, Any]) -> None:
+        line = json.dumps(values, separators=(",", ":")).encode("ascii") + b"\n"
+        with writing(self._folder / f"{shard:05d}" / self._name):
+            descriptor = self._file(shard)
+            while line:
+                line = line[os.write(descriptor, line) :]
+        with self._lock:
+            self._unsynced.add(descriptor)
+
+    def _file(self, shard: int) -> int:
+        if shard not in self._files:
+            folder = self._folder / f"{shard:05d}"
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder / self._name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            with self._lock:
+                self._files[shard] = descriptor
+        return self._files[shard]
+
+
+def read_journal(folder: Path, shard: int, ended: Callable[[str, bool], Death | None]) -> ShardJournal:
+    """Read what all workers have noted of a shard, itself unchanged.
+
+    `ended` tells how a worker died, given its name and whether it had finished a chain of the shard; None where it
+    did not die. Raise OutputError for a file that is damaged; a last line that is not whole is what a kill leaves.
+    """
+    journal = ShardJournal()
+    for path in sorted((folder / f"{shard:05d}").glob("*.jsonl")):
+        in_flight, progressed = _replay(path, journal)
+        death = ended(path.stem, progressed) if in_flight else None
+        if death is not None:
+            _strike(journal, in_flight, death)
+    return journal
+
+
+def has_finished_any(folder: Path, worker: str) -> bool:
+    """Return whether a worker has noted the end of a chain in a shard that is still unfinished."""
+    found = folder.glob(f"*/{worker}.jsonl")
+    return any('{"end":' in line for path in found for line in path.read_text("ascii", "replace").splitlines())
+
+
+def _replay(path: Path, journal: ShardJournal) -> tuple[dict[int, int | None], bool]:
+    """Take one file's lines into `journal`; return the chains in flight at its end, and whether any has ended."""
+    in_flight: dict[int, int | None] = {}
+    progressed = False
+    for values in _lines(path):
+        if "end" in values:
+            progressed = True
+            in_flight.pop(values["end"], None)
+            journal.results.setdefault(values["end"], [_synthesized(row) for row in values["results"]])
+        elif "start" in values:
+            in_flight[values["start"]] = values.get("shot")
+        else:
+            number = values["died"]
+            _strike(journal, {number: in_flight.pop(number, None)}, Death(values["why"]))
+    return in_flight, progressed
+
+
+def _strike(journal: ShardJournal, chains: Mapping[int, int | None], death: Death) -> None:
+    for number, shot in chains.items():
+        journal.strikes[number] = journal.strikes.get(number, NO_STRIKES).struck(death, shot)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                values = json.loads(line)
+            except ValueError as error:
+                if file.readline():
+                    raise _damaged(path, number) from error
+                return
+            if not isinstance(values, dict) or not values.keys() & {"start", "end", "died"}:
+                raise _damaged(path, number)
+            yield values
+
+
+def _damaged(path: Path, number: int) -> OutputError:
+    return OutputError(
+        f"{path} is damaged in line {number}: it is no note of a chain.",
+        hint="Remove the file and give the same command again: its chains are done again.",
+    )
+
+
+def _synthesized(row: Mapping[str, Any]) -> Synthesized:
+    """Read back what `output_rows` made of one result."""
+    values = dict(row["synthesis"])
+    rejected = tuple(Rejected(Reason(found["reason"]), found["text"]) for found in values.pop("rejected"))
+    pairs = tuple(Pair(**pair) for pair in row["pairs"])
+    return Synthesized(pairs, Synthesis(Status(values.pop("status")), rejected=rejected, **values))

@@ -1,0 +1,173 @@
+"""What each worker session has done and cost: one small file each, rewritten every second while it works.
+
+A session is one process at work on a job, from loading its engine to its end, however it ended. Knows nothing of
+leases, engines or sources.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from hfsynth import errors
+from hfsynth.corpus import write_json
+from hfsynth.durable import writing
+from hfsynth.errors import HfsynthError, OutputError
+from hfsynth.journal import POSSIBLE, Death
+from hfsynth.stats import Counts
+
+DONE, STOPPED, FAILED, ORPHANED = "done", "stopped", "error", "orphaned"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenShard:
+    """How far an unfinished shard is: source rows and counts of its finished chains."""
+
+    rows: int
+    counts: Counts
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; `from_dict` reads them back."""
+        return {"rows": self.rows, "counts": self.counts.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote."""
+        return cls(values["rows"], Counts.from_dict(values["counts"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One worker's time on a job. Times are seconds since the epoch; `counts` are those of the chains it finished.
+
+    `devices` are those it was given, nothing where it was given none. `engine_seconds` runs from the start of loading
+    to the last sign of life; the engine worked between `working_from` and `working_to` (0: not yet). `ended` is None
+    while the session runs, and where it was killed.
+    """
+
+    worker: str
+    host: str
+    pid: int
+    devices: str
+    started: float
+    updated: float
+    engine_seconds: float = 0.0
+    working_from: float = 0.0
+    working_to: float = 0.0
+    restarts: int = 0
+    counts: Counts = field(default_factory=Counts)
+    open: Mapping[int, OpenShard] = field(default_factory=dict)
+    ended: str | None = None
+    error: Mapping[str, str] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; `from_dict` reads them back."""
+        values = {own.name: getattr(self, own.name) for own in fields(self)}
+        shards = {str(shard): found.to_dict() for shard, found in self.open.items()}
+        return {**values, "counts": self.counts.to_dict(), "open": shards}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote."""
+        shards = {int(shard): OpenShard.from_dict(found) for shard, found in values["open"].items()}
+        return cls(**{**values, "counts": Counts.from_dict(values["counts"]), "open": shards})
+
+
+class Sessions:
+    """The session files in one folder, and beside them what supervisors know of workers that died."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, session: Session) -> None:
+        """Replace a session's file. It is not synced: what a power failure takes is one second's figures."""
+        path = self._path(session.worker)
+        temporary = path.with_name(f".{path.name}.tmp")
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(session.to_dict()), "utf-8")
+            os.replace(temporary, path)
+
+    def read(self, worker: str) -> Session | None:
+        """Return a session; None where the worker never got as far as to write one."""
+        try:
+            return Session.from_dict(json.loads(self._path(worker).read_text("utf-8")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise OutputError(
+                f"{self._path(worker)} is damaged: it is no record of a worker.",
+                hint="Remove it and give the same command again: its time is then not counted.",
+            ) from error
+
+    def all(self) -> list[Session]:
+        """Return every session, the earliest first."""
+        workers = [path.stem for path in self._folder.glob("[!.]*.json") if not path.name.endswith(".death.json")]
+        found = [session for worker in workers if (session := self.read(worker)) is not None]
+        return sorted(found, key=lambda session: (session.started, session.worker))
+
+    def bury(self, worker: str, death: Death) -> None:
+        """Note that a worker's process is dead, and how it died."""
+        write_json(self._death(worker), {"why": death.why, "certainty": death.certainty})
+
+    def is_buried(self, worker: str) -> bool:
+        """Return whether the worker is known to have died."""
+        return self._death(worker).exists()
+
+    def how_ended(self, worker: str, progressed: bool) -> Death | None:
+        """Return how a worker died, as far as is known; None where its end was no death, or says nothing.
+
+        Nobody watched a worker that has no record: its whole job was killed. That says something of the chains in
+        flight only where it died before it had finished any.
+        """
+        if self.is_buried(worker):
+            return Death(**json.loads(self._death(worker).read_text("utf-8")))
+        session = self.read(worker)
+        if progressed or (session is not None and (session.ended or session.counts.documents)):
+            return None
+        return Death("its process was killed", POSSIBLE)
+
+    def _path(self, worker: str) -> Path:
+        return self._folder / f"{worker}.json"
+
+    def _death(self, worker: str) -> Path:
+        return self._folder / f"{worker}.death.json"
+
+
+def failed_session(worker: str, error: HfsynthError) -> Session:
+    """Return the session of a worker that could not even begin."""
+    time_now = now()
+    failure = error_values(error)
+    return Session(worker, socket.gethostname(), os.getpid(), "", time_now, time_now, ended=FAILED, error=failure)
+
+
+def error_values(error: HfsynthError) -> dict[str, str]:
+    """Return an error as plain values; `error_from` makes it again in another process."""
+    return {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+
+
+def error_from(values: Mapping[str, str]) -> HfsynthError:
+    """Make the error that `error_values` described."""
+    kind = getattr(errors, values["kind"], HfsynthError)
+    error: HfsynthError = kind(values["message"], hint=values["hint"])
+    return error
+
+
+def working_seconds(sessions: Iterable[Session]) -> float:
+    """Return how long at least one engine was at work: the union of the sessions' working times."""
+    total = end = 0.0
+    for start, stop in sorted((s.working_from, s.working_to) for s in sessions if s.working_from):
+        total += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return total
+
+
+def now() -> float:
+    """Return the time, to the millisecond."""
+    return round(time.time(), 3)

@@ -1,0 +1,279 @@
+"""One worker at a job: it claims shards, drives its engine through their chains and writes their parts.
+
+Reading and tokenising happen ahead of the engine in one thread, writing behind it in another, and a third shows every
+second that the worker is alive. Any number of workers, in any number of processes and machines that share the folder,
+finish a job together. Knows nothing of who starts and watches it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from hfsynth.chains import Chainer
+from hfsynth.channel import Channel, Closed
+from hfsynth.claims import Claims, lease_name
+from hfsynth.corpus import Corpus
+from hfsynth.driving import Driver
+from hfsynth.engine import Engine, drop_engine
+from hfsynth.errors import HfsynthError, OutputError, SourceError
+from hfsynth.feeding import ChainOutcome, ChainRun, Prepared, ShardReader, Splitter
+from hfsynth.job_spec import JobSpec, part_schema
+from hfsynth.journal import NO_STRIKES, JournalPaths, Segments, read_journal
+from hfsynth.leases import Holder, Leases
+from hfsynth.models import chainer_for, engine_for, generation_for
+from hfsynth.sessions import DONE, FAILED, STOPPED, Session, Sessions, error_values, now
+from hfsynth.shelf import Finished, Shelf, Whole
+from hfsynth.sources import OpenSource, open_source
+from hfsynth.stats import Counts
+from hfsynth.stopping import Stop
+
+AHEAD = 64
+"""How many chains are prepared ahead of the engine."""
+
+SIGN_OF_LIFE = 1.0
+_LOOK_AGAIN = 1.0
+_TELL_EVERY = 0.2
+
+
+class Worker:
+    """Work on a job until nothing of it is left, it is told to stop, or something goes wrong."""
+
+    def __init__(
+        self,
+        spec: JobSpec,
+        stop: Stop,
+        *,
+        opened: OpenSource | None = None,
+        name: str | None = None,
+        on_session: Callable[[Session], None] = lambda session: None,
+    ) -> None:
+        self._spec = spec
+        self._stop = stop
+        self._on_session = on_session
+        self._told = 0.0
+        corpus = Corpus(Path(spec.out))
+        paths = JournalPaths(corpus.journal)
+        self._opened = opened or open_source(spec.source)
+        _require_revision(self._opened, spec)
+        self._holder = Holder.this_process(name)
+        self.sessions = Sessions(paths.sessions)
+        is_gone = self.sessions.is_buried
+        self._leases = Leases(paths.leases, self._holder, is_gone=is_gone, stale_after=spec.stale_after)
+        self._claims = Claims(corpus, self._leases, spec.shard_rows, spec.shards)
+        self._segment_folder = paths.segments
+        self._segments = Segments(paths.segments, self._holder.worker)
+        self._shelf = Shelf(
+            corpus.parts,
+            part_schema(self._opened.features, spec.config),
+            is_mine=lambda shard: self._leases.holds(lease_name(shard)),
+            on_finished=self._shard_is_finished,
+        )
+        self._driver: Driver | None = None
+        self._reader: ShardReader | None = None
+        self._times = _Times()
+        self._counts = Counts()
+        self._failure: BaseException | None = None
+
+    def run(self) -> None:
+        """Work until every shard of the range is finished, by this worker or by others, or until a stop is asked for.
+
+        Shards of workers that have died are taken over. Raise what went wrong; what was done is in the journal.
+        """
+        ended, failure = STOPPED, None
+        try:
+            with self._signs_of_life():
+                self._work()
+                self._shelf.close()
+            ended = STOPPED if self._stop.requested else DONE
+        except HfsynthError as error:
+            ended, failure = FAILED, error
+            with suppress(HfsynthError):  # that of the shelf itself
+                self._shelf.close()
+            raise
+        finally:
+            self._shelf.abandon()
+            with suppress(OutputError):  # of a full disk: what went wrong first is told
+                self._segments.close()
+                self._leases.release_all()
+                self.sessions.write(self.session(ended=ended, failure=failure))
+
+    def session(self, *, ended: str | None = None, failure: HfsynthError | None = None) -> Session:
+        """Return what this worker has done so far."""
+        return Session(
+            worker=self._holder.worker,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            devices=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+            started=self._times.started,
+            updated=now(),
+            engine_seconds=self._times.engine_seconds,
+            working_from=self._times.working_from,
+            working_to=self._times.working_to,
+            restarts=self._driver.restarts if self._driver else 0,
+            counts=self._counts,
+            open=self._shelf.open_shards(),
+            ended=ended,
+            error=error_values(failure) if failure else None,
+        )
+
+    # --- the three threads beside the engine's -------------------------------------------------------------------
+
+    @contextmanager
+    def _signs_of_life(self) -> Iterator[None]:
+        ended = threading.Event()
+
+        def show() -> None:
+            try:
+                while not ended.wait(SIGN_OF_LIFE):
+                    self._leases.beat()
+                    self._segments.sync()
+                    self.sessions.write(self.session())
+            except (HfsynthError, OSError) as error:
+                self._failure = error
+
+        self.sessions.write(self.session())
+        thread = threading.Thread(target=show, name="hfsynth-signs-of-life", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _prefetch(self, shard: int | None, reader: ShardReader, chainer: Chainer, ahead: Channel[Prepared]) -> None:
+        try:
+            while shard is not None and not self._stop.requested:
+                self._prepare(shard, reader, chainer, ahead)
+                shard = self._claims.next()
+            ahead.close()
+        except Closed:
+            pass
+        except BaseException as error:  # whatever it is, it belongs to the thread that drives the engine
+            ahead.close(error)
+
+    def _prepare(self, shard: int, reader: ShardReader, chainer: Chainer, ahead: Channel[Prepared]) -> None:
+        """Read a shard; send chains that are in the journal to the shelf and all others to the engine."""
+        journal = read_journal(self._segment_folder, shard, self.sessions.how_ended)
+        chains = 0
+        for number, rows in enumerate(reader.chains(shard)):
+            chains += 1
+            results = journal.results.get(number, [])
+            if len(results) == len(rows):
+                self._shelf.put(Finished(shard, number, rows, results))
+            else:
+                run = ChainRun(shard, number, rows, journal.strikes.get(number, NO_STRIKES))
+                ahead.put(Prepared.of(run, chainer))
+        self._claims.has_read(shard, reader.rows_read)
+        if chains:
+            self._shelf.put(Whole(shard, chains, reader.rows_read))
+
+    def _shard_is_finished(self, shard: int) -> None:
+        self._segments.drop(shard)
+        self._leases.remove(lease_name(shard))
+
+    # --- the engine's own thread ---------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while not (self._stop.requested or self._claims.all_finished()):
+            shard = self._claims.next()
+            if shard is None:
+                self._wait()
+            else:
+                self._work_from(shard)
+
+    def _wait(self) -> None:
+        """Wait for the shelf, or for other workers: they finish their shards, or die and leave them."""
+        self._check()
+        time.sleep(0.02 if self._leases.held else _LOOK_AGAIN)
+
+    def _work_from(self, shard: int) -> None:
+        """Run the chains of `shard`, and of those that can be claimed after it."""
+        driver, reader = self._ready()
+        ahead: Channel[Prepared] = Channel(AHEAD)
+        arguments = (shard, reader, driver.chainer, ahead)
+        thread = threading.Thread(target=self._prefetch, args=arguments, name="hfsynth-prefetch", daemon=True)
+        thread.start()
+        try:
+            for outcome in driver.outcomes(ahead):
+                self._take(outcome)
+        finally:
+            ahead.abandon()
+            thread.join()
+
+    def _take(self, outcome: ChainOutcome) -> None:
+        self._counts += Counts.of(outcome.results)
+        self._times.worked()
+        self._shelf.put(Finished(outcome.shard, outcome.number, outcome.rows, outcome.results))
+        self._check()
+        if time.monotonic() - self._told > _TELL_EVERY:
+            self._told = time.monotonic()
+            self._on_session(self.session())
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _ready(self) -> tuple[Driver, ShardReader]:
+        """Load the engine, the first time."""
+        if self._driver is None or self._reader is None:
+            self._times.engine_starts()
+            self._driver = Driver(
+                self,
+                lambda engine: chainer_for(self._spec.config, engine),
+                lambda chainer: generation_for(self._spec.config, chainer),
+                self._segments,
+                self._stop,
+                max_restarts=self._spec.max_engine_restarts,
+            )
+            self._reader = self._reader_for(self._driver.chainer)
+            self._shelf.start_lap()
+            self._times.worked()
+        return self._driver, self._reader
+
+    def _reader_for(self, chainer: Chainer) -> ShardReader:
+        config = self._spec.config
+        splitter = Splitter.of(chainer) if config.long_documents == "split" else None
+        return ShardReader(self._opened.rows, shots=config.shots, shard_rows=self._spec.shard_rows, splitter=splitter)
+
+    def load(self) -> Engine:
+        """Load the engine, or find it in this process."""
+        return engine_for(self._spec.config, self._spec.engine)
+
+    def drop(self, engine: Engine) -> None:
+        """Let go of an engine that has died."""
+        drop_engine(engine)
+
+
+class _Times:
+    """When a worker's session began, when its engine was loaded and when it last had something to show."""
+
+    def __init__(self) -> None:
+        self.started = now()
+        self.working_from = self.working_to = 0.0
+        self._engine_from = 0.0
+
+    @property
+    def engine_seconds(self) -> float:
+        """How long the engine has been there, loading included."""
+        return round(now() - self._engine_from, 3) if self._engine_from else 0.0
+
+    def engine_starts(self) -> None:
+        self._engine_from = self._engine_from or now()
+
+    def worked(self) -> None:
+        self.working_to = now()
+        self.working_from = self.working_from or self.working_to
+
+
+def _require_revision(opened: OpenSource, spec: JobSpec) -> None:
+    if opened.revision != spec.revision:
+        raise SourceError(
+            f"{spec.source.location} should be at revision {spec.revision}, and is at {opened.revision}.",
+            hint="It has changed since the job began: bring it back, or give another output folder.",
+        )
