@@ -37,7 +37,9 @@ def render(
     ] = None,
     inverted: Annotated[float, typer.Option(help="Share of texts whose documents come last.")] = 0.05,
     validation: Annotated[float, typer.Option(help="Share of chains that go to a validation split.")] = 0.0,
-    tokenizer: Annotated[str | None, typer.Option(help="Count tokens with this model's tokenizer.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Count tokens with this model's tokenizer (a Hub model, a folder, `embedded`).")
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -120,6 +122,7 @@ def export(
 
     Example: hfsynth export corpus/ tokens/ --to olmo --tokenizer allenai/OLMo-2-0425-1B
     """
+    from hfsynth.corpus_texts import tokenizer_place
     from hfsynth.exporting import export as export_texts
 
     with counting("texts", quiet=quiet or as_json) as on_texts:
@@ -127,7 +130,7 @@ def export(
             folder,
             out,
             to=to,
-            tokenizer=tokenizer,
+            tokenizer=tokenizer_place(tokenizer),
             split=split,
             name=name,
             file_format=file_format,

@@ -25,6 +25,7 @@ from hfsynth.corpus import (
     write_json,
     write_text,
 )
+from hfsynth.embedded import EMBEDDED, embedded_path
 from hfsynth.errors import ConfigError, OutputError
 from hfsynth.mixing import mix_rows
 from hfsynth.mixture_files import FEATURES as MIXED
@@ -68,7 +69,7 @@ def render_folder(
     if not 0 <= validation < 1:
         raise ConfigError(f"validation must be a share from 0 to below 1, not {validation!r}.")
     weights = Styles.of(styles)
-    count = load_tokenizer(tokenizer).count if tokenizer else None
+    count = load_tokenizer(tokenizer_place(tokenizer)).count if tokenizer else None
     features = text_features(tokens=count is not None)
     tally = _Tally(on_texts)
     staged = _staged(corpus)
@@ -87,7 +88,12 @@ def render_folder(
                 path.unlink()
     if not tally.texts["train"]:
         raise OutputError(f"{folder} holds no document with text: there is nothing to render.")
-    settings = {"seed": seed, "styles": asdict(weights), "validation": validation, "tokenizer": tokenizer}
+    settings = {
+        "seed": seed,
+        "styles": asdict(weights),
+        "validation": validation,
+        "tokenizer": _published_name(tokenizer),
+    }
     _publish(corpus, staged, {"render": {**settings, **tally.facts}}, {"render": settings})
     return TextsReport(corpus.root, tally.texts, tally.facts)
 
@@ -114,10 +120,21 @@ def mix_folder(
     tally = _Tally(on_texts)
     staged = _staged(corpus)
     write_split(tally.tallied(rows, "train"), staged, split="train", features=MIXED)
-    asked = {"seed": seed, "tokenizer": tokenizer, "preset": preset, "budget_tokens": budget_tokens, "ratios": ratios}
-    facts = {**rows.report.to_dict(), "preset": preset, "budget_tokens": budget_tokens}
+    name = _published_name(tokenizer)
+    asked = {"seed": seed, "tokenizer": name, "preset": preset, "budget_tokens": budget_tokens, "ratios": ratios}
+    facts = {**rows.report.to_dict(), **asked}
     _publish(corpus, staged, {"mix": facts}, {"mix": asked})
     return TextsReport(corpus.root, tally.texts, facts)
+
+
+def tokenizer_place(tokenizer: str) -> str:
+    """Return where a tokenizer is loaded from: `embedded` names the embedded synthesizer's."""
+    return str(embedded_path()) if tokenizer == EMBEDDED else tokenizer
+
+
+def _published_name(tokenizer: str | None) -> str | None:
+    """Return a tokenizer's name without the folders of this machine in it."""
+    return Path(tokenizer).resolve().name if tokenizer and Path(tokenizer).is_dir() else tokenizer
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ LAYERS = {
     # models, engines, files and metrics
     2: "card_facts card_merge cards channel claims columns corpus dataset_readers devices driving embedded engine "
     "feeding finishing hub_errors inspection job_spec journal leases locating model_tokenizer models opening plots "
-    "progress push_plan readers scoring scripted server_calls server_engine server_protocol sessions shards shelf sources stopping synthesizer vllm_engine",
+    "progress push_plan readers scoring scripted server_calls server_engine server_protocol sessions "
+    "shards shelf sources stopping synthesizer vllm_engine",
     # whole runs, and the Hub
     3: "corpus_card corpus_texts hub job launch local_crew publication ray_crew remote slurm training verification "
     "worker worker_process",
