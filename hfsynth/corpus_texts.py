@@ -116,7 +116,14 @@ def mix_folder(
     """
     corpus = Corpus(Path(out))
     _refuse_foreign(corpus)
-    rows = mix_rows(parts, tokenizer=tokenizer, seed=seed, budget_tokens=budget_tokens, ratios=ratios, preset=preset)
+    rows = mix_rows(
+        parts,
+        tokenizer=tokenizer_place(tokenizer),
+        seed=seed,
+        budget_tokens=budget_tokens,
+        ratios=ratios,
+        preset=preset,
+    )
     tally = _Tally(on_texts)
     staged = _staged(corpus)
     write_split(tally.tallied(rows, "train"), staged, split="train", features=MIXED)
