@@ -1,9 +1,10 @@
 """Calls to a server: sent, tried again, given up, many at once. Knows nothing of chains, prompts or models.
 
 A failure is read in one of three ways. *Busy* (429, 502, 503, 504, nobody listens) says nothing about the request: it
-is tried again for as long as the server answers others. *Broken* (any other 5xx, a connection that breaks, silence)
-may be the request's doing: after some attempts the server is asked for the least it can do, and if it does that, the
-request is at fault. Anything else is an answer, and final.
+is tried again for as long as the server answers others. *Broken* (any other 5xx, 408, 409, a connection that breaks or
+stays silent) may be the request's doing: after some attempts the server is asked for the least it can do, and if it
+does that, the request is at fault. Anything else is a refusal, and final; until the server has completed something, it
+is asked for the least it can do then, too, so that one which takes no token ids is not blamed on every document.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from hfsynth.server_protocol import (
 )
 
 _BUSY = frozenset({429, 502, 503, 504})
+_BROKEN = frozenset({408, 409})  # and every other status from 500
 _NOT_THE_REQUEST = frozenset({401, 402, 404, 405})
 """Statuses that every request would get: no key, no credit, no such model or address."""
 
@@ -55,6 +57,7 @@ class Server:
 
     def __post_init__(self) -> None:
         self._last_answer = time.monotonic()
+        self._has_completed = False
 
     def client(self) -> httpx2.AsyncClient:
         """Return a client with a connection for every request in flight."""
@@ -81,15 +84,18 @@ class Server:
         try:
             return await retrying(self._ask, client, body)
         except (httpx2.HTTPStatusError, httpx2.TransportError, UnreadableAnswer) as error:
-            if _is_busy(error) or (_is_broken(error) and not await self._works(client, body)):
+            if _is_busy(error) or (_is_broken(error) and not await self._lives(client, body)):
                 raise self._gone(error) from error
-            return self._fault_of_request(error)
+            if isinstance(error, httpx2.HTTPStatusError) and not _is_broken(error):
+                return await self._refused(client, body, error)
+            return self._failed(f"given up after several attempts: {_reason(error)}")
 
     async def _ask(self, client: httpx2.AsyncClient, body: Body) -> Completion:
         response = await client.post(f"{self.options.base_url}/completions", json=body)
         response.raise_for_status()
         completion = completion_of(response.content)
         self._last_answer = time.monotonic()
+        self._has_completed = True
         return completion
 
     def _until(self) -> Callable[[RetryCallState], bool]:
@@ -106,24 +112,34 @@ class Server:
 
         return stop
 
-    async def _works(self, client: httpx2.AsyncClient, body: Body) -> bool:
+    async def _least(self, client: httpx2.AsyncClient, body: Body) -> Exception | None:
+        """Ask for as little as possible in the same way; return what went wrong."""
         try:
             await self._ask(client, smallest_body(body))
-        except httpx2.HTTPStatusError as error:
-            return error.response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
-        except (httpx2.TransportError, UnreadableAnswer):
-            return False
-        return True
+        except (httpx2.HTTPStatusError, httpx2.TransportError, UnreadableAnswer) as error:
+            return error
+        return None
 
-    def _fault_of_request(self, error: Exception) -> Completion:
-        """Return the completion of a request that cannot be answered; raise EngineError where no request could be."""
-        if isinstance(error, httpx2.HTTPStatusError) and not _is_broken(error):
-            status = error.response.status_code
-            if status in _NOT_THE_REQUEST or status < HTTPStatus.BAD_REQUEST:
-                raise self.unusable(error) from error
-            self._last_answer = time.monotonic()
-            return Completion("", "error", error=self._discreet(_reason(error)))
-        return Completion("", "error", error=self._discreet(f"given up after several attempts: {_reason(error)}"))
+    async def _lives(self, client: httpx2.AsyncClient, body: Body) -> bool:
+        error = await self._least(client, body)
+        return error is None or (
+            isinstance(error, httpx2.HTTPStatusError) and error.response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
+        )
+
+    async def _refused(self, client: httpx2.AsyncClient, body: Body, error: httpx2.HTTPStatusError) -> Completion:
+        """Return the completion of a refused request; raise EngineError where any other would be refused, too."""
+        status = error.response.status_code
+        if status in _NOT_THE_REQUEST or status < HTTPStatus.BAD_REQUEST:
+            raise self.unusable(error) from error
+        if not self._has_completed:
+            least = await self._least(client, body)
+            if isinstance(least, httpx2.HTTPStatusError) and least.response.status_code == status:
+                raise self.unusable(least) from error
+        self._last_answer = time.monotonic()
+        return self._failed(_reason(error))
+
+    def _failed(self, reason: str) -> Completion:
+        return Completion("", "error", error=self._discreet(reason))
 
     def _gone(self, error: Exception) -> EngineError:
         """Return the error for a server that answers nobody."""
@@ -208,7 +224,8 @@ def _is_busy(error: BaseException | None) -> bool:
 
 def _is_broken(error: BaseException | None) -> bool:
     if isinstance(error, httpx2.HTTPStatusError):
-        return error.response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR and not _is_busy(error)
+        status = error.response.status_code
+        return status in _BROKEN or (status >= HTTPStatus.INTERNAL_SERVER_ERROR and status not in _BUSY)
     return isinstance(error, (httpx2.TransportError, UnreadableAnswer)) and not _is_busy(error)
 
 

@@ -141,8 +141,8 @@ def completion_body(request: Request, generation: Generation, served: Served) ->
 
 
 def smallest_body(body: Body) -> Body:
-    """Return a request that any server which works can answer: one token after the first one of `body`'s prompt."""
-    return {"model": body["model"], "prompt": body["prompt"][:1] or [0], "max_tokens": 1}
+    """Return the least that can be asked in the same way: one token after the first token of `body`'s prompt."""
+    return {**body, "prompt": body["prompt"][:1] or [0], "max_tokens": 1}
 
 
 def completion_of(content: bytes) -> Completion:

