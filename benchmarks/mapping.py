@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import tempfile
 import time
 from pathlib import Path
 
@@ -65,13 +64,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=20_000)
     parser.add_argument("--words", type=int, default=300)
-    parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "mapping.json")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/mapping.json"))
     args = parser.parse_args()
     disable_progress_bars()
     ds = corpus(args.documents, args.words)
     found = {shots: round(rate(ds, shots)) for shots in (1, 2, 3)}
     for shots, documents in found.items():
         print(f"M={shots}: {documents:,} documents a second a core (target: at least {TARGET:,})")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps({"documents_per_core_second": found}, indent=2) + "\n")
 
 
