@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+import httpx2
 import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import (
@@ -23,7 +24,7 @@ from huggingface_hub import (
     get_token,
     hf_hub_url,
 )
-from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils._http import hf_raise_for_status
@@ -159,8 +160,8 @@ class Remote:
                 waiting[file.sha256] = self._operation(path, file)
             sizes[file.sha256] = sizes.get(file.sha256, 0) + file.size
         for chunk in _chunks(list(waiting.values())):
-            where: dict[str, Any] = {**self._where, "revision": revision, "create_pr": pull}
-            self.call(partial(self._api.preupload_lfs_files, additions=chunk, free_memory=False, **where))
+            where: dict[str, Any] = {**self._where, "revision": revision, "create_pr": pull, "free_memory": False}
+            self.call(partial(_unwrapped, partial(self._api.preupload_lfs_files, additions=chunk, **where)))
             on_bytes(sum(sizes[operation.upload_info.sha256.hex()] for operation in chunk))
 
     def commit(
@@ -245,6 +246,16 @@ def card_metadata(repo: str, kind: str, revision: str | None) -> dict[str, Any]:
     info = HfApi().repo_info(repo, repo_type=kind, revision=revision, timeout=10)
     data = getattr(info, "card_data", None)
     return dict(data.to_dict()) if data else {}
+
+
+def _unwrapped(send: Callable[[], None]) -> None:
+    """Send, and raise what the Hub's storage answered: huggingface_hub hides it in a RuntimeError."""
+    try:
+        send()
+    except RuntimeError as error:
+        if isinstance(error.__cause__, (HfHubHTTPError, httpx2.TransportError)):
+            raise error.__cause__ from error
+        raise
 
 
 def _chunks(operations: Sequence[CommitOperationAdd]) -> Iterator[list[CommitOperationAdd]]:

@@ -295,7 +295,7 @@ def test_what_the_hub_refuses(hub: Hub, tmp_path: Path) -> None:
     hub.commit("user/taken", {"a.txt": b"1"}, kind="model")
     hub.commit("user/tagged", {"a.txt": b"1"})
     hub.repo("user/tagged").create_ref("refs/tags/v1", hub.repo("user/tagged").resolve("main"))
-    damaged = {"README.md": b"---\nconfigs: [\n---\n", "data/train-00000-of-00001.parquet": b"x"}
+    damaged = {"README.md": b'<!-- hfsynth:begin {"parts": []} -->', "data/train-00000-of-00001.parquet": b"x"}
     hub.commit("user/damaged", damaged)
     card = b"---\nconfigs:\n- config_name: all\n  data_files: data/*.parquet\n---\n"
     hub.commit("user/mixed", {"README.md": card, "data/train-00000-of-00001.parquet": b"x"})

@@ -1,0 +1,214 @@
+"""A push among faults, kills and readers: the old state or the new one, never a mixture, and nothing sent twice."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from corpus_folders import contents, corpus_folder
+from hub_faults import Fault, Request
+from hub_server import Hub
+
+from hfsynth.card_facts import CardSettings
+from hfsynth.corpus_card import write_card
+
+SMALL = {"default": {"train": 3}, "pairs": {"train": 3}}
+LARGE = {"default": {"train": 40}, "pairs": {"train": 40}, "more": {"train": 40}}
+STATED = CardSettings(license="mit", language=("en",), title="Title")
+
+# Pushes one folder after another, as lines on standard input say, and answers each with a line.
+WORKER = """
+import json, sys
+from hfsynth.errors import HfsynthError
+from hfsynth.hub import PushOptions, push
+for line in sys.stdin:
+    folder, repo = json.loads(line)
+    try:
+        answer = push(folder, repo, PushOptions(timeout=60)).changed
+    except HfsynthError as error:
+        answer = str(error)
+    print(json.dumps(answer), flush=True)
+"""
+# Look at the tree, or at the rows of one config, until the new state is there; say everything that was seen.
+READER = """
+import json, time
+from datasets import load_dataset
+from huggingface_hub import HfApi
+
+def tree():
+    files = HfApi().list_repo_tree("user/corpus", repo_type="dataset", recursive=True)
+    return sorted([f.path, f.lfs.sha256 if f.lfs else f.blob_id] for f in files if hasattr(f, "lfs"))
+
+def rows():
+    loaded = load_dataset("user/corpus", "more", split="train", streaming=True)
+    return sorted({{row["text"].split()[0] for row in loaded}})
+
+seen, deadline = [{what}()], time.monotonic() + 120
+print("ready", flush=True)
+while {what}() == seen[0] and time.monotonic() < deadline:
+    time.sleep(0.01)
+seen.append({what}())
+print(json.dumps(seen))
+"""
+
+
+class Worker:
+    """A process that pushes what it is told, one folder after another."""
+
+    def __init__(self, hub: Hub, tmp_path: Path) -> None:
+        self.errors = tmp_path / "errors.txt"
+        pipe = subprocess.PIPE
+        with self.errors.open("w") as errors:
+            argv, env = [sys.executable, "-c", WORKER], hub.env(tmp_path)
+            self.process = subprocess.Popen(argv, env=env, stdin=pipe, stdout=pipe, stderr=errors, text=True)
+
+    def push(self, folder: Path, repo: str) -> Any:  # noqa: ANN401
+        """Push, and return whether something changed, or what was wrong."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps([str(folder), repo]) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else self.errors.read_text()
+
+
+@contextmanager
+def worker(hub: Hub, tmp_path: Path) -> Iterator[Worker]:
+    found = Worker(hub, tmp_path)
+    with found.process:
+        try:
+            yield found
+        finally:
+            found.process.kill()
+
+
+def versions(tmp_path: Path, shape: Mapping[str, Mapping[str, int]]) -> tuple[Path, Path]:
+    """Return an old and a new version of one corpus, the old one with a file that the new one has not."""
+    pairs = dict(shape["pairs"])
+    old = corpus_folder(tmp_path / "old", {**shape, "pairs": {"train": pairs["train"] + 1}}, mark="old")
+    new = corpus_folder(tmp_path / "new", shape, mark="new")
+    for folder in (old, new):
+        write_card(folder, STATED)
+    return old, new
+
+
+def expected(folder: Path, repo: str) -> dict[str, bytes]:
+    """Return what a repo holds after a push of `folder`: its files, with the card as it is for that repo."""
+    files = contents(folder)
+    card = write_card(folder, CardSettings(repo=repo)).path.read_bytes()
+    return {**files, "README.md": card}
+
+
+FAULTS = {
+    "429": Fault.rate_limit(0),
+    "503": Fault.retry_after(503, 0),
+    "412": Fault(status=412),
+    "reset": Fault(drop="before"),
+}
+
+
+def test_a_fault_at_every_request_in_turn(tmp_path: Path) -> None:
+    walks = [(name, first) for name in FAULTS for first in (1, 2)]  # most of the time is waiting: walk side by side
+    with ThreadPoolExecutor(len(walks)) as pool:
+        struck = list(pool.map(lambda walk: _walk(tmp_path / f"{walk[0]}-{walk[1]}", *walk), walks))
+    assert all(sum(struck[n : n + 2]) >= 25 for n in range(0, len(walks), 2)), struck
+
+
+def _walk(tmp_path: Path, name: str, first: int) -> int:
+    """Push to new repos with a fault at every second request in turn; return how many requests were struck."""
+    tmp_path.mkdir()
+    old, new = versions(tmp_path, SMALL)
+    before, struck = contents(old), 0
+    with Hub() as hub, worker(hub, tmp_path) as process:
+        for nth in range(first, 200, 2):
+            repo = f"user/corpus{nth}"
+            hub.commit(repo, before)
+            sent = hub.sent.copy()
+            rule = hub.faults.add(FAULTS[name], nth=nth)
+            assert process.push(new, repo) is True, f"{name} at request {nth}"
+            hub.faults.clear()
+            assert hub.files(repo) == expected(new, repo), f"{name} at request {nth}"
+            assert hub.commits(repo) == 2, f"{name} at request {nth}"
+            assert sorted((hub.sent - sent).values()) == [1] * 6, f"{name} at request {nth}"
+            if not rule.fired:
+                return struck
+            struck += 1
+    raise AssertionError("a push that never ends")
+
+
+def test_a_commit_whose_answer_is_lost_is_found(tmp_path: Path) -> None:
+    old, new = versions(tmp_path, SMALL)
+    lost = [Fault(drop="after"), Fault(status=504, carried_out=True), Fault(drop="midway", how="close")]
+    with Hub() as hub, worker(hub, tmp_path) as process:
+        for number, fault in enumerate(lost):
+            repo = f"user/corpus{number}"
+            hub.commit(repo, contents(old))
+            hub.faults.add(fault, match=f"POST .*{repo}/commit/main")
+            assert process.push(new, repo) is True
+            assert hub.files(repo) == expected(new, repo) and hub.commits(repo) == 2
+
+
+def test_killed_at_twenty_moments_and_started_again(tmp_path: Path) -> None:
+    old, new = versions(tmp_path, SMALL)
+    moments = random.Random(7)
+    plan = [(n, moments.randint(4, 24), moments.uniform(0, 0.03)) for n in range(20)]
+    with Hub() as hub, worker(hub, tmp_path) as process:
+        with ThreadPoolExecutor(3) as pool:
+            killed = list(pool.map(lambda item: _killed(tmp_path, old, new, *item), plan))
+        assert sum(killed) >= 15
+        hub.commit("user/corpus", contents(old))
+        assert process.push(new, "user/corpus") is True
+
+
+def _killed(tmp_path: Path, old: Path, new: Path, number: int, nth: int, delay: float) -> bool:
+    """Kill a push at a moment, look at the repo, push again, and look again; say whether the kill came in time."""
+    repo = "user/corpus"
+    with Hub() as hub:
+        hub.commit(repo, contents(old))
+        started: list[subprocess.Popen[str]] = []
+
+        def kill(request: Request) -> None:
+            time.sleep(delay)
+            started[0].send_signal(signal.SIGKILL)
+
+        hub.at(nth, kill)
+        env = hub.env(tmp_path)
+        argv = [sys.executable, "-c", WORKER]
+        code = WORKER.replace("sys.stdin", f"[{json.dumps(json.dumps([str(new), repo]))}]")
+        started.append(hub.start([*argv[:2], code], env))
+        started[0].communicate(timeout=120)
+        after = hub.files(repo)
+        assert after in (contents(old), expected(new, repo)), f"a mixture after request {nth}"
+        assert hub.run([*argv[:2], code], env).stdout.strip() in ("true", "false")
+        assert hub.files(repo) == expected(new, repo) and hub.commits(repo) == 2
+        assert set(hub.sent.values()) == {1} and len(hub.sent) == 6
+        return started[0].returncode == -signal.SIGKILL
+
+
+def test_readers_see_the_old_state_or_the_new(tmp_path: Path) -> None:
+    old, new = versions(tmp_path, LARGE)
+    with Hub() as hub, worker(hub, tmp_path) as process:
+        hub.commit("user/corpus", contents(old))
+        first = hub.head("user/corpus")
+        readers = [hub.start(READER.format(what=what), hub.env(tmp_path)) for what in ("tree", "rows")]
+        for reader in readers:
+            assert reader.stdout is not None and reader.stdout.readline() == "ready\n"
+        assert process.push(new, "user/corpus") is True
+        trees, rows = (json.loads(reader.communicate(timeout=150)[0].splitlines()[-1]) for reader in readers)
+        assert trees == [_listing(hub, first), _listing(hub, "main")]
+        assert rows == [["old"], ["new"]]
+        assert hub.files("user/corpus") == expected(new, "user/corpus")
+        assert hub.commits("user/corpus") == 2 and set(hub.sent.values()) == {1} and len(hub.sent) == 120
+
+
+def _listing(hub: Hub, revision: str) -> list[list[str]]:
+    tree = hub.repo("user/corpus").resolve(revision).tree
+    return sorted([path, entry.sha256 if entry.lfs else entry.oid] for path, entry in tree.items())
