@@ -146,7 +146,7 @@ def _tokenizer(key: EngineKey) -> ModelTokenizer:
     except (ImportError, RuntimeError) as error:
         raise ModelError(
             f"The server engine needs the model's tokenizer, and transformers cannot be imported: {error}.",
-            hint="Install it with pip install "hfsynth[server]"",
+            hint='Install it with pip install "hfsynth[server]".',
         ) from error
     try:
         return ModelTokenizer(
