@@ -146,21 +146,24 @@ def _one(value: object) -> str | None:
 
 def _open(remote: Remote, options: PushOptions) -> None:
     """Make sure that the repo is there and may be written to."""
-    name, role = remote.account()
-    if role == "read":
+    if remote.role() == "read":
         raise no_right(remote.repo)
-    if remote.exists():
-        if not options.create_pr:
-            remote.check_write()
-    else:
+    visibility = remote.visibility()
+    if visibility is None:
         _create(remote, options)
+    elif options.private and visibility == "public":
+        raise HubError(
+            f"{remote.repo} is there already, and public.", hint="Leave out --private, or make it private on the Hub."
+        )
+    elif not options.create_pr:
+        remote.check_write()
     if options.revision != "main":
         remote.ensure_branch(options.revision)
 
 
 def _create(remote: Remote, options: PushOptions) -> None:
     for kind in KINDS:
-        if kind != remote.kind and remote.exists(kind):
+        if kind != remote.kind and remote.visibility(kind):
             raise HubError(
                 f"{remote.repo} is there already, as a {kind} and not as a {remote.kind}.",
                 hint=f"Choose another name, or push with --type {kind}.",

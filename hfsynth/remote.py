@@ -74,18 +74,17 @@ class Remote:
 
     # Who and what
 
-    def account(self) -> tuple[str, str]:
-        """Return the name and the role of the token's owner."""
-        found = self.call(self._api.whoami)
-        return str(found["name"]), str(found.get("auth", {}).get("accessToken", {}).get("role", ""))
+    def role(self) -> str:
+        """Return the role of the token: `read`, `write`, or another word of the Hub's."""
+        return str(self.call(self._api.whoami).get("auth", {}).get("accessToken", {}).get("role", ""))
 
-    def exists(self, kind: str | None = None) -> bool:
-        """Say whether the repo is there, of its kind or another."""
+    def visibility(self, kind: str | None = None) -> str | None:
+        """Return "public" or "private" for the repo of its kind or another; None where there is none."""
         try:
-            self.call(lambda: self._api.repo_info(self.repo, repo_type=kind or self.kind))
+            found: Any = self.call(lambda: self._api.repo_info(self.repo, repo_type=kind or self.kind))
         except RepositoryNotFoundError:
-            return False
-        return True
+            return None
+        return "private" if found.private else "public"
 
     def check_write(self) -> None:
         """Raise where the token may not write."""
@@ -161,7 +160,7 @@ class Remote:
             sizes[file.sha256] = sizes.get(file.sha256, 0) + file.size
         for chunk in _chunks(list(waiting.values())):
             where: dict[str, Any] = {**self._where, "revision": revision, "create_pr": pull, "free_memory": False}
-            self.call(partial(_unwrapped, partial(self._api.preupload_lfs_files, additions=chunk, **where)))
+            self.call(partial(_told, partial(self._api.preupload_lfs_files, additions=chunk, **where)))
             on_bytes(sum(sizes[operation.upload_info.sha256.hex()] for operation in chunk))
 
     def commit(
@@ -174,9 +173,8 @@ class Remote:
         operations: list[CommitOperationAdd | CommitOperationDelete] = []
         operations += [self._operation(path, file) for path, file in files.items()]
         operations += [CommitOperationDelete(path, is_folder=False) for path in deletes]
-        made = self._api.create_commit(
-            **self._where, operations=operations, commit_message=message, revision=revision, parent_commit=parent
-        )
+        where: dict[str, Any] = {**self._where, "revision": revision, "parent_commit": parent}
+        made: Any = _told(partial(self._api.create_commit, operations=operations, commit_message=message, **where))
         for path, file in files.items():
             self._operations.pop((path, file.sha256))  # huggingface_hub takes an operation once
         return str(made.oid)
@@ -248,14 +246,16 @@ def card_metadata(repo: str, kind: str, revision: str | None) -> dict[str, Any]:
     return dict(data.to_dict()) if data else {}
 
 
-def _unwrapped(send: Callable[[], None]) -> None:
-    """Send, and raise what the Hub's storage answered: huggingface_hub hides it in a RuntimeError."""
+def _told(send: Callable[[], T]) -> T:
+    """Send, and raise what the Hub or its storage answered: huggingface_hub hides some of it in errors of its own."""
     try:
-        send()
-    except RuntimeError as error:
+        return send()
+    except HfHubHTTPError:
+        raise
+    except (RuntimeError, ValueError) as error:
         if isinstance(error.__cause__, (HfHubHTTPError, httpx2.TransportError)):
             raise error.__cause__ from error
-        raise
+        raise HubError(f"The Hub refused what was sent: {error}", hint="Nothing visible has changed.") from error
 
 
 def _chunks(operations: Sequence[CommitOperationAdd]) -> Iterator[list[CommitOperationAdd]]:

@@ -42,9 +42,8 @@ from hfsynth.errors import HfsynthError
 from hfsynth.hub import PushOptions, push
 
 def pushed(folder, repo="user/corpus", stated=CardSettings(license="cc-by-4.0", language=("en",)), **options):
-    options = {"timeout": 60, **options}
     try:
-        result = push(folder, repo, PushOptions(**options), settings=stated)
+        result = push(folder, repo, PushOptions(**{"timeout": 60, **options}), settings=stated)
         return [result.url, result.commit, result.changed]
     except HfsynthError as error:
         return [type(error).__name__, error.message, error.hint]
@@ -178,6 +177,8 @@ def test_a_branch_of_its_own(hub: Hub, tmp_path: Path) -> None:
     assert pushed(hub, tmp_path, folder, revision="dev/two", tag="v2")[2] is True
     assert hub.head("user/corpus") == start
     assert hub.files("user/corpus", "v2") == contents(folder) | {"a.txt": b"1"}
+    code = f"out['it'] = pushed({str(folder)!r}, 'user/private', private=True)"
+    assert client(hub, tmp_path, code)["it"][2] is True and hub.repo("user/private").private
 
 
 def test_others_who_push_meanwhile(hub: Hub, tmp_path: Path) -> None:
@@ -311,6 +312,10 @@ for name in ("user", "user/", "user/a b", "user/" + "x" * 97, "../x", "a/b/c"):
 for name in ("user/taken", "nobody/corpus", "user/damaged", "user/mixed"):
     out[name] = pushed(folder, name)
 out["tag"] = pushed(folder, "user/tagged", tag="v1")
+out["public"] = pushed(folder, "user/there", private=True)
+out["options"] = [pushed(folder, **options) for options in (
+    dict(kind="space"), dict(revision="refs/pr/1"), dict(create_pr=True, revision="dev"),
+    dict(create_pr=True, tag="v1"), dict(timeout=0))]
 for name, token in {tokens!r}.items():
     os.environ["HF_TOKEN"] = token
     out[name] = pushed(folder, "user/there")
@@ -323,6 +328,7 @@ out["proposed"] = pushed(folder, "user/there", create_pr=True)
     assert "as a model and not as a dataset" in out["user/taken"][1] and "--type model" in out["user/taken"][2]
     assert "may not write to nobody/corpus" in out["nobody/corpus"][1]
     assert "damaged" in out["user/damaged"][1] and "belongs to all/train" in out["user/mixed"][1]
+    assert "and public" in out["public"][1] and all(kind == "ConfigError" for kind, *_ in out["options"])
     assert "'v1' is taken" in out["tag"][1]
     for name in ("read", "powerless", "other"):
         assert "may not write to user/there" in out[name][1] and "settings/tokens" in out[name][2], out[name]

@@ -31,9 +31,9 @@ import json, sys
 from hfsynth.errors import HfsynthError
 from hfsynth.hub import PushOptions, push
 for line in sys.stdin:
-    folder, repo = json.loads(line)
+    folder, repo, limit = json.loads(line)
     try:
-        answer = push(folder, repo, PushOptions(timeout=60)).changed
+        answer = push(folder, repo, PushOptions(timeout=60, commit_limit=limit)).changed
     except HfsynthError as error:
         answer = str(error)
     print(json.dumps(answer), flush=True)
@@ -71,10 +71,10 @@ class Worker:
             argv, env = [sys.executable, "-c", WORKER], hub.env(tmp_path)
             self.process = subprocess.Popen(argv, env=env, stdin=pipe, stdout=pipe, stderr=errors, text=True)
 
-    def push(self, folder: Path, repo: str) -> Any:  # noqa: ANN401
+    def push(self, folder: Path, repo: str, limit: int = 1000) -> Any:  # noqa: ANN401
         """Push, and return whether something changed, or what was wrong."""
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps([str(folder), repo]) + "\n")
+        self.process.stdin.write(json.dumps([str(folder), repo, limit]) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         return json.loads(line) if line else self.errors.read_text()
@@ -156,6 +156,20 @@ def test_a_commit_whose_answer_is_lost_is_found(tmp_path: Path) -> None:
             assert hub.files(repo) == expected(new, repo) and hub.commits(repo) == 2
 
 
+def test_a_pull_request_among_faults(tmp_path: Path) -> None:
+    old, new = versions(tmp_path, SMALL)
+    calls = ["/discussions$", "/commit/refs", "/status$", "/merge$"]
+    faults = [Fault(drop="after"), Fault(status=412)]
+    with Hub() as hub, worker(hub, tmp_path) as process:
+        for number, (call, fault) in enumerate((call, fault) for call in calls for fault in faults):
+            repo = f"user/corpus{number}"
+            hub.commit(repo, contents(old))
+            rule = hub.faults.add(fault, match=f"POST .*{repo}{call}|POST .*{repo}/discussions.*{call}")
+            assert process.push(new, repo, 5) is True, rule
+            assert rule.fired and hub.files(repo) == expected(new, repo), rule
+            assert hub.commits(repo) == 2 and [d.status for d in hub.repo(repo).discussions.values()] == ["merged"]
+
+
 def test_killed_at_twenty_moments_and_started_again(tmp_path: Path) -> None:
     old, new = versions(tmp_path, SMALL)
     moments = random.Random(7)
@@ -182,7 +196,7 @@ def _killed(tmp_path: Path, old: Path, new: Path, number: int, nth: int, delay: 
         hub.at(nth, kill)
         env = hub.env(tmp_path)
         argv = [sys.executable, "-c", WORKER]
-        code = WORKER.replace("sys.stdin", f"[{json.dumps(json.dumps([str(new), repo]))}]")
+        code = WORKER.replace("sys.stdin", f"[{json.dumps(json.dumps([str(new), repo, 1000]))}]")
         started.append(hub.start([*argv[:2], code], env))
         started[0].communicate(timeout=120)
         after = hub.files(repo)
