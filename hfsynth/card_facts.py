@@ -84,10 +84,9 @@ def corpus_facts(root: Path, settings: CardSettings) -> CorpusFacts:
             f"{root} holds no corpus: there is no Parquet file in it.",
             hint="Make one with: hfsynth synthesize SOURCE " + str(root),
         )
-    stats, recipe, known = read_json(corpus.stats), read_json(corpus.config), own_block(card)
+    counted, recipe, known = read_json(corpus.stats) or {}, read_json(corpus.config) or {}, own_block(card)
     repo = settings.repo or known.get("repo")
     name = repo or root.resolve().name
-    model = str(recipe["model"]) if recipe else ""
     return CorpusFacts(
         name=name,
         title=settings.title or str(card.metadata.get("pretty_name") or name.rpartition("/")[2]),
@@ -96,14 +95,16 @@ def corpus_facts(root: Path, settings: CardSettings) -> CorpusFacts:
         repo=repo,
         configs=tuple(_configs(root, splits)),
         samples=tuple(_samples(root, splits)),
-        plots=plots.current(root, stats) if stats else (),
-        recipe=recipe,
-        stats=stats,
-        render=(stats or {}).get("render"),
-        mix=(stats or {}).get("mix"),
-        evaluation=_evaluation(root, stats),
+        plots=plots.current(root, counted),
+        recipe=recipe if "source" in recipe else None,  # a mixture was not synthesized here
+        stats=counted if "total_documents" in counted else None,
+        render=counted.get("render"),
+        mix=counted.get("mix"),
+        evaluation=_evaluation(root, counted),
         source_license=settings.source_license or known.get("source_license"),
-        model_license=settings.model_license or known.get("model_license") or _MODEL_LICENCES.get(model),
+        model_license=settings.model_license
+        or known.get("model_license")
+        or _MODEL_LICENCES.get(str(recipe.get("model"))),
     )
 
 
@@ -252,7 +253,7 @@ def _shown_row(row: Mapping[str, Any]) -> str:
 def stated(facts: CorpusFacts) -> list[str]:
     """Say what the card leaves out because nobody has stated it."""
     said = [] if facts.language else ["The card names no language: state it with --language en (or another code)."]
-    if facts.stats and not facts.plots and not plots.available():
+    if (facts.stats or facts.mix) and not facts.plots and not plots.available():
         said.append("The card has no plots: matplotlib is not installed (pip install 'hfsynth[plots]').")
     return said
 

@@ -114,6 +114,37 @@ def shortened(text: str) -> str:
     return f"{text[:_HEAD]}\n[… {len(text) - _HEAD - _TAIL:,} characters …]\n{text[-_TAIL:]}"
 
 
+def as_number(value: float) -> str:
+    """Return a number with its thousands apart."""
+    return f"{value:,}"
+
+
+def as_size(value: int) -> str:
+    """Return a number of bytes with its unit."""
+    size = float(value)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
+
+
+def as_pairs(values: Mapping[str, Any]) -> str:
+    """Return nested values as one line of code spans."""
+    return ", ".join(f"{as_code(name)} {as_code(value)}" for name, value in _flat(values))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return nested mappings as (dotted name, value), without what is None."""
+    found: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{prefix}{name}.")
+        elif value is not None:
+            found.append((f"{prefix}{name}", value))
+    return found
+
+
 def _printable(text: str) -> str:
     """Replace what is invisible or turns the direction of writing."""
     return _UNPRINTABLE.sub("\ufffd", text)

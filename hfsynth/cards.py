@@ -15,7 +15,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined, TemplateError
 
-from hfsynth.card_text import Block, Card, as_block, as_code, shortened
+from hfsynth.card_text import Block, Card, as_block, as_code, as_number, as_pairs, as_size, shortened
 from hfsynth.errors import ConfigError
 
 TASKS = ["text-generation", "question-answering"]
@@ -227,11 +227,12 @@ def _known(facts: Facts, more: Mapping[str, Any]) -> dict[str, Any]:
 def _shown(facts: CorpusFacts) -> dict[str, Any]:
     """Return the names that the dataset template may use."""
     location = str(facts.recipe["source"]["location"]) if facts.recipe else ""
-    names = ("name", "title", "home", "evaluation", "configs", "samples", "plots", "recipe", "stats", "render", "mix")
+    names = ("name", "title", "home", "evaluation", "configs", "samples", "plots", "recipe", "stats", "mix")
     source = facts.source_id
     return {
         **{name: getattr(facts, name) for name in (*names, "source_license", "model_license", "language")},
         "licence": facts.licence.markdown(),
+        "render": {key: value for key, value in (facts.render or {}).items() if key != "counts"},
         "source_name": as_code(location),
         "source_url": f"https://huggingface.co/datasets/{source}" if source else None,
         "recipe_name": facts.repo if facts.repo and not facts.home else f"{facts.home}synthesizer_config.json",
@@ -257,7 +258,13 @@ def _body(kind: str, template: str | None, values: Mapping[str, Any]) -> str:
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
     )
-    environment.filters |= {"code": as_code, "block": as_block, "number": _number, "bytes": _bytes, "pairs": _pairs}
+    environment.filters |= {
+        "code": as_code,
+        "block": as_block,
+        "number": as_number,
+        "bytes": as_size,
+        "pairs": as_pairs,
+    }
     try:
         return environment.from_string(template if template is not None else shipped_template(kind)).render(values)
     except (TemplateError, TypeError, ValueError) as error:
@@ -272,32 +279,3 @@ def shipped_template(kind: str) -> str:
     folders = (package / "cards_data", package.parent / "cards")
     folder = next(folder for folder in folders if folder.is_dir())
     return (folder / f"{kind}.md.jinja").read_text("utf-8")
-
-
-def _number(value: float) -> str:
-    return f"{value:,}"
-
-
-def _bytes(value: int) -> str:
-    size = float(value)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:,.1f} TB"
-
-
-def _pairs(values: Mapping[str, Any]) -> str:
-    """Return nested values as one line of code spans."""
-    return ", ".join(f"{as_code(name)} {as_code(value)}" for name, value in flat(values))
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return nested mappings as (dotted name, value), without what is None."""
-    found: list[tuple[str, Any]] = []
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            found += flat(value, f"{prefix}{name}.")
-        elif value is not None:
-            found.append((f"{prefix}{name}", value))
-    return found

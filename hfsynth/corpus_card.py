@@ -56,7 +56,7 @@ def check_card(
         facts = facts_of(root, settings or CardSettings(), kind)
     except UsageError as error:
         raise OutputError(error.message, hint=error.hint) from error
-    if isinstance(facts, CorpusFacts) and facts.stats and (old := plots.stale(root, facts.stats)):
+    if isinstance(facts, CorpusFacts) and (old := plots.stale(root, read_json(root / "stats.json") or {})):
         raise OutputError(f"{', '.join(old)} shows other numbers than stats.json.", hint=again)
     if (root / "README.md").read_text("utf-8") != folder_card(root, facts, template).text():
         raise OutputError(f"The card of {folder} is stale: it does not say what is in the folder now.", hint=again)

@@ -106,7 +106,7 @@ def completed(root: Path, settings: CardSettings) -> CardSettings:
     """Add what the cards of the corpus's source and model state, where nobody has stated it and the Hub answers."""
     recipe, card = read_json(root / "synthesizer_config.json"), read_card(root)
     known = own_block(card)
-    if not recipe:
+    if not recipe or "source" not in recipe:
         return settings
     source, model = hub_id(str(recipe["source"]["location"])), hub_id(str(recipe["model"]))
     if source and not (settings.source_license or known.get("source_license")):

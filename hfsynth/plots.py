@@ -1,4 +1,4 @@
-"""Two pictures of a corpus's statistics, as SVG. The one module that imports matplotlib, and only when it draws.
+"""Pictures of a corpus's statistics, as SVG. The one module that imports matplotlib, and only when it draws.
 
 A picture carries the digest of the numbers it was drawn from, so that an old one is recognised without drawing it
 again. Knows nothing of cards.
@@ -6,6 +6,7 @@ again. Knows nothing of cards.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,11 +72,18 @@ def _token_shares(stats: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
+def _mixture(stats: Mapping[str, Any]) -> dict[str, int]:
+    parts = (stats.get("mix") or {}).get("parts") or ()
+    return {str(part["name"]): int(part["tokens"]) for part in parts}
+
+
 def _draw(path: Path, data: Mapping[str, int], title: str, drawing: Callable[[Axes, Mapping[str, int]], None]) -> None:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context({"svg.hashsalt": "hfsynth", "font.family": "DejaVu Sans"}), replaced(path) as temporary:
+    look: dict[Any, Any] = {"svg.hashsalt": "hfsynth", "font.family": "DejaVu Sans", "text.parse_math": False}
+    with rc_context(look), replaced(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about letters of a name that the font does not have
         figure = Figure(figsize=(6.4, 2.8), layout="tight")
         axes = figure.subplots()
         drawing(axes, data)
@@ -92,7 +100,7 @@ def _bars(axes: Axes, data: Mapping[str, int]) -> None:
 
 
 def _lying_bars(axes: Axes, data: Mapping[str, int]) -> None:
-    axes.barh(list(data), list(data.values()), color=[_BLUE, _GREY, _BLUE])
+    axes.barh(list(data), list(data.values()), color=[_BLUE, _GREY])
     axes.invert_yaxis()
     axes.set_xlabel("tokens")
 
@@ -100,6 +108,7 @@ def _lying_bars(axes: Axes, data: Mapping[str, int]) -> None:
 _PLOTS = {
     "pairs": Plot(f"{FOLDER}/pairs_per_document.svg", "Documents by their number of pairs"),
     "tokens": Plot(f"{FOLDER}/tokens.svg", "Tokens by where they come from"),
+    "mixture": Plot(f"{FOLDER}/mixture.svg", "Tokens of the mixture by part"),
 }
-_DATA = {"pairs": _pairs_per_document, "tokens": _token_shares}
-_DRAWINGS = {"pairs": _bars, "tokens": _lying_bars}
+_DATA = {"pairs": _pairs_per_document, "tokens": _token_shares, "mixture": _mixture}
+_DRAWINGS = {"pairs": _bars, "tokens": _lying_bars, "mixture": _lying_bars}

@@ -228,6 +228,19 @@ def test_mixtures_and_renderings_are_told_where_known(folder: Path) -> None:
     assert "25.0 %" in text and "`styles.classic` `0.8`" in text and "`f1` `0.5`" in text
 
 
+def test_a_mixture_of_other_corpora(tmp_path: Path) -> None:
+    folder = corpus_folder(tmp_path / "mixed", {"default": {"train": 1}}, recipe=False)
+    parts = [{"name": name, "kind": "raw", "documents": 1, "tokens": 9, "share_got": 0.5} for name in ("$x_{", "文")]
+    (folder / "stats.json").write_text(json.dumps({"mix": {"tokens": 18, "parts": parts}}))
+    (folder / "synthesizer_config.json").write_text(json.dumps({"mix": {"seed": 0}}))
+    text = write_card(folder, STATED).path.read_text()
+    assert "A mixture of texts" in text and "`$x_{`" in text and "![Tokens of the mixture by part]" in text
+    assert "Make it again" not in text and [path.name for path in (folder / "plots").iterdir()] == ["mixture.svg"]
+    check_card(folder)
+    bare = corpus_folder(tmp_path / "bare", {"default": {"train": 1}}, recipe=False)
+    assert "brought from elsewhere" in write_card(bare, STATED).path.read_text()
+
+
 # Several corpora in one repo
 
 
