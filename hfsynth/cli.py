@@ -73,7 +73,7 @@ def synthesize(
     ] = None,
     max_pairs: Annotated[int | None, typer.Option(help="Pairs a document at most (chat format). [default: 5]")] = None,
     recipe: Annotated[
-        Path | None, typer.Option(help="YAML or JSON with the fields of synthesizer_config.json.")
+        str | None, typer.Option(help="YAML or JSON like synthesizer_config.json, or a repo: USER/NAME[@REVISION].")
     ] = None,
     engine: Annotated[str, typer.Option(help="vllm, or scripted to try a pipeline without a model.")] = "vllm",
     engine_arg: Annotated[
@@ -95,10 +95,11 @@ def synthesize(
     """
     from hfsynth import job
     from hfsynth.config import EngineConfig
-    from hfsynth.recipes import config_from, read_recipe
+    from hfsynth.hub_recipes import open_recipe
+    from hfsynth.recipes import config_from
     from hfsynth.sources import Source
 
-    fields = read_recipe(recipe) if recipe else {}
+    fields = open_recipe(recipe) if recipe else {}
     settings: dict[str, Any] = {
         "model": model or fields.get("model") or _default_model(engine, quiet=quiet),
         "model_revision": model_revision,

@@ -1,6 +1,6 @@
 """`Synthesizer`: the transform for `datasets.map`, and the owner of its fingerprint.
 
-Knows nothing of files or the Hub's datasets.
+Knows nothing of files, nor of what is on the Hub beyond a recipe's name.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from hfsynth.columns import output_arrays, output_features, output_values
 from hfsynth.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.engine import Engine
 from hfsynth.errors import ColumnError, ConfigError, EngineError
+from hfsynth.hub_recipes import hub_recipe
 from hfsynth.identity import content_id
 from hfsynth.models import chainer_for, engine_for, generation_for, pinned
 from hfsynth.records import Document, Synthesized
@@ -80,6 +81,31 @@ class Synthesizer:
         """Build the transform from a config, as `synthesizer_config.json` holds it."""
         engine = engine or EngineConfig()
         return _rebuild(pinned(config, engine), engine, text_column, id_column)
+
+    @classmethod
+    def from_hub(
+        cls,
+        name: str,
+        revision: str | None = None,
+        *,
+        engine: str = "vllm",
+        engine_args: Mapping[str, Any] | None = None,
+        trust_remote_code: bool = False,
+        text_column: str = "text",
+        id_column: str = "id",
+    ) -> Synthesizer:
+        """Build the transform that made a published corpus, from the `synthesizer_config.json` of its repo.
+
+        `name` is a dataset or a model on the Hub, `user/name`; `revision` one of its branches, tags or commits. A
+        recipe that splits long documents skips them here, for a transform keeps rows one to one; to split them too,
+        run `hfsynth synthesize SOURCE OUT --recipe user/name`. Raise HubError where there is no recipe.
+        """
+        fields = hub_recipe(name, revision)
+        if fields.get("long_documents") == "split":
+            fields["long_documents"] = "skip"
+        engine_config = EngineConfig.create(engine, engine_args, trust_remote_code)
+        config = SynthesizerConfig.from_dict(fields)
+        return cls.from_config(config, engine_config, text_column=text_column, id_column=id_column)
 
     def _settle(self, config: SynthesizerConfig, engine: EngineConfig, text_column: str, id_column: str) -> None:
         if config.long_documents == "split":
