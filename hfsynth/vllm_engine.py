@@ -6,6 +6,7 @@ alike, so that a chain's next shot goes in the moment its last one ends, while i
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import warnings
@@ -169,6 +170,7 @@ def _quiet_environment() -> None:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # it warns before it has read the variable
     if find_spec("vllm") is None:
         return
     if multiprocess.current_process().daemon or multiprocessing.current_process().daemon:
