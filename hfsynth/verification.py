@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datasets import load_dataset_builder
 from datasets.exceptions import DatasetsError
 
+from hfsynth.card_facts import footer
 from hfsynth.cards import ConfigFacts, CorpusFacts
 from hfsynth.errors import HubError
 from hfsynth.push_plan import Plan, Publication
@@ -35,8 +36,6 @@ def verify(remote: Remote, publication: Publication, plan: Plan, commit: str) ->
 
 
 def _check_footers(remote: Remote, publication: Publication, plan: Plan, commit: str) -> None:
-    from hfsynth.card_facts import footer
-
     for path in _last_of_each_split(publication):
         source = plan.desired[path].source
         if isinstance(source, bytes):
