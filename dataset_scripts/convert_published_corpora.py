@@ -1,0 +1,149 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["hfsynth"]
+# ///
+r"""Convert the corpora that the authors of Instruction Pre-Training published into hfsynth's configs.
+
+Their repos (`instruction-pretrain/…` on the Hub) hold shards, one JSON value a line:
+
+* `general-instruction-augmented-corpora`, `PART/shard/*.txt`, and `medicine-instruction-augmented-corpora`,
+  `PART/shard/*.jsonl`: finished training texts. A line is a text, a list of pieces of one, or either as the field
+  `text` of an object. They become config `default`; their pairs cannot be told from the text any more.
+* `ft-instruction-synthesizer-collection`, `SET/shard/*.jsonl`: objects with `context`, `QA_list` (a list of `Q` and
+  `A`), `QA_type` and `rc_name`. They become config `pairs`, and are rendered into `default`.
+
+    uv run dataset_scripts/convert_published_corpora.py \
+        instruction-pretrain/ft-instruction-synthesizer-collection me/synthesizer-collection --license other \
+        --license-name see-sources \
+        --license-link https://huggingface.co/datasets/instruction-pretrain/ft-instruction-synthesizer-collection
+    hf jobs uv run --flavor cpu-upgrade --secrets HF_TOKEN dataset_scripts/convert_published_corpora.py \
+        instruction-pretrain/general-instruction-augmented-corpora me/general-instruct --license odc-by --language en
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from datasets import Features, List, Value
+from huggingface_hub import snapshot_download
+
+import hfsynth
+from hfsynth.card_facts import CardSettings
+from hfsynth.errors import SourceError
+from hfsynth.hub import PushOptions, push
+from hfsynth.identity import content_id
+from hfsynth.mixture_files import write_split
+from hfsynth.rendering import text_features
+
+SHARDS = ("*/shard/*.txt", "*/shard/*.jsonl")
+COLUMNS = {name: Value("string") for name in ("id", "text", "source", "task")}
+TEXTS = Features({name: COLUMNS[name] for name in ("id", "text", "source")})
+PAIRS = Features({**COLUMNS, "pairs": List({"instruction": Value("string"), "response": Value("string")})})
+
+
+def main() -> None:
+    args = arguments()
+    files = shards(args.input)
+    folder = Path(args.folder or args.output.rpartition("/")[2])
+    for config in ("data", "pairs"):  # what an interrupted run left
+        shutil.rmtree(folder / config, ignore_errors=True)
+    if "context" in next(objects(files))[1]:
+        write_split(islice(collected(files), args.limit), folder / "pairs", split="train", features=PAIRS)
+        rendered = hfsynth.render_rows(islice(collected(files), args.limit), seed=args.seed)
+        write_split(rendered, folder / "data", split="train", features=text_features(tokens=False))
+    else:
+        write_split(islice(finished(files), args.limit), folder / "data", split="train", features=TEXTS)
+    stated = CardSettings(args.license, args.license_name, args.license_link, tuple(args.language))
+    print(push(folder, args.output, PushOptions(private=args.private), settings=stated).url)
+
+
+def shards(location: str) -> list[Path]:
+    """Return the shards of a folder, or of a dataset on the Hub once it is here."""
+    root = Path(location)
+    if not root.is_dir():
+        root = Path(snapshot_download(location, repo_type="dataset", allow_patterns=list(SHARDS)))
+    files = sorted(path for pattern in SHARDS for path in root.glob(pattern))
+    if not files:
+        raise SourceError(f"{location} holds no shards.", hint=f"They lie at {' and '.join(SHARDS)}.")
+    return files
+
+
+def objects(files: Sequence[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield where each line stands, and its object; a bare text or list is the `text` of one."""
+    for path in files:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    where = f"{path.parent.parent.name}/shard/{path.name}, line {number}"
+                    yield where, parsed(line, where)
+
+
+def parsed(line: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise SourceError(f"{where} is no JSON: {error}.") from error
+    return value if isinstance(value, dict) else {"text": value}
+
+
+def finished(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Yield training texts."""
+    for where, row in objects(files):
+        pieces = [row["text"]] if isinstance(row.get("text"), str) else row.get("text")
+        if not (isinstance(pieces, list) and all(isinstance(piece, str) for piece in pieces)):
+            raise SourceError(f"{where} holds no text: {sorted(row)}.")
+        text = "\n".join(pieces)
+        if text.strip():
+            yield {"id": content_id(text), "text": text, "source": where.partition("/")[0]}
+
+
+def collected(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Yield documents with their pairs."""
+    for where, row in objects(files):
+        pairs = row.get("QA_list")
+        if not (isinstance(row.get("context"), str) and isinstance(pairs, list)):
+            raise SourceError(f"{where} has no context and QA_list, but {sorted(row)}.")
+        yield {
+            "id": content_id(row["context"]),
+            "text": row["context"],
+            "source": row.get("rc_name") or where.partition("/")[0],
+            "task": row.get("QA_type"),
+            "pairs": [pair(given, where) for given in pairs],
+        }
+
+
+def pair(given: Any, where: str) -> dict[str, str]:  # noqa: ANN401
+    if not isinstance(given, dict) or set(given) != {"Q", "A"}:
+        raise SourceError(f"{where} has a pair that is not Q and A alone: {str(given)[:80]}")
+    return {"instruction": given["Q"], "response": given["A"]}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("input", help="one of the repos, or a folder of their layout")
+    parser.add_argument("output", help="the repo to publish, USER/NAME")
+    parser.add_argument("--limit", type=int, help="convert so many rows only")
+    parser.add_argument("--seed", type=int, default=0, help="of the wordings")
+    parser.add_argument("--folder", help="where the corpus is made [default: the repo's name]")
+    parser.add_argument("--license", required=True, help="as the input's page states it")
+    parser.add_argument("--license-name")
+    parser.add_argument("--license-link")
+    parser.add_argument("--language", action="append", default=[])
+    parser.add_argument("--private", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except hfsynth.HfsynthError as error:
+        sys.exit(str(error))
