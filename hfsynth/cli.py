@@ -83,17 +83,35 @@ def synthesize(
         bool, typer.Option("--trust-remote-code", help="Let code from the model's repo run here.")
     ] = False,
     shard_rows: Annotated[int | None, typer.Option(min=1, help="Source rows a shard. [default: 4096]")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Worker processes; 0 works in this one. [default: one per visible GPU, 1 on a CPU]"),
+    ] = None,
+    tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs a worker spreads its model over.")] = 1,
+    launcher: Annotated[str, typer.Option(help="Where workers run: local, ray, or slurm (prints a script).")] = "local",
+    address: Annotated[str | None, typer.Option(help="The Ray cluster. [default: found or started]")] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(min=0, help="GPUs that Ray reserves for a worker. [default: --tensor-parallel]")
+    ] = None,
+    sbatch: Annotated[list[str] | None, typer.Option(help="A line for sbatch, such as --time=8:00:00; repeat.")] = None,
+    submit: Annotated[bool, typer.Option("--submit", help="Hand the script to sbatch instead of printing it.")] = False,
+    shard_range: Annotated[str | None, typer.Option(help="Work on shards A to before B only, written A:B.")] = None,
+    max_engine_restarts: Annotated[
+        int, typer.Option(min=0, help="Deaths of the engine in a row, without a document in between, to outlive.")
+    ] = 3,
+    grace: Annotated[float, typer.Option(min=0, help="Seconds for what is in flight after Ctrl-C or SIGTERM.")] = 30.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, write nothing.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Write instruction-response pairs about every document of SOURCE into the corpus folder OUT.
 
-    Give the same command again after an interruption: it goes on where it was.
+    Give the same command again after an interruption: it goes on where it was. Given several times at once, on any
+    machines that share the folder, the runs share the work.
 
     Example: hfsynth synthesize notes.jsonl corpus/ --model embedded --shots 2
     """
-    from hfsynth import job
+    from hfsynth import cli_crews, job
     from hfsynth.config import EngineConfig
     from hfsynth.hub_recipes import open_recipe
     from hfsynth.recipes import config_from
@@ -119,12 +137,27 @@ def synthesize(
         plan = job.plan(read_from, out, synthesizer, engine=engine_config, shard_rows=shard_rows)
         console.emit_json(plan)
         return
-    with console.progress(quiet=quiet or as_json) as display:
+    wanted = cli_crews.Wanted(launcher, workers, tensor_parallel, address, gpus_per_worker, engine_config.kind)
+    if launcher == "slurm":
+        plan = job.plan(read_from, out, synthesizer, engine=engine_config, shard_rows=shard_rows)
+        cli_crews.slurm(wanted, plan, sbatch or [], submit=submit)
+        return
+    with cli_crews.interruptible(), console.progress(quiet=quiet or as_json) as display:
         result = job.synthesize(
-            read_from, out, synthesizer, engine=engine_config, shard_rows=shard_rows, on_progress=display
+            read_from,
+            out,
+            synthesizer,
+            engine=engine_config,
+            shard_rows=shard_rows,
+            shards=cli_crews.shard_range(shard_range),
+            crew=cli_crews.crew(wanted),
+            max_engine_restarts=max_engine_restarts,
+            grace=grace,
+            on_progress=display,
         )
     if as_json:
-        console.emit_json({"out": str(result.root), "worked": result.worked, "stats": result.stats})
+        told = {"out": str(result.root), "worked": result.worked, "finished": result.finished, "stats": result.stats}
+        console.emit_json(told)
     else:
         console.emit(_report(result))
 
@@ -132,14 +165,18 @@ def synthesize(
 @app.command()
 def info(
     folder: Annotated[Path, typer.Argument(help="A corpus folder.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Follow a running job until it is finished.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print what is in a corpus folder.
+    """Print what is in a corpus folder; with --watch, first show how the job that fills it comes along.
 
     Example: hfsynth info corpus/
     """
-    from hfsynth.inspection import describe, inspect
+    from hfsynth.inspection import describe, follow, inspect
 
+    if watch:
+        with console.progress(quiet=as_json) as display:
+            follow(folder, display)
     facts = inspect(folder)
     if as_json:
         console.emit_json(facts)

@@ -33,6 +33,10 @@ class Figures(Protocol):
     def output_tokens(self) -> int: ...
     @property
     def seconds(self) -> float: ...
+    @property
+    def workers(self) -> int: ...
+    @property
+    def seconds_left(self) -> float | None: ...
 
 
 class Display(Protocol):
@@ -88,14 +92,10 @@ def summary(figures: Figures) -> str:
         f"{figures.pairs:,} pairs",
         f"{figures.output_tokens / seconds:,.0f} tokens/s",
     ]
-    left = _left(figures)
+    if figures.workers > 1:
+        parts.append(f"{figures.workers} workers")
+    left = figures.seconds_left
     return ", ".join(parts if left is None else [*parts, f"{_clock(left)} left"])
-
-
-def _left(figures: Figures) -> float | None:
-    if figures.total is None or not figures.rows:
-        return None
-    return figures.seconds * max(0, figures.total - figures.rows) / figures.rows
 
 
 def _clock(seconds: float) -> str:

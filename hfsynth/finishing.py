@@ -17,7 +17,7 @@ from hfsynth.corpus import Corpus, part_name, read_json, readme_with_configs, wr
 from hfsynth.durable import sync_folder, writing
 from hfsynth.errors import OutputError
 from hfsynth.journal import JournalPaths
-from hfsynth.sessions import Session, Sessions, working_seconds
+from hfsynth.sessions import ORPHANED, Session, Sessions, working_seconds
 from hfsynth.shards import ShardRecord, file_digest, finished_shards, part_path
 from hfsynth.stats import Counts
 
@@ -43,7 +43,7 @@ def finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
     write_text(corpus.readme, readme_with_configs({"pairs": "pairs/train-*.parquet"}))
     files = {f"pairs/{names[shard]}": _file_record(record) for shard, record in records.items()}
     write_json(corpus.manifest, {"hfsynth": __version__, "files": files})
-    shutil.rmtree(JournalPaths(corpus.journal).segments, ignore_errors=True)
+    _tidy(corpus)
     return stats
 
 
@@ -63,6 +63,13 @@ def _publish_pairs(corpus: Corpus, records: Mapping[int, ShardRecord], names: Ma
         sync_folder(staging)
         os.replace(staging, corpus.pairs)
         sync_folder(corpus.root)
+
+
+def _tidy(corpus: Corpus) -> None:
+    """Remove what workers that were killed have left."""
+    shutil.rmtree(JournalPaths(corpus.journal).segments, ignore_errors=True)
+    for path in corpus.parts.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def _check(part: Path, staged: Path, record: ShardRecord) -> None:
@@ -85,8 +92,19 @@ def _file_record(record: ShardRecord) -> dict[str, Any]:
 
 
 def _published_config(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of `synthesizer_config.json`: the recipe's own fields, and what they were applied to."""
-    return {**identity["synthesizer"], "source": identity["source"], "hfsynth_version": __version__}
+    """Return the content of `synthesizer_config.json`: the recipe's own fields, and what they were applied to.
+
+    The folders of this machine stay out of it: it will be published.
+    """
+    source = identity["source"]
+    named = {**source, "location": _without_folders(source["location"])}
+    return {**identity["synthesizer"], "source": named, "hfsynth_version": __version__}
+
+
+def _without_folders(location: str) -> str:
+    """Return a source's name: of a path on this machine its last part alone."""
+    at_hand = "://" not in location and (Path(location).is_absolute() or Path(location).expanduser().exists())
+    return Path(location).name if at_hand else location
 
 
 def statistics(corpus: Corpus, records: Mapping[int, ShardRecord], rows: int | None) -> dict[str, Any]:
@@ -100,7 +118,7 @@ def statistics(corpus: Corpus, records: Mapping[int, ShardRecord], rows: int | N
     found = sessions.all()
     seconds = working_seconds(found)
     engine_seconds = sum(session.engine_seconds for session in found)
-    died = sum(session.ended is None for session in found)
+    died = sum(session.ended in (None, ORPHANED) for session in found)
     rate, overall = _rate_over(seconds), _rate_over(engine_seconds)
     return {
         "hfsynth": __version__,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hfsynth.corpus import Corpus, read_json
 from hfsynth.errors import OutputError
+from hfsynth.progress import JournalView, Progress
 
 
 def inspect(folder: Path) -> dict[str, Any]:
@@ -18,15 +20,39 @@ def inspect(folder: Path) -> dict[str, Any]:
         raise OutputError(
             f"{folder} holds no corpus of hfsynth.", hint="Make one with: hfsynth synthesize SOURCE " + str(folder)
         )
+    finished = published is not None and (plan is None or corpus.manifest.exists())
     files = sorted(path for name in ("data", "pairs") for path in (folder / name).glob("*.parquet"))
     return {
         "folder": str(folder),
-        "finished": published is not None and (plan is None or corpus.manifest.exists()),
+        "finished": finished,
         "shards_finished": len(list(corpus.parts.glob("[0-9]*.json"))),
         "recipe": published or {**plan["synthesizer"], "source": plan["source"]},
         "stats": read_json(corpus.stats),
+        "progress": None if finished else _progress(JournalView(corpus).progress()),
         "files": {path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
     }
+
+
+def _progress(progress: Progress) -> dict[str, Any]:
+    left = progress.seconds_left
+    return {
+        "rows": progress.rows,
+        "total_rows": progress.total,
+        "documents": progress.documents,
+        "pairs": progress.pairs,
+        "workers": progress.workers,
+        "seconds_left": None if left is None else round(left),
+    }
+
+
+def follow(folder: Path, on_progress: Callable[[Progress], None], *, every: float = 1.0) -> None:
+    """Report the progress of the job in a folder until it is finished; from any process that can read the folder."""
+    inspect(folder)
+    corpus = Corpus(folder)
+    view = JournalView(corpus)
+    while not corpus.manifest.exists():
+        on_progress(view.progress())
+        time.sleep(every)
 
 
 def describe(facts: Mapping[str, Any]) -> str:
@@ -41,8 +67,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     revision = f", revision {recipe['model_revision']}" if recipe["model_revision"] else ""
     yield f"Model      {recipe['model']}{revision}, {recipe['prompt_format']}, {recipe['shots']} shot(s)"
     if stats is None:
-        yield f"Shards     {facts['shards_finished']} finished"
-        yield "           Give the same hfsynth synthesize command again to go on."
+        yield from _unfinished(facts)
         return
     yield f"Documents  {stats['total_documents']:,}: {_counted(stats['documents'])}"
     yield f"Pairs      {stats['pairs']:,}; rejected: {_counted(stats['rejected']) or 'none'}"
@@ -52,9 +77,25 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     )
     if stats["seconds"]:
         yield f"Speed      {stats['documents_per_second']} documents/s over {stats['seconds']:,.0f} s"
+    if stats.get("engine_seconds"):
+        yield (
+            f"Cost       {stats['engine_seconds']:,.0f} s of engine time by {len(stats['workers'])} worker(s), "
+            f"{stats['engine_restarts']} restart(s)"
+        )
     size = sum(facts["files"].values())
     yield f"Files      {len(facts['files'])} Parquet files, {size / 2**20:,.1f} MiB"
     yield f'Load it    load_dataset("{facts["folder"]}", "pairs", split="train")'
+
+
+def _unfinished(facts: Mapping[str, Any]) -> Iterator[str]:
+    progress = facts["progress"]
+    of = "" if progress["total_rows"] is None else f" of {progress['total_rows']:,}"
+    yield f"Shards     {facts['shards_finished']} finished"
+    yield f"Rows       {progress['rows']:,}{of}; {progress['documents']:,} documents, {progress['pairs']:,} pairs"
+    if progress["workers"]:
+        yield f"Workers    {progress['workers']} running; hfsynth info --watch {facts['folder']} follows them"
+    else:
+        yield "           Give the same hfsynth synthesize command again to go on."
 
 
 def _counted(counts: Mapping[str, int]) -> str:

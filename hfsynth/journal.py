@@ -14,11 +14,10 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from hfsynth.columns import output_rows
 from hfsynth.durable import writing
 from hfsynth.errors import OutputError
 from hfsynth.records import Pair, Reason, Rejected, Status, Synthesis, Synthesized
@@ -26,8 +25,14 @@ from hfsynth.records import Pair, Reason, Rejected, Status, Synthesis, Synthesiz
 ALONE_AFTER = 2
 """Deaths of an engine with a chain in flight after which the chain is run alone."""
 
-CERTAIN, POSSIBLE = 2, 1
-"""How sure it is that a death was the engine's own; a document is given up when its deaths alone add up to CERTAIN."""
+CERTAIN, POSSIBLE = 3, 1
+"""How sure it is that a death was the engine's own; a document is given up when its deaths alone add up to CERTAIN.
+
+A process that is killed from outside, by a person or when its machine is taken away, looks like one that was killed for
+its use of memory. So a possible death says nothing of chains that were in company.
+"""
+
+_FIELDS = tuple(own.name for own in fields(Synthesis) if own.name != "rejected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ class Strikes:
         if not death.certainty:
             return self
         if shot is None:
-            return replace(self, company=self.company + 1)
+            return replace(self, company=self.company + (1 if death.certainty >= CERTAIN else ALONE_AFTER))
         score = self.alone.get(shot, (0, ""))[0] + death.certainty
         return replace(self, alone={**self.alone, shot: (score, death.why)})
 
@@ -129,7 +134,7 @@ class Segments:
 
     def finished(self, shard: int, number: int, results: Sequence[Synthesized]) -> None:
         """Note that a chain has ended."""
-        self._append(shard, {"end": number, "results": output_rows(results)})
+        self._append(shard, {"end": number, "results": [_plain(result) for result in results]})
 
     def died(self, chains: Iterable[tuple[int, int]], why: str) -> None:
         """Note that the engine died with these chains (shard, number) in flight, and that this worker goes on."""
@@ -183,19 +188,23 @@ class Segments:
         return self._files[shard]
 
 
-def read_journal(folder: Path, shard: int, ended: Callable[[str, bool], Death | None]) -> ShardJournal:
-    """Read what all workers have noted of a shard, itself unchanged.
+def read_journal(folder: Path, shard: int, how_ended: Callable[[str], Death | None]) -> ShardJournal:
+    """Read what all workers have noted of a shard; None from `how_ended` says that a worker did not die.
 
-    `ended` tells how a worker died, given its name and whether it had finished a chain of the shard; None where it
-    did not die. Raise OutputError for a file that is damaged; a last line that is not whole is what a kill leaves.
+    Raise OutputError for a file that is damaged; a last line that is not whole is what a kill leaves.
     """
     journal = ShardJournal()
     for path in sorted((folder / f"{shard:05d}").glob("*.jsonl")):
-        in_flight, progressed = _replay(path, journal)
-        death = ended(path.stem, progressed) if in_flight else None
-        if death is not None:
+        in_flight = _replay(path, journal)
+        death = how_ended(path.stem) if in_flight else None
+        if death is not None and (death.certainty >= CERTAIN or _in_flight_anywhere(folder, path.name) == 1):
             _strike(journal, in_flight, death)
     return journal
+
+
+def _in_flight_anywhere(folder: Path, name: str) -> int:
+    """Return how many chains a worker that has ended had in flight, in all shards."""
+    return sum(len(_replay(path, ShardJournal())) for path in folder.glob(f"*/{name}"))
 
 
 def has_finished_any(folder: Path, worker: str) -> bool:
@@ -204,13 +213,11 @@ def has_finished_any(folder: Path, worker: str) -> bool:
     return any('{"end":' in line for path in found for line in path.read_text("ascii", "replace").splitlines())
 
 
-def _replay(path: Path, journal: ShardJournal) -> tuple[dict[int, int | None], bool]:
-    """Take one file's lines into `journal`; return the chains in flight at its end, and whether any has ended."""
+def _replay(path: Path, journal: ShardJournal) -> dict[int, int | None]:
+    """Take one file's lines into `journal`; return the chains in flight at its end, and the shot of one run alone."""
     in_flight: dict[int, int | None] = {}
-    progressed = False
     for values in _lines(path):
         if "end" in values:
-            progressed = True
             in_flight.pop(values["end"], None)
             journal.results.setdefault(values["end"], [_synthesized(row) for row in values["results"]])
         elif "start" in values:
@@ -218,7 +225,7 @@ def _replay(path: Path, journal: ShardJournal) -> tuple[dict[int, int | None], b
         else:
             number = values["died"]
             _strike(journal, {number: in_flight.pop(number, None)}, Death(values["why"]))
-    return in_flight, progressed
+    return in_flight
 
 
 def _strike(journal: ShardJournal, chains: Mapping[int, int | None], death: Death) -> None:
@@ -247,9 +254,18 @@ def _damaged(path: Path, number: int) -> OutputError:
     )
 
 
-def _synthesized(row: Mapping[str, Any]) -> Synthesized:
-    """Read back what `output_rows` made of one result."""
-    values = dict(row["synthesis"])
-    rejected = tuple(Rejected(Reason(found["reason"]), found["text"]) for found in values.pop("rejected"))
-    pairs = tuple(Pair(**pair) for pair in row["pairs"])
-    return Synthesized(pairs, Synthesis(Status(values.pop("status")), rejected=rejected, **values))
+def _plain(result: Synthesized) -> dict[str, Any]:
+    """Return a result as JSON values; `_synthesized` reads them back."""
+    synthesis = result.synthesis
+    return {
+        **{name: getattr(synthesis, name) for name in _FIELDS},
+        "rejected": [(rejected.reason, rejected.text) for rejected in synthesis.rejected],
+        "pairs": [(pair.instruction, pair.response) for pair in result.pairs],
+    }
+
+
+def _synthesized(values: Mapping[str, Any]) -> Synthesized:
+    own = {name: values[name] for name in _FIELDS}
+    rejected = tuple(Rejected(Reason(reason), text) for reason, text in values["rejected"])
+    synthesis = Synthesis(**{**own, "status": Status(own["status"])}, rejected=rejected)
+    return Synthesized(tuple(Pair(*pair) for pair in values["pairs"]), synthesis)

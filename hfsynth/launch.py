@@ -14,7 +14,7 @@ from typing import Protocol
 from hfsynth.corpus import Corpus
 from hfsynth.errors import EngineError
 from hfsynth.job_spec import JobSpec
-from hfsynth.journal import POSSIBLE, Death, JournalPaths, has_finished_any
+from hfsynth.journal import CERTAIN, POSSIBLE, Death, JournalPaths, has_finished_any
 from hfsynth.leases import new_worker_name
 from hfsynth.sessions import DONE, FAILED, STOPPED, Session, Sessions, error_from
 from hfsynth.shards import record_paths
@@ -27,7 +27,7 @@ _PATIENCE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a worker's process ended. `suspicious` is False where something outside is known to have killed it."""
+    """How a worker's process ended, and whether its own work was to blame: None where that cannot be told."""
 
     how: str
     suspicious: bool | None = True
@@ -134,12 +134,10 @@ class _Foreman:
 
     def _bury(self, worker: str, session: Session | None, end: End) -> None:
         """Note a death: what it says about the chains in flight, and that the worker's shards are free."""
-        progressed = self._has_progressed(worker, session)
-        certainty = POSSIBLE if end.suspicious is None and not progressed else 0
-        death = Death(f"the engine's process {end.how}") if end.suspicious else Death(end.how, certainty)
         if session is None or session.ended != STOPPED:
-            self._sessions.bury(worker, death)
-        self._deaths_in_a_row = 1 if progressed else self._deaths_in_a_row + 1
+            certainty = {True: CERTAIN, None: POSSIBLE, False: 0}[end.suspicious]
+            self._sessions.bury(worker, Death(f"the engine's process {end.how}", certainty))
+        self._deaths_in_a_row = 1 if self._has_progressed(worker, session) else self._deaths_in_a_row + 1
         if self._deaths_in_a_row > self._spec.max_engine_restarts:
             raise EngineError(
                 f"{self._deaths_in_a_row} workers in a row have died before any had finished a document; "

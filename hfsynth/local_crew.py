@@ -31,12 +31,15 @@ _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal
 class LocalCrew:
     """`workers` processes of this machine with `tensor_parallel` GPUs each; without a number, one a group of GPUs.
 
-    Raise ConfigError where there are too few GPUs.
+    `devices` are the GPUs to deal out, those that are visible where it is not given. Raise ConfigError where there are
+    too few.
     """
 
-    def __init__(self, workers: int | None = None, *, tensor_parallel: int = 1) -> None:
+    def __init__(
+        self, workers: int | None = None, *, tensor_parallel: int = 1, devices: Sequence[str] | None = None
+    ) -> None:
         self._tensor_parallel = tensor_parallel
-        self._groups = device_groups(visible_devices(), workers, tensor_parallel)
+        self._groups = device_groups(visible_devices() if devices is None else devices, workers, tensor_parallel)
 
     @property
     def size(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from hfsynth import errors
-from hfsynth.corpus import write_json
+from hfsynth.corpus import read_json, write_json
 from hfsynth.durable import writing
 from hfsynth.errors import HfsynthError, OutputError
 from hfsynth.journal import POSSIBLE, Death
@@ -84,12 +85,13 @@ class Sessions:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._lock = threading.Lock()
 
     def write(self, session: Session) -> None:
         """Replace a session's file. It is not synced: what a power failure takes is one second's figures."""
         path = self._path(session.worker)
         temporary = path.with_name(f".{path.name}.tmp")
-        with writing(path):
+        with self._lock, writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(json.dumps(session.to_dict()), "utf-8")
             os.replace(temporary, path)
@@ -120,18 +122,16 @@ class Sessions:
         """Return whether the worker is known to have died."""
         return self._death(worker).exists()
 
-    def how_ended(self, worker: str, progressed: bool) -> Death | None:
-        """Return how a worker died, as far as is known; None where its end was no death, or says nothing.
+    def how_ended(self, worker: str) -> Death | None:
+        """Return how a worker died, as far as is known; None where its end was no death.
 
-        Nobody watched a worker that has no record: its whole job was killed. That says something of the chains in
-        flight only where it died before it had finished any.
+        Nobody watched a worker that left no record at all: its whole job was killed.
         """
         if self.is_buried(worker):
-            return Death(**json.loads(self._death(worker).read_text("utf-8")))
+            return Death(**read_json(self._death(worker)))
         session = self.read(worker)
-        if progressed or (session is not None and (session.ended or session.counts.documents)):
-            return None
-        return Death("its process was killed", POSSIBLE)
+        ended = session is not None and session.ended is not None
+        return None if ended else Death("its process was killed", POSSIBLE)
 
     def _path(self, worker: str) -> Path:
         return self._folder / f"{worker}.json"

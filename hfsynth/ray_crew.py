@@ -1,0 +1,130 @@
+"""Workers on the nodes of a Ray cluster that share the corpus folder. The only module that imports Ray.
+
+An actor is a shell around the same worker process that `LocalCrew` starts: the process ends with its actor, and tells
+the actor how it ended. Knows nothing of what a worker does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, cast
+
+from hfsynth.errors import ConfigError
+from hfsynth.job_spec import JobSpec
+from hfsynth.launch import End
+from hfsynth.local_crew import LocalMember, with_tensor_parallel
+
+try:
+    import ray
+    from ray.exceptions import RayActorError, RayError
+except ImportError as error:
+    raise ConfigError(f"Ray cannot be imported: {error}.", hint='pip install "hfsynth[ray]"') from error
+
+_KILL_PATIENCE = 10.0
+
+
+class RayCrew:
+    """`workers` actors with `gpus_per_worker` GPUs each; without a number, as many as the cluster has GPUs for.
+
+    `address` is that of a running cluster; without one Ray finds one, or starts one on this machine. Raise ConfigError
+    where the cluster cannot be reached or has too few GPUs.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        address: str | None = None,
+        gpus_per_worker: float = 1,
+        tensor_parallel: int = 1,
+    ) -> None:
+        self._tensor_parallel = tensor_parallel
+        self._is_ours = not ray.is_initialized()
+        if self._is_ours:
+            _connect(address)
+        resources = cast("Callable[[], dict[str, float]]", ray.cluster_resources)  # Ray has no annotations here
+        gpus = resources().get("GPU", 0.0)
+        self.size = workers or (int(gpus / gpus_per_worker) if gpus_per_worker else 1)
+        if self.size * gpus_per_worker > gpus or not self.size:
+            self.close()
+            raise ConfigError(
+                f"{max(self.size, 1)} worker(s) with {gpus_per_worker:g} GPU(s) each are too many: the cluster has "
+                f"{gpus:g} GPU(s).",
+                hint="Use fewer --workers or another --gpus-per-worker.",
+            )
+        self._shell = ray.remote(_Shell).options(
+            num_gpus=gpus_per_worker,
+            num_cpus=1,
+            scheduling_strategy="SPREAD",
+            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}},
+        )
+
+    def start(self, spec: JobSpec, place: int, worker: str) -> RayMember:
+        """Start an actor wherever the cluster has room, now or later."""
+        engine = with_tensor_parallel(spec.engine, self._tensor_parallel)
+        return RayMember(self._shell.remote(replace(spec, engine=engine).to_dict(), worker), worker)
+
+    def close(self) -> None:
+        """Leave the cluster, where this crew has joined it."""
+        if self._is_ours:
+            ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RayError, ValueError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"The Ray cluster cannot be reached: {reason}", hint="Check --address.") from error
+
+
+class _Shell:
+    """The actor: a worker's process, and what there is to know of it. Ray has chosen its GPUs in the environment."""
+
+    def __init__(self, spec: dict[str, Any], worker: str) -> None:
+        self._member = LocalMember(JobSpec.from_dict(spec), worker, ())
+
+    def ended(self) -> End | None:
+        return self._member.ended()
+
+    def stop(self, signal: int) -> None:
+        self._member.stop(signal)
+
+    def kill(self) -> None:
+        self._member.kill()
+
+
+class RayMember:
+    """A worker in an actor, seen from the driver."""
+
+    def __init__(self, actor: Any, worker: str) -> None:  # noqa: ANN401
+        self.worker = worker
+        self._actor = actor
+        self._answer = actor.ended.remote()
+        self._end: End | None = None
+
+    def ended(self) -> End | None:
+        """Return how the worker ended, None while it runs or waits for its place; a lost actor has ended too."""
+        if self._end is None and ray.wait([self._answer], timeout=0)[0]:
+            try:
+                self._end = ray.get(self._answer)
+                self._answer = self._actor.ended.remote()
+            except RayActorError:
+                self._end = End("was lost with its node", None)
+        return self._end
+
+    def stop(self, signal: int) -> None:
+        """Pass a signal on to the worker's process."""
+        self._actor.stop.remote(signal)
+
+    def kill(self) -> None:
+        """End the worker's process and its actor."""
+        with suppress(RayError):
+            ray.get(self._actor.kill.remote(), timeout=_KILL_PATIENCE)
+        ray.kill(self._actor)
