@@ -60,8 +60,9 @@ def hub_recipe(name: str, revision: str | None = None) -> dict[str, Any]:
     repo, revision = named["repo"], revision or named["revision"]
     errors: list[HfHubHTTPError | LocalEntryNotFoundError] = []
     for kind in _KINDS:
+        unreachable = any(isinstance(error, LocalEntryNotFoundError) for error in errors)  # asked for long enough
         try:
-            path = hf_hub_download(repo, CONFIG_FILE, repo_type=kind, revision=revision)
+            path = hf_hub_download(repo, CONFIG_FILE, repo_type=kind, revision=revision, local_files_only=unreachable)
         except HFValidationError as error:
             raise invalid_name(repo) from error
         except (HfHubHTTPError, LocalEntryNotFoundError) as error:
