@@ -75,7 +75,16 @@ def synthesize(
     recipe: Annotated[
         str | None, typer.Option(help="YAML or JSON like synthesizer_config.json, or a repo: USER/NAME[@REVISION].")
     ] = None,
-    engine: Annotated[str, typer.Option(help="vllm, or scripted to try a pipeline without a model.")] = "vllm",
+    engine: Annotated[
+        str | None,
+        typer.Option(help="vllm, server, or scripted to try a pipeline without a model. [default: vllm]"),
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="An OpenAI-compatible server, such as http://host:8000/v1; implies server.")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Requests to the server at once. [default: 64]")
+    ] = None,
     engine_arg: Annotated[
         list[str] | None, typer.Option(help="An argument of the engine, key=value; may be repeated.")
     ] = None,
@@ -118,6 +127,9 @@ def synthesize(
     from hfsynth.sources import Source
 
     fields = open_recipe(recipe) if recipe else {}
+    engine = engine or ("server" if base_url else "vllm")
+    server = {"base_url": base_url, "concurrency": concurrency}
+    arguments = _key_values(engine_arg or []) | {name: value for name, value in server.items() if value is not None}
     settings: dict[str, Any] = {
         "model": model or fields.get("model") or _default_model(engine, quiet=quiet),
         "model_revision": model_revision,
@@ -131,7 +143,7 @@ def synthesize(
         "chat.max_pairs": max_pairs,
     }
     synthesizer = config_from(fields, settings)
-    engine_config = EngineConfig.create(engine, _key_values(engine_arg or []), trust_remote_code)
+    engine_config = EngineConfig.create(engine, arguments, trust_remote_code)
     read_from = Source(source, config, split, revision, text_column, id_column, limit)
     if dry_run:
         plan = job.plan(read_from, out, synthesizer, engine=engine_config, shard_rows=shard_rows)
@@ -192,6 +204,8 @@ def _default_model(engine: str, *, quiet: bool) -> str:
     """Choose a model where none was named, and say so."""
     if engine == "scripted":
         return "scripted"
+    if engine == "server":
+        raise ConfigError("A server's model must be named.", hint="Use --model with the name of the model it serves.")
     has_gpu = shutil.which("nvidia-smi") is not None and Path("/dev/nvidia0").exists()
     chosen = PUBLISHED_SYNTHESIZER if has_gpu else "embedded"
     if not quiet:

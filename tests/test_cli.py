@@ -292,6 +292,14 @@ def test_help_and_import_load_no_heavy_library() -> None:
     assert "Example: hfsynth synthesize" in ended.stdout
 
 
+def test_a_server_is_named_by_its_address(run: Run, texts: Path, tmp_path: Path, tiny_llama: Path) -> None:
+    out = tmp_path / "corpus"
+    assert run("synthesize", texts, out, "--base-url", "http://127.0.0.1:9/v1") == 2
+    assert "--model" in run.err
+    assert run("synthesize", texts, out, "--base-url", "http://127.0.0.1:9/v1", "--model", tiny_llama, "--quiet") == 1
+    assert "127.0.0.1:9" in run.err
+
+
 def test_without_a_model_the_choice_is_said(run: Run, texts: Path, tmp_path: Path) -> None:
     assert run("synthesize", texts, tmp_path / "corpus", "--dry-run") in (0, 1)
     assert "No --model given: using" in run.err
