@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -52,14 +51,16 @@ def main() -> None:
     args = arguments()
     files = shards(args.input)
     folder = Path(args.folder or args.output.rpartition("/")[2])
-    for config in ("data", "pairs"):  # what an interrupted run left
-        shutil.rmtree(folder / config, ignore_errors=True)
+    for config in ("data", "pairs"):
+        for path in (folder / config).glob("train-*-of-*.parquet"):  # of an earlier run
+            path.unlink()
     if "context" in next(objects(files))[1]:
         write_split(islice(collected(files), args.limit), folder / "pairs", split="train", features=PAIRS)
         rendered = hfsynth.render_rows(islice(collected(files), args.limit), seed=args.seed)
         write_split(rendered, folder / "data", split="train", features=text_features(tokens=False))
     else:
         write_split(islice(finished(files), args.limit), folder / "data", split="train", features=TEXTS)
+    introduce(folder / "README.md", args.input)
     stated = CardSettings(args.license, args.license_name, args.license_link, tuple(args.language))
     print(push(folder, args.output, PushOptions(private=args.private), settings=stated).url)
 
@@ -123,6 +124,23 @@ def pair(given: Any, where: str) -> dict[str, str]:  # noqa: ANN401
     if not isinstance(given, dict) or set(given) != {"Q", "A"}:
         raise SourceError(f"{where} has a pair that is not Q and A alone: {str(given)[:80]}")
     return {"instruction": given["Q"], "response": given["A"]}
+
+
+def introduce(readme: Path, location: str) -> None:
+    """Say where the rows are from, before the words that push adds; what somebody has written stays."""
+    if readme.exists():
+        return
+    if Path(location).is_dir():
+        source, name = "", f"`{Path(location).resolve().name}`"
+    else:
+        source = f"---\nsource_datasets:\n- {location}\n---\n"
+        name = f"[{location}](https://huggingface.co/datasets/{location})"
+    readme.write_text(
+        f"{source}\nThe rows were converted from {name}, published by the authors of Instruction Pre-Training. What is "
+        "said below about who wrote the pairs holds for their synthesized corpora; those of the tuning collection come "
+        "from the data sets that `source` names.\n",
+        "utf-8",
+    )
 
 
 def arguments() -> argparse.Namespace:

@@ -162,7 +162,10 @@ def test_published_training_texts_become_the_default_config(hub: Hub, tmp_path: 
             "part-1/shard/00000.jsonl": [{"text": "An object."}, {"text": ["Its", "pieces."]}, {"text": " "}],
         },
     )
-    run(hub, tmp_path, "convert_published_corpora", "authors/general", "user/texts", *CONVERT)
+    arguments = ("authors/general", "user/texts", *CONVERT)
+    run(hub, tmp_path, "convert_published_corpora", *arguments, "--limit", 1)
+    assert len(loaded(hub, tmp_path, "user/texts", "default")["default"]) == 1
+    run(hub, tmp_path, "convert_published_corpora", *arguments)
     found = loaded(hub, tmp_path, "user/texts", "default")["default"]
     assert sorted((row["source"], row["text"]) for row in found) == [
         ("part-0", "In two\npieces."),
@@ -193,6 +196,8 @@ def test_the_tuning_collection_becomes_pairs_and_texts(hub: Hub, tmp_path: Path)
         )
         for row in (SQUAD, race)
     }
+    card = hub.files("user/collection")["README.md"].decode()
+    assert "source_datasets:\n- authors/ft\n" in card and "converted from [authors/ft](" in card
     texts = [row["text"] for row in found["default"]]
     assert len(texts) == 2
     assert any("Insulin lowers" in text and "Sugar" in text and "In the blood" in text for text in texts)
