@@ -22,8 +22,8 @@ LAYERS = {
     "card_text corpus_files leaks retrying streams tasks token_counting training_texts",
     # models, engines, files and metrics
     2: "card_facts card_merge cards channel claims columns corpus dataset_readers devices driving embedded engine "
-    "feeding finishing hub_errors hub_recipes inspection job_spec journal leases locating model_tokenizer models opening "
-    "plots progress push_plan readers scoring scripted server_calls server_engine server_protocol sessions "
+    "feeding finishing hub_errors hub_recipes inspection job_spec journal leases locating model_tokenizer models "
+    "opening plots progress push_plan readers scoring scripted server_calls server_engine server_protocol sessions "
     "shards shelf sources stopping synthesizer vllm_engine",
     # whole runs, and the Hub
     3: "corpus_card corpus_texts hub job launch local_crew publication ray_crew remote slurm training verification "
