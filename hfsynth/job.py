@@ -172,8 +172,9 @@ def _identity(source: Source, opened: OpenSource, config: SynthesizerConfig, sha
 
 
 def _refuse_foreign(corpus: Corpus) -> None:
-    if corpus.root.is_file():
-        raise OutputError(f"{corpus.root} is a file, not a folder.", hint="Give another output folder.")
+    in_the_way = next((path for path in (corpus.root, *corpus.root.absolute().parents) if path.is_file()), None)
+    if in_the_way is not None:
+        raise OutputError(f"{in_the_way} is a file, not a folder.", hint="Give another output folder.")
     if corpus.root.is_dir() and any(corpus.root.iterdir()) and not corpus.journal.is_dir():
         raise OutputError(
             f"{corpus.root} is not empty and holds no job of hfsynth.", hint="Give a new or an empty folder."

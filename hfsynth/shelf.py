@@ -80,12 +80,16 @@ class Shelf:
         """Begin the time that the next finished shard is said to have taken."""
         self._lap = time.monotonic()
 
+    def check(self) -> None:
+        """Raise what went wrong in the thread, if anything has."""
+        if self._error is not None:
+            raise self._error
+
     def close(self) -> None:
         """Write what has been handed in, give up unfinished parts, and raise what went wrong."""
         self._incoming.close()
         self._thread.join()
-        if self._error is not None:
-            raise self._error
+        self.check()
 
     def abandon(self) -> None:
         """Give up at once. Nothing is raised."""

@@ -216,6 +216,7 @@ class Worker:
             self._on_session(self.session())
 
     def _check(self) -> None:
+        self._shelf.check()
         if self._failure is not None:
             raise self._failure
 

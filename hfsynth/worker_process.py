@@ -27,10 +27,13 @@ _STDIN = 0
 def main() -> int:
     """Do what the order on standard input says; return the exit code. What went wrong is in the session's file."""
     order = _read_order()
-    return work(JobSpec.from_dict(order["spec"]), order["worker"])
+    try:
+        return _work(JobSpec.from_dict(order["spec"]), order["worker"])
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
-def work(spec: JobSpec, name: str) -> int:
+def _work(spec: JobSpec, name: str) -> int:
     """Be one worker until the job is done, a signal asks for the end, or something goes wrong."""
     with stopping(spec.grace) as stop:
         try:

@@ -45,9 +45,13 @@ def start(arguments: list[str], log: Path | None = None) -> subprocess.Popen[str
     return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def ended(process: subprocess.Popen[str], *, seconds: float = 240) -> tuple[int, str, str]:
+def ended(process: subprocess.Popen[str], *, seconds: float = 120) -> tuple[int, str, str]:
     """Wait for a command; return its exit code, output and errors."""
-    out, errors = process.communicate(timeout=seconds)
+    try:
+        out, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise AssertionError(f"it does not end: {process.communicate()}") from None
     assert "Traceback" not in errors, errors
     return process.returncode, out, errors
 

@@ -1,0 +1,313 @@
+"""Faults of a job as a user meets them: poison, signals, full disks, damaged files, two jobs at once."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from jobs import command, documents, ended, parts, run, scripted, start, stats, until
+
+from hfsynth.config import EngineConfig, SynthesizerConfig
+from hfsynth.errors import EngineError, OutputError
+from hfsynth.job import synthesize
+from hfsynth.progress import Progress
+from hfsynth.sources import Source
+
+POISON = {13: "Text number 0013 is poison."}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return documents(tmp_path / "texts.jsonl", 40)
+
+
+def rows_of(out: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        row for path in sorted((out / "pairs").iterdir()) for row in pq.read_table(path).to_pylist()
+    ]
+    return rows
+
+
+def journaled(out: Path) -> int:
+    """Return how many chains the journal of unfinished shards says have ended."""
+    return sum(path.read_text().count('"end"') for path in (out / ".hfsynth" / "segments").glob("*/*.jsonl"))
+
+
+# --- poison ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_document_that_makes_the_engine_raise_is_failed_and_the_others_are_not(tmp_path: Path, workers: int) -> None:
+    source, out = documents(tmp_path / "texts.jsonl", 30, special=POISON), tmp_path / "out"
+    options = (*scripted("raising"), "--shots", 3, "--shard-rows", 6, "--workers", workers)
+    run(command(source, out, *options), tmp_path / "calls")
+    rows = rows_of(out)
+    assert [row["id"] for row in rows] == [f"d{n}" for n in range(30)]
+    assert {row["id"]: row["synthesis"]["status"] for row in rows if row["synthesis"]["status"] != "ok"} == {
+        "d13": "failed"
+    }
+    assert rows[13]["synthesis"]["rejected"] == [{"reason": "engine", "text": "The engine died: it choked."}]
+    assert stats(out)["engine_restarts"] == 3  # two deaths in company, one alone
+    deadly = [call for call in (tmp_path / "calls").read_text().splitlines() if call.endswith("poison.")]
+    assert len(deadly) == 3
+
+
+def test_a_document_that_ends_the_engines_process_is_failed_and_the_others_are_not(tmp_path: Path) -> None:
+    source, out = documents(tmp_path / "texts.jsonl", 30, special=POISON), tmp_path / "out"
+    run(command(source, out, *scripted("exiting"), "--shots", 3, "--shard-rows", 6), tmp_path / "calls")
+    rows = rows_of(out)
+    assert [row["id"] for row in rows] == [f"d{n}" for n in range(30)]
+    assert {row["id"] for row in rows if row["synthesis"]["status"] != "ok"} == {"d13"}
+    (rejected,) = rows[13]["synthesis"]["rejected"]
+    assert rejected == {"reason": "engine", "text": "the engine's process ended with exit code 9"}
+    found = stats(out)
+    assert found["engine_restarts"] == 3
+    assert [worker["ended"] for worker in found["workers"]].count("killed") == 3
+    assert found["documents"]["failed"] == found["rejected"]["engine"] == 1
+
+
+def test_two_poisons_do_not_hide_each_other(tmp_path: Path) -> None:
+    special = {3: "This is poison.", 4: "And poison again.", 17: "More poison."}
+    source, out = documents(tmp_path / "texts.jsonl", 20, special=special), tmp_path / "out"
+    run(command(source, out, *scripted("raising"), "--shots", 2, "--workers", 0))
+    assert [n for n, row in enumerate(rows_of(out)) if row["synthesis"]["status"] == "failed"] == [3, 4, 17]
+
+
+def test_an_engine_that_always_dies_is_given_up_and_what_is_done_stays(tmp_path: Path) -> None:
+    special = dict.fromkeys(range(20, 40), "Nothing but poison.")
+    source, out = documents(tmp_path / "texts.jsonl", 40, special=special), tmp_path / "out"
+    arguments = command(source, out, *scripted("raising"), "--max-engine-restarts", 0, "--workers", 0)
+    code, _, errors = ended(start(arguments))
+    assert code == 1
+    assert "The engine died: it choked." in errors and "--max-engine-restarts" in errors
+    assert journaled(out) >= 16
+    code, _, errors = ended(start(command(source, out, *scripted("exiting"), "--max-engine-restarts", 0)))
+    assert code == 1
+    assert "another recipe" in errors
+
+
+def test_workers_that_cannot_even_start_are_given_up(source: Path, tmp_path: Path) -> None:
+    code, _, errors = ended(start(command(source, tmp_path / "out", "--engine", "scripted", "--model", "no.such:one")))
+    assert code == 2
+    assert "no.such" in errors
+
+
+# --- signals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_signal_lets_what_is_in_flight_end(
+    source: Path, tmp_path: Path, number: signal.Signals, code: int, workers: int
+) -> None:
+    out, log = tmp_path / "out", tmp_path / "calls"
+    arguments = command(source, out, *scripted(latency=0.3), "--workers", workers)
+    process = start(arguments, log)
+    assert until(lambda: log.exists() and len(log.read_text().splitlines()) > 6, process)
+    process.send_signal(number)
+    found, _, errors = ended(process)
+    assert (found, errors) == (code, "Stopped. What is done is kept: the same command goes on.\n")
+    begun = log.read_text().splitlines()
+    assert journaled(out) == len(begun) < 40
+    run(arguments, log)
+    assert sorted(log.read_text().splitlines()) == [f"Text number {n:04} says little." for n in range(40)]
+    assert stats(out)["documents"]["ok"] == 40
+
+
+@pytest.mark.parametrize("options", [("--grace", 1), ("--grace", 0), ("--grace", 1, "--workers", 0)])
+def test_the_grace_has_an_end(source: Path, tmp_path: Path, options: tuple[object, ...]) -> None:
+    log = tmp_path / "calls"
+    process = start(command(source, tmp_path / "out", *scripted(latency=900), *options), log)
+    assert until(log.exists, process)
+    process.send_signal(signal.SIGTERM)
+    assert ended(process, seconds=40)[0] == 143
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_second_signal_stops_at_once(source: Path, tmp_path: Path, workers: int) -> None:
+    log = tmp_path / "calls"
+    process = start(command(source, tmp_path / "out", *scripted(latency=900), "--workers", workers), log)
+    assert until(log.exists, process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    assert ended(process, seconds=20)[0] == 130
+
+
+# --- disks and files ------------------------------------------------------------------------------------------------
+
+SMALL_FILES = (
+    "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); "
+    "from hfsynth.cli import main; sys.argv = ['hfsynth', *sys.argv[1:]]; main()"
+)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_full_disk_is_one_clear_sentence_and_the_same_command_goes_on(tmp_path: Path, workers: int) -> None:
+    special = {n: f"{n} " + "abcdef " * 500 for n in range(60)}
+    source, out = documents(tmp_path / "texts.jsonl", 60, special=special), tmp_path / "out"
+    arguments = command(source, out, *scripted(), "--workers", workers)
+    code, _, errors = ended(start([sys.executable, "-c", SMALL_FILES, *arguments[3:]]))
+    assert code == 1
+    assert "cannot be written" in errors
+    assert len(errors.strip().splitlines()) <= 2
+    run(arguments)
+    assert stats(out)["documents"]["ok"] == 60
+
+
+def interrupted(source: Path, out: Path, *options: object) -> list[str]:
+    """Kill a job in the middle of its second shard; return its command."""
+    arguments = command(source, out, *scripted(latency=0.1), "--shard-rows", 10, *options)
+    process = start(arguments)
+    assert until(lambda: list(out.glob(".hfsynth/parts/*.json")) and journaled(out), process)
+    process.kill()
+    process.communicate()
+    return arguments
+
+
+def test_a_damaged_journal_is_a_clear_error_and_its_repair_goes_on(source: Path, tmp_path: Path) -> None:
+    arguments = interrupted(source, tmp_path / "out", "--workers", 0)
+    (segment,) = (tmp_path / "out" / ".hfsynth" / "segments" / "00001").iterdir()
+    lines = segment.read_text().splitlines(keepends=True)
+    segment.write_text("".join([lines[0], "\0" * 20 + "\n", *lines[1:]]))
+    code, _, errors = ended(start(arguments))
+    assert code == 1
+    assert f"{segment} is damaged in line 2" in errors
+    segment.unlink()
+    run(arguments)
+    assert stats(tmp_path / "out")["documents"]["ok"] == 40
+
+
+def test_a_torn_last_line_is_what_a_kill_leaves(source: Path, tmp_path: Path) -> None:
+    arguments = interrupted(source, tmp_path / "out", "--workers", 0)
+    (segment,) = (tmp_path / "out" / ".hfsynth" / "segments" / "00001").iterdir()
+    segment.write_bytes(segment.read_bytes()[:-7])
+    run(arguments)
+    assert stats(tmp_path / "out")["documents"]["ok"] == 40
+
+
+def test_a_damaged_part_is_a_clear_error_and_its_repair_goes_on(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = interrupted(source, out, "--workers", 0)
+    part = out / ".hfsynth" / "parts" / "00000.parquet"
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.write_bytes(content)
+    code, _, errors = ended(start(arguments))
+    assert code == 1
+    assert f"{part} is damaged" in errors
+    assert not (out / "pairs").exists()
+    part.unlink()
+    code, _, errors = ended(start(arguments))
+    assert (code, f"{part} is missing" in errors) == (1, True)
+    part.with_suffix(".json").unlink()
+    run(arguments)
+    whole = tmp_path / "whole"
+    run(command(source, whole, *scripted(), "--shard-rows", 10, "--workers", 0))
+    assert parts(out) == parts(whole)
+
+
+def test_a_source_that_has_gone_or_changed_stops_the_job_until_it_is_back(source: Path, tmp_path: Path) -> None:
+    arguments = interrupted(source, tmp_path / "out", "--workers", 0)
+    away = source.rename(tmp_path / "away")
+    code, _, errors = ended(start(arguments))
+    assert (code, "texts.jsonl" in errors) == (2, True)
+    documents(source, 41)
+    code, _, errors = ended(start(arguments))
+    assert (code, "source.revision" in errors) == (1, True)
+    away.rename(source)
+    run(arguments)
+    assert stats(tmp_path / "out")["documents"]["ok"] == 40
+
+
+# --- sharing --------------------------------------------------------------------------------------------------------
+
+
+def test_two_jobs_at_once_share_the_work(tmp_path: Path) -> None:
+    source, out, log = documents(tmp_path / "texts.jsonl", 400), tmp_path / "out", tmp_path / "calls"
+    arguments = command(source, out, *scripted(latency=0.03, in_flight=2), "--shard-rows", 20, "--json")
+    processes = [start(arguments, log) for _ in range(2)]
+    results = [ended(process) for process in processes]
+    assert [code for code, _, _ in results] == [0, 0], results
+    assert json.loads(results[0][1])["stats"] == json.loads(results[1][1])["stats"] == stats(out)
+    assert sorted(log.read_text().splitlines()) == [f"Text number {n:04} says little." for n in range(400)]
+    assert [worker["documents"] > 0 for worker in stats(out)["workers"]] == [True, True]
+    assert [row["id"] for row in rows_of(out)] == [f"d{n}" for n in range(400)]
+
+
+def test_one_command_after_the_other_needs_no_engine(source: Path, tmp_path: Path) -> None:
+    arguments = command(source, tmp_path / "out", *scripted(), "--json")
+    run(arguments)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    code, printed, _ = ended(start(arguments, tmp_path / "calls"))
+    assert (code, json.loads(printed)["worked"]) == (0, False)
+    assert not (tmp_path / "calls").exists()
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+
+
+def test_progress_is_told_and_added_up_over_runs(source: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    engine = EngineConfig.create("scripted")
+    synthesize(
+        Source(str(source)), tmp_path / "out", SynthesizerConfig("scripted"), engine=engine, on_progress=seen.append
+    )
+    assert (seen[-1].documents, seen[-1].rows, seen[-1].total) == (40, 40, 40)
+    assert all(before.documents <= after.documents for before, after in zip(seen, seen[1:], strict=False))
+
+
+def test_a_range_of_shards_leaves_the_others(source: Path, tmp_path: Path) -> None:
+    engine, config, out = EngineConfig.create("scripted"), SynthesizerConfig("scripted"), tmp_path / "out"
+
+    def work(shards: tuple[int, int | None]) -> tuple[bool, int]:
+        result = synthesize(Source(str(source)), out, config, engine=engine, shard_rows=10, shards=shards)
+        return result.finished, result.stats["total_documents"]
+
+    assert work((1, 2)) == (False, 10)
+    assert work((2, None)) == (False, 30)
+    assert not (out / "pairs").exists()
+    assert work((0, 1)) == (True, 40)
+    assert [row["id"] for row in rows_of(out)] == [f"d{n}" for n in range(40)]
+
+
+def test_a_lost_answer_is_no_death(tmp_path: Path, source: Path) -> None:
+    from test_defects import Forgetful
+
+    from hfsynth.engine import EngineKey, shared_engine
+
+    engine = EngineConfig.create("scripted", {"max_in_flight": 5})
+    shared_engine(EngineKey(engine, "losing"), lambda key: Forgetful())
+    with pytest.raises(EngineError, match="did not answer every chain"):
+        synthesize(Source(str(source)), tmp_path / "out", SynthesizerConfig("losing"), engine=engine)
+
+
+def test_a_folder_that_cannot_be_written(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file"):
+        synthesize(
+            Source(str(source)),
+            tmp_path / "file" / "out",
+            SynthesizerConfig("scripted"),
+            engine=EngineConfig.create("scripted"),
+        )
+
+
+def test_info_follows_a_running_job_from_another_process(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = start(command(source, out, *scripted(latency=0.4), "--shard-rows", 10, "--workers", 2))
+    assert until(lambda: list(out.glob(".hfsynth/sessions/*.json")), process)
+    info = [sys.executable, "-m", "hfsynth", "info", str(out)]
+    shown = json.loads(subprocess.run([*info, "--json"], capture_output=True, text=True, check=True).stdout)
+    assert shown["finished"] is False
+    assert shown["progress"]["total_rows"] == 40
+    watched = subprocess.run([*info, "--watch"], capture_output=True, text=True, check=True)
+    assert ended(process)[0] == 0
+    assert "of 40 rows" in watched.stderr
+    assert "Documents  40: 40 ok" in watched.stdout

@@ -1,0 +1,315 @@
+"""The journal's parts: leases that exactly one holds, notes that survive a kill, a channel that ends for both sides."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hfsynth.channel import Channel, Closed
+from hfsynth.claims import Claims, read_extent, write_extent
+from hfsynth.corpus import Corpus
+from hfsynth.errors import OutputError
+from hfsynth.journal import ALONE_AFTER, CERTAIN, POSSIBLE, Death, Segments, Strikes, read_journal
+from hfsynth.leases import Holder, Leases
+from hfsynth.records import Pair, Reason, Rejected, Status, Synthesis, Synthesized
+from hfsynth.sessions import DONE, Session, Sessions, working_seconds
+from hfsynth.shards import part_path
+
+OK = Synthesized((Pair("q", "a\u2028\ud800"),), Synthesis(Status.OK, "c", 0, True, 1, 2, 3, 4, "stop"))
+
+
+def holder(**changes: object) -> Holder:
+    return replace(Holder.this_process(), **changes)
+
+
+def dead_process() -> Holder:
+    """Return a process of this machine that has ended."""
+    program = "from hfsynth.leases import Holder; h = Holder.this_process(); print(h.worker, h.pid, h.began)"
+    worker, pid, began = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.split()
+    return holder(worker=worker, pid=int(pid), began=began)
+
+
+# --- leases ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_lease_is_held_by_one_and_free_again_when_given_up(tmp_path: Path) -> None:
+    one, two = Leases(tmp_path, holder()), Leases(tmp_path, holder())
+    assert one.claim("00003") and one.holds("00003")
+    assert not two.claim("00003") and not one.claim("00003")
+    one.release("00003")
+    assert not one.holds("00003") and two.claim("00003")
+    two.remove("00003")
+    assert list(tmp_path.iterdir()) == []
+    assert one.claim("00003")
+
+
+def test_the_lease_of_a_dead_process_is_taken_over_at_once_by_exactly_one(tmp_path: Path) -> None:
+    assert Leases(tmp_path, dead_process()).claim("00000")
+    others = [Leases(tmp_path, holder()) for _ in range(8)]
+    won: list[bool] = []
+    threads = [threading.Thread(target=lambda leases=leases: won.append(leases.claim("00000"))) for leases in others]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert won.count(True) == 1
+
+
+def test_a_process_id_that_is_used_again_is_another_process(tmp_path: Path) -> None:
+    assert not holder().is_dead
+    assert holder(began="1").is_dead
+    assert not holder(began="1", machine="far away").is_dead
+
+
+def test_a_lease_of_another_machine_is_stale_when_its_heart_stops(tmp_path: Path) -> None:
+    far = Leases(tmp_path, holder(machine="far away"))
+    near = Leases(tmp_path, holder(), stale_after=0.3)
+    assert far.claim("00000")
+    deadline = time.monotonic() + 0.9
+    while time.monotonic() < deadline:
+        assert not near.claim("00000")
+        far.beat()
+        time.sleep(0.02)
+    while not near.claim("00000"):
+        time.sleep(0.02)
+    assert not far.holds("00000")
+    far.beat()
+    assert near.holds("00000")
+
+
+def test_a_worker_that_is_known_to_be_gone_holds_nothing(tmp_path: Path) -> None:
+    far = Leases(tmp_path, holder(worker="lost", machine="far away"))
+    assert far.claim("00000")
+    assert not Leases(tmp_path, holder()).claim("00000")
+    assert Leases(tmp_path, holder(), is_gone=lambda worker: worker == "lost").claim("00000")
+
+
+def test_whoever_has_lost_a_lease_does_not_take_it_from_its_new_holder(tmp_path: Path) -> None:
+    slow = Leases(tmp_path, holder(machine="far away"))
+    quick = Leases(tmp_path, holder(), is_gone=lambda worker: True)
+    assert slow.claim("00000") and quick.claim("00000")
+    slow.release("00000")
+    assert quick.holds("00000") and not Leases(tmp_path, holder()).claim("00000")
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["claim", "release", "remove"])), max_size=30))
+def test_never_do_two_hold_one_lease(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, str]]) -> None:
+    folder = tmp_path_factory.mktemp("leases")
+    workers = [Leases(folder, holder()) for _ in range(3)]
+    for number, step in steps:
+        if step == "claim" or workers[number].holds("x"):
+            getattr(workers[number], step)("x")
+        assert sum(leases.holds("x") for leases in workers) <= 1
+
+
+# --- claims ---------------------------------------------------------------------------------------------------------
+
+
+def test_shards_are_claimed_in_order_and_the_end_is_found(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    one, two = (Claims(corpus, Leases(corpus.journal / "leases", holder()), 10) for _ in range(2))
+    assert [one.next(), two.next(), one.next(), two.next()] == [0, 1, 2, 3]
+    two.has_read(3, 0)
+    assert read_extent(corpus) == {"shards": 3, "rows": 30}
+    one.has_read(2, 4)
+    two.has_read(1, 10)
+    assert read_extent(corpus) == {"shards": 3, "rows": 24}
+    assert one.next() is None and not one.all_finished()
+    for shard in range(3):
+        corpus.parts.mkdir(parents=True, exist_ok=True)
+        part_path(corpus.parts, shard).with_suffix(".json").write_text("{}")
+    assert one.all_finished()
+
+
+def test_a_finished_shard_is_not_claimed_and_a_range_is_kept(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    write_extent(corpus, 95, 10)
+    corpus.parts.mkdir(parents=True)
+    part_path(corpus.parts, 4).with_suffix(".json").write_text("{}")
+    claims = Claims(corpus, Leases(corpus.journal / "leases", holder()), 10, (3, 6))
+    assert [claims.next(), claims.next(), claims.next()] == [3, 5, None]
+    assert Claims(corpus, Leases(corpus.journal / "leases", holder()), 10, (20, None)).all_finished()
+
+
+# --- notes ----------------------------------------------------------------------------------------------------------
+
+results = st.lists(
+    st.builds(
+        Synthesized,
+        st.lists(st.builds(Pair, st.text(), st.text()), max_size=2).map(tuple),
+        st.builds(
+            Synthesis,
+            st.sampled_from(Status),
+            st.text(max_size=5),
+            st.integers(0, 9),
+            rejected=st.lists(st.builds(Rejected, st.sampled_from(Reason), st.text()), max_size=2).map(tuple),
+        ),
+    ),
+    min_size=1,
+    max_size=2,
+)
+
+
+def killed(certainty: int) -> Callable[[str], Death | None]:
+    return lambda worker: Death("it died", certainty)
+
+
+@settings(max_examples=40)
+@given(st.dictionaries(st.integers(0, 5), results, max_size=5), st.integers(0, 200))
+def test_notes_are_read_back_and_a_torn_end_costs_one_line_at_most(
+    tmp_path_factory: pytest.TempPathFactory, chains: dict[int, list[Synthesized]], cut: int
+) -> None:
+    folder = tmp_path_factory.mktemp("segments")
+    segments = Segments(folder, "w")
+    for number, found in chains.items():
+        segments.started(7, number)
+        segments.finished(7, number, found)
+    assert read_journal(folder, 7, killed(CERTAIN)).results == chains
+    segments.close()
+    if chains:
+        path = folder / "00007" / "w.jsonl"
+        content = path.read_bytes()
+        kept = content[: max(0, len(content) - cut)]
+        path.write_bytes(kept)
+        whole = [line for line in content.splitlines(keepends=True) if line.startswith(b'{"end"')]
+        lost = sum(line.rstrip(b"\n") not in kept for line in whole)
+        assert len(read_journal(folder, 7, killed(CERTAIN)).results) == len(whole) - lost
+
+
+def test_chains_in_flight_are_held_against_by_how_the_worker_died(tmp_path: Path) -> None:
+    segments = Segments(tmp_path, "w")
+    for shard, number in ((0, 1), (0, 2), (1, 0)):
+        segments.started(shard, number)
+    segments.finished(0, 1, [OK])
+    assert read_journal(tmp_path, 0, killed(CERTAIN)).strikes == {2: Strikes(1)}
+    assert read_journal(tmp_path, 0, killed(POSSIBLE)).strikes == {}  # another was in flight beside it
+    assert read_journal(tmp_path, 0, killed(0)).strikes == {}
+    assert read_journal(tmp_path, 0, lambda worker: None).strikes == {}
+    segments.finished(1, 0, [OK])
+    (strikes,) = read_journal(tmp_path, 0, killed(POSSIBLE)).strikes.values()
+    assert strikes.is_suspect and not strikes.poison
+    segments.close()
+
+
+def test_a_shot_that_kills_alone_is_poison(tmp_path: Path) -> None:
+    for death in range(ALONE_AFTER):
+        segments = Segments(tmp_path, f"w{death}")
+        segments.started(0, 5)
+        segments.died([(0, 5)], "bang")
+        segments.close()
+    assert read_journal(tmp_path, 0, killed(0)).strikes[5].is_suspect
+    segments = Segments(tmp_path, "w9")
+    segments.started(0, 5, shot=0)
+    segments.started(0, 5, shot=1)
+    segments.close()
+    assert read_journal(tmp_path, 0, killed(CERTAIN)).strikes[5].poison == {1: "it died"}
+    assert read_journal(tmp_path, 0, killed(POSSIBLE)).strikes[5].poison == {}
+
+
+def test_notes_of_a_finished_shard_are_dropped_and_others_stay(tmp_path: Path) -> None:
+    segments = Segments(tmp_path, "w")
+    segments.finished(0, 0, [OK])
+    segments.finished(1, 0, [OK])
+    segments.drop(0)
+    segments.sync()
+    assert [path.name for path in tmp_path.iterdir()] == ["00001"]
+    assert len(os.listdir("/proc/self/fd")) and read_journal(tmp_path, 1, killed(0)).results == {0: [OK]}
+    segments.close()
+
+
+@pytest.mark.parametrize("line", ["[]", "{}", '"x"', "\0\0"])
+def test_a_damaged_line_is_an_error_with_its_place(tmp_path: Path, line: str) -> None:
+    segments = Segments(tmp_path, "w")
+    segments.started(0, 0)
+    segments.close()
+    with (tmp_path / "00000" / "w.jsonl").open("a") as file:
+        file.write(line + '\n{"start":1}\n')
+    with pytest.raises(OutputError, match="damaged in line 2"):
+        read_journal(tmp_path, 0, killed(0))
+
+
+# --- sessions -------------------------------------------------------------------------------------------------------
+
+
+def session(worker: str, **values: object) -> Session:
+    made: dict[str, object] = {
+        "worker": worker,
+        "host": "h",
+        "pid": 1,
+        "devices": "",
+        "started": 1.0,
+        "updated": 2.0,
+        **values,
+    }
+    return Session(**made)
+
+
+def test_sessions_are_read_back_and_deaths_beside_them(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path / "sessions")
+    sessions.write(session("b", started=5.0))
+    sessions.write(session("a", ended=DONE))
+    assert [found.worker for found in sessions.all()] == ["a", "b"]
+    assert sessions.how_ended("a") is None
+    assert sessions.how_ended("b") == Death("its process was killed", POSSIBLE)
+    sessions.bury("b", Death("bang"))
+    assert sessions.is_buried("b") and sessions.how_ended("b") == Death("bang", CERTAIN)
+    assert len(sessions.all()) == 2
+    (tmp_path / "sessions" / "a.json").write_text(json.dumps({"worker": "a"}))
+    with pytest.raises(OutputError, match="damaged"):
+        sessions.all()
+
+
+def test_working_time_is_the_union_of_all(tmp_path: Path) -> None:
+    spans = [(10.0, 20.0), (12.0, 15.0), (18.0, 25.0), (40.0, 41.0), (0.0, 0.0)]
+    assert working_seconds(session("w", working_from=a, working_to=b) for a, b in spans) == 16.0
+
+
+# --- the channel ----------------------------------------------------------------------------------------------------
+
+
+def test_things_come_out_in_order_and_the_channel_stays_small() -> None:
+    channel: Channel[int] = Channel(3)
+    most = 0
+
+    def produce() -> None:
+        for number in range(200):
+            channel.put(number)
+        channel.close()
+
+    thread = threading.Thread(target=produce)
+    thread.start()
+    seen = []
+    with pytest.raises(Closed):
+        while True:
+            most = max(most, len(channel._items))
+            seen.append(channel.get())
+    thread.join()
+    assert seen == list(range(200))
+    assert most <= 3
+
+
+def test_an_error_reaches_the_other_side() -> None:
+    channel: Channel[int] = Channel(2)
+    channel.put(1)
+    channel.close(KeyError("reader"))
+    assert channel.get() == 1
+    with pytest.raises(KeyError, match="reader"):
+        channel.get()
+    full: Channel[int] = Channel(1)
+    full.put(1)
+    threading.Timer(0.05, full.abandon, [OSError("writer")]).start()
+    with pytest.raises(OSError, match="writer"):
+        full.put(2)
