@@ -1,0 +1,179 @@
+"""Several workers: GPUs dealt out, shares taken over from the dead, ranges of shards, a script for Slurm."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jobs import children, command, documents, ended, parts, run, scripted, start, stats, until
+
+from hfsynth.cli_crews import shard_range
+from hfsynth.config import EngineConfig, SynthesizerConfig
+from hfsynth.devices import device_groups, visible_devices
+from hfsynth.errors import ConfigError
+from hfsynth.job_spec import JobSpec
+from hfsynth.local_crew import LocalCrew, with_tensor_parallel
+from hfsynth.slurm import array_script
+from hfsynth.sources import Source
+
+
+def test_two_workers_share_a_job_and_make_what_one_makes(tmp_path: Path) -> None:
+    source = documents(tmp_path / "texts.jsonl", 400)
+    options = (*scripted(latency=0.04), "--shots", 2, "--shard-rows", 20)
+    run(command(source, tmp_path / "one", *options, "--workers", 1))
+    run(command(source, tmp_path / "two", *options, "--workers", 2), tmp_path / "calls")
+    assert parts(tmp_path / "one") == parts(tmp_path / "two")
+    found = stats(tmp_path / "two")
+    assert [worker["documents"] > 0 for worker in found["workers"]] == [True, True]
+    assert sum(worker["documents"] for worker in found["workers"]) == 400
+    assert found["engine_seconds"] >= found["seconds"] > 0
+    assert len((tmp_path / "calls").read_text().splitlines()) == 400
+
+
+def test_the_shards_of_a_dead_worker_are_taken_over_at_once(tmp_path: Path) -> None:
+    source, log = documents(tmp_path / "texts.jsonl", 200), tmp_path / "calls"
+    arguments = command(source, tmp_path / "out", *scripted(latency=0.1), "--shard-rows", 20, "--workers", 2)
+    process = start(arguments, log)
+    segments = tmp_path / "out" / ".hfsynth" / "segments"
+    assert until(lambda: len({path.stem for path in segments.glob("*/*.jsonl")}) == 2, process)
+    os.kill(children(process)[0], signal.SIGKILL)
+    assert ended(process, seconds=50)[0] == 0  # a lease left to go stale takes longer
+    assert stats(tmp_path / "out")["documents"]["ok"] == 200
+    calls = log.read_text().splitlines()
+    assert len(calls) - len(set(calls)) <= 4
+
+
+def test_workers_end_with_an_error_that_one_of_them_has(tmp_path: Path) -> None:
+    source = documents(tmp_path / "texts.jsonl", 1100)  # the first thousand are looked at before anything starts
+    with source.open("a") as file:
+        file.write("this is no JSON\n")
+    arguments = command(source, tmp_path / "out", *scripted(), "--shard-rows", 50, "--workers", 2)
+    code, _, errors = ended(start(arguments))
+    assert (code, "line 1101" in errors) == (2, True)
+    sessions = [json.loads(path.read_text()) for path in (tmp_path / "out" / ".hfsynth" / "sessions").glob("*.json")]
+    assert len(sessions) == 2
+    assert not [session["pid"] for session in sessions if Path(f"/proc/{session['pid']}").exists()]
+
+
+# --- GPUs -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 16), st.none() | st.integers(1, 16), st.integers(1, 8))
+def test_gpus_are_dealt_out_once_and_evenly(number: int, workers: int | None, each: int) -> None:
+    devices = [str(n) for n in range(number)]
+    try:
+        groups = device_groups(devices, workers, each)
+    except ConfigError:
+        assert each > max(number, 1) // (workers or 1)
+        return
+    assert len(groups) == (workers or max(1, number // each))
+    dealt = [device for group in groups for device in group]
+    assert len(set(dealt)) == len(dealt)
+    assert {len(group) for group in groups} == ({each} if number else {0})
+
+
+def test_visible_gpus_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for value, expected in (("2,GPU-ab", ["2", "GPU-ab"]), ("", []), ("-1", [])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert visible_devices() == expected
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'GPU 0: a (UUID: x)'\necho '  MIG 1g'\necho 'GPU 1: a (UUID: y)'\n")
+    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert visible_devices() == ["0", "1"]
+
+
+def test_each_worker_sees_its_own_gpus_and_spreads_its_model(tmp_path: Path) -> None:
+    crew = LocalCrew(tensor_parallel=2, devices=["3", "5", "7", "8"])
+    assert crew.size == 2
+    member = crew.start(spec(tmp_path), 1, "w")
+    try:
+        environment = Path(f"/proc/{member._process.pid}/environ").read_text().split("\0")
+        assert "CUDA_VISIBLE_DEVICES=7,8" in environment
+    finally:
+        member.kill()
+    engine = with_tensor_parallel(EngineConfig.create("vllm", {"max_num_seqs": 8}), 2)
+    assert engine.arguments == {"max_num_seqs": 8, "tensor_parallel_size": 2}
+
+
+def spec(tmp_path: Path) -> JobSpec:
+    engine = EngineConfig.create("scripted", {"latency": 1.5})
+    config = SynthesizerConfig("scripted", shots=2)
+    return JobSpec(Source("a.jsonl", limit=3), "r", str(tmp_path), config, engine, 40, (2, None))
+
+
+def test_an_order_survives_the_way_to_another_process(tmp_path: Path) -> None:
+    made = spec(tmp_path)
+    assert JobSpec.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+
+
+# --- ranges, Slurm --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "expected"), [(None, (0, None)), ("3:7", (3, 7)), (":7", (0, 7)), ("3:", (3, None))])
+def test_ranges_of_shards(text: str | None, expected: tuple[int, int | None]) -> None:
+    assert shard_range(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "3", "a:b", "5:5", "7:3", "-2:3", "1:2:3"])
+def test_what_is_no_range(text: str) -> None:
+    if text == "":
+        assert shard_range(text) == (0, None)
+        return
+    with pytest.raises(ConfigError, match="A:B"):
+        shard_range(text)
+
+
+@given(st.integers(1, 2000), st.integers(1, 64), st.integers(1, 30))
+def test_an_arrays_ranges_cover_every_shard_once(rows: int, shard_rows: int, tasks: int) -> None:
+    script = array_script(["synthesize", "in", "out"], tasks=tasks, rows=rows, shard_rows=shard_rows, gpus=0)
+    (array,) = (line for line in script.splitlines() if "--array" in line)
+    last = int(array.rpartition("-")[2])
+    each = int(script.partition("SLURM_ARRAY_TASK_ID * ")[2].partition("))")[0])
+    covered = [shard for task in range(last + 1) for shard in range(task * each, task * each + each)]
+    assert covered[: -(-rows // shard_rows)] == list(range(-(-rows // shard_rows)))
+    assert last + 1 <= tasks
+
+
+def test_the_script_runs_the_same_command_once_a_task(tmp_path: Path) -> None:
+    """The printed script is run as Slurm would run it, task by task, by a stand-in for the cluster."""
+    source, out = documents(tmp_path / "the texts.jsonl", 50), tmp_path / "out"
+    whole = tmp_path / "whole"
+    options = (*scripted(), "--shard-rows", 10)
+    run(command(source, whole, *options))
+    slurm = ("--launcher", "slurm", "--workers", 2, "--sbatch", "--time=1:00:00")
+    code, script, _ = ended(start(command(source, out, *options, *slurm)))
+    assert code == 0
+    assert "#SBATCH --array=0-1\n" in script and "#SBATCH --time=1:00:00\n" in script
+    assert not out.exists()
+    (tmp_path / "bin").mkdir()
+    stand_in = tmp_path / "bin" / "hfsynth"
+    stand_in.write_text(f'#!/bin/sh\nexec {shlex.quote(command(source, out)[0])} -m hfsynth "$@"\n')
+    stand_in.chmod(0o755)
+    for task in (1, 0):
+        environment = {
+            **os.environ,
+            "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(Path(__file__).parent),
+            "SLURM_ARRAY_TASK_ID": str(task),
+        }
+        subprocess.run(["bash"], input=script, text=True, env=environment, check=True, capture_output=True)
+        assert (out / "pairs").exists() == (task == 0)
+    assert parts(out) == parts(whole)
+
+
+def test_a_script_that_cannot_be_submitted(tmp_path: Path) -> None:
+    source = documents(tmp_path / "texts.jsonl", 5)
+    arguments = command(source, tmp_path / "out", *scripted(), "--launcher", "slurm", "--submit")
+    assert ended(start(arguments))[0] == 2
+    code, _, errors = ended(start([*arguments, "--workers", "1"]))
+    assert (code, "no sbatch" in errors) == (2, True)
