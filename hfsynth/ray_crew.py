@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +27,7 @@ except ImportError as error:
     raise ConfigError(f"Ray cannot be imported: {error}.", hint='pip install "hfsynth[ray]"') from error
 
 _KILL_PATIENCE = 10.0
+_KNOCK_PATIENCE = 10.0
 
 
 class RayCrew:
@@ -78,10 +80,18 @@ class RayCrew:
 def _connect(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RayError, ValueError, RuntimeError) as error:
+    except (OSError, RayError, ValueError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"The Ray cluster cannot be reached: {reason}", hint="Check --address.") from error
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError where nobody listens at a plain HOST:PORT: Ray itself takes minutes to find out."""
+    host, colon, port = (address or "").rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=_KNOCK_PATIENCE).close()
 
 
 class _Shell:

@@ -1,0 +1,74 @@
+"""The same workers as Ray actors, on a real cluster of two nodes on this machine, one of which is lost."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jobs import command, documents, ended, parts, run, scripted, start, stats, until
+from scripts_kill import LOG
+
+pytestmark = [
+    pytest.mark.skipif(find_spec("ray") is None, reason="the extra `ray` is not installed"),
+    pytest.mark.filterwarnings("ignore"),  # Ray's own: unclosed sockets and files of the cluster it starts
+]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Return a cluster of two nodes, the second of which can be removed."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv(LOG, str(tmp_path / "calls"))  # the nodes hand it on to what runs on them
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    yield made
+    made.shutdown()
+
+
+def pids(out: Path) -> list[int]:
+    """Return the processes of the workers that say they are running."""
+    sessions = [json.loads(path.read_text()) for path in (out / ".hfsynth" / "sessions").glob("[!.]*.json")]
+    return [session["pid"] for session in sessions if session.get("ended", "buried") is None]
+
+
+def node_of(pid: int) -> int:
+    """Return the raylet a worker's process descends from: worker, actor, raylet."""
+    actor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return int(Path(f"/proc/{actor}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_node_is_lost_half_way(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN401
+    second = cluster.add_node(num_cpus=2)
+    cluster.wait_for_nodes()
+    source, out, log = documents(tmp_path / "texts.jsonl", 400), tmp_path / "out", tmp_path / "calls"
+    options = (*scripted(latency=0.1), "--shots", 2, "--shard-rows", 20)
+    ray = ("--launcher", "ray", "--address", cluster.address, "--gpus-per-worker", 0, "--workers", 2)
+    monkeypatch.delenv(LOG)
+    run(command(source, tmp_path / "whole", *options, "--workers", 0))
+    process = start(command(source, out, *options, *ray))
+    assert until(lambda: log.exists() and len(log.read_text().splitlines()) > 150, process)
+    assert len({node_of(pid) for pid in pids(out)}) == 2
+    cluster.remove_node(second, allow_graceful=False)
+    code, _, errors = ended(process)
+    assert code == 0, errors
+    assert parts(out) == parts(tmp_path / "whole")
+    begun = Counter(call for call in log.read_text().splitlines() if "|" not in call)
+    assert len(begun) == 200
+    assert sum(begun.values()) - 200 <= 2 * 4
+    found = stats(out)
+    assert len(found["workers"]) == 3
+    assert sorted(worker["ended"] for worker in found["workers"])[:2] == ["done", "done"]
+    assert not [pid for pid in pids(out) if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
+    source = documents(tmp_path / "texts.jsonl", 5)
+    options = (*scripted(), "--launcher", "ray", "--address", "127.0.0.1:1")
+    code, _, errors = ended(start(command(source, tmp_path / "out", *options)))
+    assert (code, "cannot be reached" in errors) == (2, True)
