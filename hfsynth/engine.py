@@ -20,10 +20,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """How every request of a run is answered. `json_schema` holds completions to a schema."""
+    """How every request of a run is answered.
+
+    `json_schema` holds completions to a schema; a completion ends before the first of the strings in `stop`.
+    """
 
     sampling: Sampling = field(default_factory=Sampling)
     json_schema: str | None = None
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

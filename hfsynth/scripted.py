@@ -15,7 +15,6 @@ from importlib import import_module
 from typing import TypeVar
 
 from hfsynth.chains import Chain, Completion, Request
-from hfsynth.config import Sampling
 from hfsynth.delimiters import CONTEXT, END_CONTEXT
 from hfsynth.engine import EngineKey, Generation
 from hfsynth.errors import ConfigError
@@ -72,8 +71,8 @@ class ScriptedEngine:
     """An engine that answers every prompt by a function of its text.
 
     `latency` is the mean time in seconds a completion takes; each prompt's own lies between half and one and a half
-    of it, so that completions end out of order. At most `max_in_flight` requests are under way. Completions longer
-    than `max_tokens` characters are cut, as a model's would be.
+    of it, so that completions end out of order. At most `max_in_flight` requests are under way. Completions are cut
+    before a stop string and after `max_tokens` characters, as a model's would be.
     """
 
     script: Script = first_sentences
@@ -94,12 +93,12 @@ class ScriptedEngine:
         under_way: list[tuple[float, int, Chain[T], Completion]] = []
         while True:
             while len(under_way) < self.max_in_flight and (item := next(waiting, None)) is not None:
-                yield from self._advance(under_way, item[0], item[1], None, generation.sampling)
+                yield from self._advance(under_way, item[0], item[1], None, generation)
             if not under_way:
                 return
             ready, number, chain, completion = heapq.heappop(under_way)
             time.sleep(max(0.0, ready - time.monotonic()) if self.latency else 0.0)
-            yield from self._advance(under_way, number, chain, completion, generation.sampling)
+            yield from self._advance(under_way, number, chain, completion, generation)
 
     def close(self) -> None:
         """Do nothing: a script holds nothing."""
@@ -110,7 +109,7 @@ class ScriptedEngine:
         number: int,
         chain: Chain[T],
         completion: Completion | None,
-        sampling: Sampling,
+        generation: Generation,
     ) -> Iterator[T]:
         """Send a chain its completion; put its next request under way, or yield its result."""
         try:
@@ -118,7 +117,7 @@ class ScriptedEngine:
         except StopIteration as end:
             yield end.value
             return
-        heapq.heappush(under_way, (self._ready(request), number, chain, self._answer(request, sampling)))
+        heapq.heappush(under_way, (self._ready(request), number, chain, self._answer(request, generation)))
 
     def _ready(self, request: Request) -> float:
         if not self.latency:
@@ -126,12 +125,13 @@ class ScriptedEngine:
         share = zlib.crc32(self.tokenizer.decode(request.token_ids).encode("utf-8", "surrogatepass")) / 0xFFFFFFFF
         return time.monotonic() + self.latency * (0.5 + share)
 
-    def _answer(self, request: Request, sampling: Sampling) -> Completion:
+    def _answer(self, request: Request, generation: Generation) -> Completion:
         answer = self.script(self.tokenizer.decode(request.token_ids))
         if isinstance(answer, Completion):
             return answer
-        kept = answer[: sampling.max_tokens]
-        return Completion(kept, "stop" if kept == answer else "length", output_tokens=len(kept))
+        whole = answer[: min((at for stop in generation.stop if (at := answer.find(stop)) >= 0), default=None)]
+        kept = whole[: generation.sampling.max_tokens]
+        return Completion(kept, "stop" if kept == whole else "length", output_tokens=len(kept))
 
 
 def load_scripted(key: EngineKey) -> ScriptedEngine:

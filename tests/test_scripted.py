@@ -49,6 +49,16 @@ def test_answers_are_cut_at_max_tokens() -> None:
     assert [(answer.text, answer.finish_reason) for answer in answers] == [("12345", "stop"), ("12345", "length")]
 
 
+def test_answers_end_before_the_first_stop_string() -> None:
+    stopping = Generation(Sampling(max_tokens=5), stop=("#", "()"))
+    answers = next(ScriptedEngine(lambda prompt: prompt).run([asking("ab()c#", "abcdef#", "#")], stopping))
+    assert [(answer.text, answer.finish_reason) for answer in answers] == [
+        ("ab", "stop"),
+        ("abcde", "length"),
+        ("", "stop"),
+    ]
+
+
 def test_a_script_may_give_a_whole_completion() -> None:
     failed = Completion("", "error", error="no")
     assert next(ScriptedEngine(lambda prompt: failed).run([asking("a")], Generation())) == [failed]

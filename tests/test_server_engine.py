@@ -113,12 +113,13 @@ def test_vllm_understands_every_field() -> None:
         from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 
     schema = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
-    generation = Generation(Sampling(temperature=1.0), json.dumps(schema))
+    generation = Generation(Sampling(temperature=1.0), json.dumps(schema), stop=("</END>",))
     body = completion_body(Request([1, 2], 0, seed=5), generation, Served("m", 100, is_vllm=True))
     assert set(body) <= set(CompletionRequest.model_fields)
     parameters = CompletionRequest(**body).to_sampling_params(400, {"top_k": 50, "repetition_penalty": 1.3})
     assert (parameters.top_k, parameters.repetition_penalty, parameters.seed) == (0, 1.0, 5)
     assert parameters.structured_outputs.json == schema
+    assert parameters.stop == ["</END>"]
 
 
 def test_a_completion_is_read_with_its_counts() -> None:

@@ -120,6 +120,15 @@ def test_sampling_is_reproducible_whatever_runs_beside_it(engine: VLLMEngine) ->
     assert alone[0].text in {completions[0].text for completions in among}
 
 
+def test_completions_end_before_a_stop_string(engine: VLLMEngine) -> None:
+    prompt = engine.tokenizer.encode("<s> Weather and potatoes")
+    ((plain,),) = engine.run([asking(prompt)], GENERATION)
+    stop = plain.text[len(plain.text) // 2 :][:3]
+    ((stopped,),) = engine.run([asking(prompt)], Generation(GENERATION.sampling, stop=(stop,)))
+    assert stopped.text == plain.text.partition(stop)[0]
+    assert (stopped.finish_reason, stopped.error) == ("stop", None)
+
+
 def test_completions_are_held_to_a_schema(engine: VLLMEngine) -> None:
     import json
 
