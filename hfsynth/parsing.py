@@ -37,6 +37,17 @@ def render_pairs(pairs: Iterable[Pair]) -> str:
     )
 
 
+def render_question(instruction: str) -> str:
+    """Write a pair up to where its answer begins, as `render_pairs` does."""
+    return f"{QUESTION} {ESCAPE.escape(instruction)} {ANSWER}"
+
+
+def parse_answer(text: str) -> str:
+    """Return the answer that follows `render_question`: the text up to the first delimiter, or all of it."""
+    stop = _PARTS.search(text)
+    return encodable(_restored(text if stop is None else text[: stop.start()]))
+
+
 def parse_pairs(text: str, *, cut_off: bool = False) -> Parsed:
     """Read `<QUE> question <ANS> answer </END>` blocks, forgiving what can be forgiven.
 

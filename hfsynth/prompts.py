@@ -15,9 +15,19 @@ from typing import Any, Protocol
 from jinja2 import Environment, StrictUndefined
 
 from hfsynth.config import ChatOptions, SynthesizerConfig
-from hfsynth.delimiters import CONTEXT, END_CONTEXT, FORMAT_DELIMITERS, Escape
+from hfsynth.delimiters import CONTEXT, END_CONTEXT, END_PAIR, FORMAT_DELIMITERS, QUESTION, Escape, encodable
 from hfsynth.errors import ModelError
-from hfsynth.parsing import CONCLUSION, OPTIONS_HEADING, STEP_BY_STEP, Parsed, pair_of, parse_json_pairs, parse_pairs
+from hfsynth.parsing import (
+    CONCLUSION,
+    OPTIONS_HEADING,
+    STEP_BY_STEP,
+    Parsed,
+    pair_of,
+    parse_answer,
+    parse_json_pairs,
+    parse_pairs,
+    render_question,
+)
 from hfsynth.parsing import render_pairs as render_published
 from hfsynth.records import Pair
 
@@ -70,6 +80,7 @@ class InstructionPretrain:
 
     tokenizer: PromptTokenizer
     json_schema: str | None = field(default=None, init=False)
+    answer_ends: tuple[str, ...] = field(default=(END_PAIR, QUESTION), init=False)
 
     def __post_init__(self) -> None:
         missing = [name for name in ("bos", "eos") if not getattr(self.tokenizer, name)]
@@ -90,20 +101,38 @@ class InstructionPretrain:
 
     def prompt(self, history: Sequence[Shown], document: str) -> list[int]:
         """Return the ids of the earlier shots and an open one about `document`."""
-        closed = "".join(
-            f"{self._open(shot.document)}{self._pairs(shot.pairs)}{self.tokenizer.eos}" for shot in history
-        )
-        return self.tokenizer.encode(closed + self._open(document))
+        closed = "".join(f"{self.opening(shot.document)}{self.answer(shot.pairs)}" for shot in history)
+        return self.tokenizer.encode(closed + self.opening(document))
 
     def parse(self, text: str, *, cut_off: bool) -> Parsed:
         """Read the pairs out of a completion, special tokens inside them restored."""
         return parse_pairs(self._escape_specials.unescape(text), cut_off=cut_off)
 
-    def _open(self, document: str) -> str:
+    def ask(self, history: Sequence[Shown], document: str, instruction: str) -> list[int]:
+        """Return the ids of `prompt` and of a first pair that is left open where its answer begins.
+
+        The completion ends at one of `answer_ends`.
+        """
+        question = self._escape_specials.escape(render_question(instruction))
+        return [*self.prompt(history, document), *self._going_on(question)]
+
+    def parse_answer(self, text: str) -> str:
+        """Read the answer out of a completion of `ask`."""
+        return parse_answer(self._escape_specials.unescape(text))
+
+    def _going_on(self, text: str) -> list[int]:
+        """Return the ids of `text` as a model writes them after a line break: without a tokenizer's leading space."""
+        line_break, whole = self.tokenizer.encode("\n"), self.tokenizer.encode(f"\n{text}")
+        joined = whole[: len(line_break)] != line_break
+        return self.tokenizer.encode(text) if joined else whole[len(line_break) :]
+
+    def opening(self, document: str) -> str:
+        """Return the text of a shot up to where its pairs begin."""
         return f"{self.tokenizer.bos} {CONTEXT} {self._escape.escape(document)} {END_CONTEXT}\n\n"
 
-    def _pairs(self, pairs: tuple[Pair, ...]) -> str:
-        return self._escape_specials.escape(render_published(pairs))
+    def answer(self, pairs: Sequence[Pair]) -> str:
+        """Return the text of a shot's pairs, closed by EOS."""
+        return f"{self._escape_specials.escape(render_published(pairs))}{self.tokenizer.eos}"
 
 
 _WORDING = (files("hfsynth") / "data" / "prompts" / "chat.jinja").read_text("utf-8")
@@ -115,6 +144,7 @@ class Chat:
 
     tokenizer: PromptTokenizer
     options: ChatOptions = field(default_factory=ChatOptions)
+    answer_ends: tuple[str, ...] = field(default=(), init=False)
 
     @cached_property
     def json_schema(self) -> str:
@@ -139,6 +169,26 @@ class Chat:
     def parse(self, text: str, *, cut_off: bool) -> Parsed:
         """Read the pairs out of a completion, special tokens inside them restored."""
         return parse_json_pairs(self._escape.unescape(text), cut_off=cut_off)
+
+    def ask(self, history: Sequence[Shown], document: str, instruction: str) -> list[int]:
+        """Return the ids of a conversation about `document` that waits for the answer to `instruction`.
+
+        Earlier shots are conversations before it: a document and its first instruction, then its other pairs.
+        """
+        messages = []
+        for shot in history:
+            for number, pair in enumerate(shot.pairs):
+                messages += self._turn(pair.instruction, "" if number else shot.document)
+                messages.append({"role": "assistant", "content": self._escape.escape(pair.response)})
+        return self.tokenizer.chat([*messages, *self._turn(instruction, document)])
+
+    def parse_answer(self, text: str) -> str:
+        """Read the answer out of a completion of `ask`."""
+        return encodable(self._escape.unescape(text.strip()))
+
+    def _turn(self, instruction: str, document: str) -> list[dict[str, str]]:
+        asked = f"{document}\n\n{instruction}" if document else instruction
+        return [{"role": "user", "content": self._escape.escape(asked)}]
 
     @cached_property
     def _wording(self) -> str:

@@ -223,6 +223,47 @@ def test_what_a_prompt_shows_of_pairs_is_read_back(pairs: list[Pair]) -> None:
     assert prompts.parse(answer, cut_off=False).pairs == tuple(pairs)
 
 
+@given(kinds, histories, documents, halves)
+def test_a_question_goes_on_where_the_prompt_ends(
+    kind: str, history: list[Turn], document: str, instruction: str
+) -> None:
+    prompts = InstructionPretrain(wrapped(kind))
+    opened = prompts.prompt(history, document)
+    assert prompts.ask(history, document, instruction)[: len(opened)] == opened
+
+
+@given(prefix_kinds, st.lists(plain_turns, max_size=2), plain, st.text("abc?", min_size=1))
+def test_the_ids_of_a_question_are_those_of_the_whole_string(
+    kind: str, history: list[Turn], document: str, instruction: str
+) -> None:
+    tokenizer = wrapped(kind)
+    token_ids = InstructionPretrain(tokenizer).ask(history, document, instruction)
+    assert token_ids == tokenizer.encode(f"{published(history, document)}<QUE> {instruction} <ANS>")
+
+
+@given(halves, halves)
+def test_the_answer_to_a_question_is_read_up_to_its_end(instruction: str, response: str) -> None:
+    tokenizer = CharacterTokenizer()
+    prompts = InstructionPretrain(tokenizer)
+    whole = tokenizer.decode(prompts.prompt([Turn("c", (Pair(instruction, response),))], ""))
+    asked = tokenizer.decode(prompts.ask((), "c", instruction))
+    assert whole.startswith(asked)
+    answer = whole.removeprefix(asked).partition("</s>")[0]
+    assert prompts.parse_answer(answer) == prompts.parse_answer(answer.removesuffix(" </END>")) == response
+    assert prompts.parse_answer(f"{answer}\n\n<QUE> And?") == response
+
+
+def test_a_question_of_the_chat_format_is_a_plain_turn() -> None:
+    tokenizer = CharacterTokenizer()
+    history = [Turn("c1", (Pair("q", "a"), Pair("r", "b")))]
+    asked = tokenizer.decode(Chat(tokenizer).ask(history, "c2 </s>", "s"))
+    assert asked == (
+        "<s>user: c1\n\nq</s><s>assistant: a</s><s>user: r</s><s>assistant: b</s>"
+        "<s>user: c2 < /s>\n\ns</s><s>assistant: "
+    )
+    assert Chat(tokenizer).parse_answer(" It is < /s>.\n") == "It is </s>."
+
+
 def test_control_strings_that_a_model_quotes_from_a_document_are_restored() -> None:
     prompts = InstructionPretrain(CharacterTokenizer())
     quoted = "<QUE> What is < s>? <ANS> It begins a text, as < CON> does. </END>"
