@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from hfsynth import embedded
-from hfsynth.embedded import EMBEDDED_WINDOW, cache_folder, embedded_path, embedded_revision, merge_lora
+from hfsynth import embedded, model_folders
+from hfsynth.embedded import EMBEDDED_WINDOW, embedded_path, embedded_revision
 from hfsynth.errors import ModelError
+from hfsynth.model_folders import LoadedModel, cache_folder, is_whole, merge_lora, store
 
 DOCUMENT = (
     "A bond is a loan that can be traded. The issuer promises to pay a fixed interest, called the coupon, and to repay "
@@ -28,13 +29,13 @@ needs_base = pytest.mark.skipif(bool(MISSING), reason=f"the embedded model needs
 
 
 @pytest.fixture(scope="module")
-def merged() -> embedded._Model:
+def merged() -> LoadedModel:
     """Return the real base with the real adapter merged in: what every build writes."""
     return embedded._merged_model(embedded._find_base())
 
 
 @pytest.fixture
-def cache(tiny_model: embedded._Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tiny_model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a cache of the test's own. What is stored in it is the tiny model, which takes no time to merge."""
     monkeypatch.setenv("HFSYNTH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(embedded, "_merged_model", lambda base: tiny_model)
@@ -43,7 +44,7 @@ def cache(tiny_model: embedded._Model, tmp_path: Path, monkeypatch: pytest.Monke
 
 @needs_base
 def test_the_merged_model_is_an_ordinary_model_folder_that_writes_pairs(
-    merged: embedded._Model, cache: Path, monkeypatch: pytest.MonkeyPatch
+    merged: LoadedModel, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -67,7 +68,7 @@ def test_the_merged_model_is_an_ordinary_model_folder_that_writes_pairs(
 
 
 @needs_base
-def test_the_delimiters_are_ordinary_tokens_of_its_tokenizer(merged: embedded._Model) -> None:
+def test_the_delimiters_are_ordinary_tokens_of_its_tokenizer(merged: LoadedModel) -> None:
     text = " <CON> Hello world. </CON>\n\n"
     token_ids = merged.tokenizer.encode(text, add_special_tokens=False)
     pieces = [" <", "CON", ">", " Hello", " world", ".", " </", "CON", ">", "\n\n"]
@@ -103,7 +104,7 @@ def test_a_damaged_model_is_built_again_with_a_warning(
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
-def test_builds_at_the_same_time_leave_one_whole_model(tiny_model: embedded._Model, tmp_path: Path) -> None:
+def test_builds_at_the_same_time_leave_one_whole_model(tiny_model: LoadedModel, tmp_path: Path) -> None:
     final = tmp_path / "embedded" / "key"
     start = threading.Barrier(6)
     failures: list[BaseException] = []
@@ -111,7 +112,7 @@ def test_builds_at_the_same_time_leave_one_whole_model(tiny_model: embedded._Mod
     def build() -> None:
         start.wait()
         try:
-            embedded._store(tiny_model, final)
+            store(tiny_model, final)
         except BaseException as error:
             failures.append(error)
             raise
@@ -122,12 +123,12 @@ def test_builds_at_the_same_time_leave_one_whole_model(tiny_model: embedded._Mod
     for thread in threads:
         thread.join()
     assert not failures
-    assert embedded._is_whole(final)
+    assert is_whole(final)
     assert [path.name for path in final.parent.iterdir()] == ["key"]
 
 
 def test_a_build_that_dies_leaves_nothing_that_is_taken_for_a_model(
-    tiny_model: embedded._Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     final = tmp_path / "embedded" / "key"
 
@@ -135,19 +136,19 @@ def test_a_build_that_dies_leaves_nothing_that_is_taken_for_a_model(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(embedded, "_seal", die)
-        embedded._store(tiny_model, final)
+        patch.setattr(model_folders, "_seal", die)
+        store(tiny_model, final)
     assert list(final.parent.iterdir()) == []
 
-    embedded._store(tiny_model, final)
-    assert embedded._is_whole(final)
+    store(tiny_model, final)
+    assert is_whole(final)
 
 
-def test_what_killed_builds_left_is_removed_once_it_is_old(tiny_model: embedded._Model, tmp_path: Path) -> None:
+def test_what_killed_builds_left_is_removed_once_it_is_old(tiny_model: LoadedModel, tmp_path: Path) -> None:
     for name, age in (("old.tmp", 7200), ("fresh.tmp", 0)):
         (tmp_path / name / "fresh").mkdir(parents=True)
         os.utime(tmp_path / name, (time.time() - age,) * 2)
-    embedded._store(tiny_model, tmp_path / "key")
+    store(tiny_model, tmp_path / "key")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fresh.tmp", "key"]
 
 
@@ -276,11 +277,11 @@ def test_an_adapter_of_another_model_is_refused() -> None:
 
 
 @pytest.fixture
-def tiny_model(tiny_llama: Path) -> embedded._Model:
+def tiny_model(tiny_llama: Path) -> LoadedModel:
     from transformers import AutoTokenizer
 
     model = _tiny(tiny_llama)
-    return embedded._Model(model.config, model.state_dict(), AutoTokenizer.from_pretrained(tiny_llama))
+    return LoadedModel(model.config, model.state_dict(), AutoTokenizer.from_pretrained(tiny_llama))
 
 
 def _tiny(folder: Path) -> Any:  # noqa: ANN401

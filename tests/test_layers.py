@@ -15,16 +15,16 @@ import hfsynth
 PACKAGE = Path(hfsynth.__file__).parent
 LAYERS = {
     # values, names and errors
-    0: "boundaries config delimiters durable errors identity records",
+    0: "boundaries conditions config delimiters durable errors identity records",
     # functions of values: prompting, parsing, rendering, mixing, exporting, counting
     1: "chains chat choices export_formats export_manifest export_shards export_source exporting layouts llama_factory "
     "mixing mixture_files parsing parts patterns presets prompts recipes rendering schemas splitting stats styles "
-    "card_text corpus_files leaks retrying streams tasks token_counting training_texts",
+    "card_text corpus_files keeping leaks retrying streams tasks token_counting training_texts",
     # models, engines, files and metrics
-    2: "card_facts card_merge cards channel claims columns corpus dataset_readers devices driving embedded engine "
-    "feeding finishing hub_errors hub_recipes inspection job_spec journal leases locating model_tokenizer models "
-    "opening plots progress push_plan readers scoring scripted server_calls server_engine server_protocol sessions "
-    "shards shelf sources stopping synthesizer vllm_engine",
+    2: "adapters card_facts card_merge cards channel claims columns corpus dataset_readers devices driving embedded engine "
+    "feeding finishing hub_errors hub_recipes inspection job_spec journal leases locating model_folders model_tokenizer models "
+    "opening plots progress push_plan readers scoring scripted server_calls server_engine server_protocol sequences sessions "
+    "shards shelf sources stopping synthesizer training_data vllm_engine",
     # whole runs, and the Hub
     3: "corpus_card corpus_texts hub job launch local_crew publication ray_crew remote slurm training verification "
     "worker worker_process",
