@@ -5,7 +5,6 @@ Heavy modules are imported inside the commands, so that `hfsynth --help` is quic
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hfsynth import __version__, cli_publish, cli_texts, console
+from hfsynth import __version__, cli_evaluate, cli_publish, cli_texts, console
+from hfsynth.cli_options import key_values
 from hfsynth.errors import ConfigError, HfsynthError
 
 app = typer.Typer(
@@ -129,7 +129,7 @@ def synthesize(
     fields = open_recipe(recipe) if recipe else {}
     engine = engine or ("server" if base_url else "vllm")
     server = {"base_url": base_url, "concurrency": concurrency}
-    arguments = _key_values(engine_arg or []) | {name: value for name, value in server.items() if value is not None}
+    arguments = key_values(engine_arg or []) | {name: value for name, value in server.items() if value is not None}
     settings: dict[str, Any] = {
         "model": model or fields.get("model") or _default_model(engine, quiet=quiet),
         "model_revision": model_revision,
@@ -197,6 +197,7 @@ def info(
 
 
 cli_texts.register(app)
+cli_evaluate.register(app)
 cli_publish.register(app)
 
 
@@ -211,20 +212,6 @@ def _default_model(engine: str, *, quiet: bool) -> str:
     if not quiet:
         console.say(f"No --model given: using {chosen} ({'a' if has_gpu else 'no'} GPU was found).")
     return chosen
-
-
-def _key_values(pairs: list[str]) -> dict[str, Any]:
-    """Read key=value pairs; values are JSON where they can be, else text."""
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not (key and equals):
-            raise ConfigError(f"An engine argument is written key=value, not {pair!r}.")
-        try:
-            values[key.replace("-", "_")] = json.loads(value)
-        except ValueError:
-            values[key.replace("-", "_")] = value
-    return values
 
 
 def _report(result: Any) -> str:  # noqa: ANN401

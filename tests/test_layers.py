@@ -21,15 +21,16 @@ LAYERS = {
     "mixing mixture_files parsing parts patterns presets prompts recipes rendering schemas splitting stats styles "
     "card_text corpus_files keeping leaks retrying streams tasks token_counting training_texts",
     # models, engines, files and metrics
-    2: "adapters card_facts card_merge cards channel claims columns corpus dataset_readers devices driving embedded engine "
-    "feeding finishing hub_errors hub_recipes inspection job_spec journal leases locating model_folders model_tokenizer models "
-    "opening plots progress push_plan readers scoring scripted server_calls server_engine server_protocol sequences sessions "
-    "shards shelf sources stopping synthesizer training_data vllm_engine",
+    2: "adapters card_facts card_merge cards channel claims columns corpus dataset_readers devices driving embedded "
+    "engine feeding finishing hub_errors hub_recipes inspection job_spec journal judging leases locating "
+    "model_folders model_tokenizer models opening plots progress push_plan readers scoring scripted sequences "
+    "server_calls server_engine server_protocol sessions shards shelf sources stopping synthesizer "
+    "synthesizer_figures training_data vllm_engine",
     # whole runs, and the Hub
-    3: "corpus_card corpus_texts hub job launch local_crew publication ray_crew remote slurm training verification "
-    "worker worker_process",
+    3: "corpus_card corpus_texts hub job launch local_crew publication ray_crew remote slurm synthesizer_evaluation "
+    "training verification worker worker_process",
     # the command line
-    4: "__main__ cli cli_crews cli_publish cli_texts console counting",
+    4: "__main__ cli cli_crews cli_evaluate cli_options cli_publish cli_texts console counting",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
