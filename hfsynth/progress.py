@@ -6,14 +6,14 @@ Knows nothing of engines or sources; starts nothing and writes nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from hfsynth.claims import read_extent
 from hfsynth.corpus import Corpus, read_json
 from hfsynth.journal import JournalPaths
 from hfsynth.sessions import OpenShard, Session, Sessions, working_seconds
-from hfsynth.shards import ShardRecord, read_record, record_paths
+from hfsynth.shards import read_record, record_paths
 from hfsynth.stats import Counts
 
 FRESH = 10.0
@@ -64,42 +64,40 @@ class JournalView:
     def __init__(self, corpus: Corpus) -> None:
         self._corpus = corpus
         self._sessions = Sessions(JournalPaths(corpus.journal).sessions)
-        self._records: dict[int, ShardRecord] = {}
-
-    def records(self) -> dict[int, ShardRecord]:
-        """Return the finished shards."""
-        for shard, path in record_paths(self._corpus.parts).items():
-            if shard not in self._records:
-                self._records[shard] = read_record(path)
-        return self._records
-
-    def sessions(self) -> list[Session]:
-        """Return every worker's session, the earliest first."""
-        return self._sessions.all()
+        self._finished: set[int] = set()
+        self._counts = Counts()
+        self._rows = 0
 
     def progress(self, own: Session | None = None) -> Progress:
         """Add up finished shards and what is done of the others; `own` is newer than that session's file."""
-        sessions = self.sessions()
+        sessions = self._sessions.all()
         if own is not None:
             sessions = [*(session for session in sessions if session.worker != own.worker), own]
-        records = self.records()
-        under_way = _furthest(sessions, records)
-        counted = [*(found.counts for found in records.values()), *(found.counts for found in under_way.values())]
-        counts = sum(counted, Counts())
-        rows = sum(found.source_rows for found in records.values()) + sum(found.rows for found in under_way.values())
+        self._add_finished()
+        under_way = _furthest(sessions, self._finished).values()
+        counts = sum((found.counts for found in under_way), self._counts)
+        rows = sum((found.rows for found in under_way), self._rows)
         running = [s for s in sessions if s.ended is None and time.time() - s.updated < FRESH]
         expectation = read_json(JournalPaths(self._corpus.journal).expectation)
         extent = read_extent(self._corpus) or expectation
         total = None if extent is None else extent["rows"]
         return Progress(counts, rows, total, working_seconds(sessions), len(running), _speed(running))
 
+    def _add_finished(self) -> None:
+        for shard, path in record_paths(self._corpus.parts).items():
+            if shard not in self._finished:
+                record = read_record(path)
+                self._finished.add(shard)
+                self._counts += record.counts
+                self._rows += record.source_rows
 
-def _furthest(sessions: Iterable[Session], records: Mapping[int, ShardRecord]) -> dict[int, OpenShard]:
+
+def _furthest(sessions: Iterable[Session], finished: Collection[int]) -> dict[int, OpenShard]:
     """Return the unfinished shards, each as the worker that is furthest with it has it."""
     found: dict[int, OpenShard] = {}
     for session in sessions:
         for shard, state in session.open.items():
-            if shard not in records and (shard not in found or found[shard].rows < state.rows):
+            if shard not in finished and (shard not in found or found[shard].rows < state.rows):
                 found[shard] = state
     return found
 

@@ -38,7 +38,7 @@ AHEAD = 64
 
 SIGN_OF_LIFE = 1.0
 _LOOK_AGAIN = 1.0
-_TELL_EVERY = 0.2
+_TELL_EVERY = 0.5
 
 
 class Worker:
