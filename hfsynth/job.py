@@ -19,7 +19,7 @@ from hfsynth.errors import ConfigError, OutputError
 from hfsynth.finishing import finish, stats_so_far
 from hfsynth.job_spec import JobSpec
 from hfsynth.journal import JournalPaths
-from hfsynth.launch import Crew, supervise
+from hfsynth.launch import PATIENCE, Crew, supervise
 from hfsynth.leases import Holder, Leases
 from hfsynth.locating import locate
 from hfsynth.models import pinned
@@ -94,7 +94,7 @@ def synthesize(
         max_engine_restarts=max_engine_restarts,
         grace=grace,
     )
-    with stopping(grace) as stop:
+    with stopping(grace if crew is None else _patience(grace)) as stop:
         _work(spec, opened, crew, stop, on_progress)
         if stop.requested:
             stop.leave()
@@ -111,6 +111,11 @@ def _work(
     else:
         supervise(spec, crew, stop, lambda: on_progress(view.progress()))
     on_progress(view.progress())
+
+
+def _patience(grace: float) -> float:
+    """Return how long to wait for a crew: its members have the grace themselves, and need a moment to write."""
+    return grace + PATIENCE if grace > 0 else 0.0
 
 
 def _result(corpus: Corpus, identity: Mapping[str, Any], leases: Leases, shards: ShardRange) -> JobResult:

@@ -21,7 +21,8 @@ from hfsynth.shards import record_paths
 from hfsynth.stopping import Stop
 
 _LOOK_EVERY = 0.1
-_PATIENCE = 10.0
+_TELL_EVERY = 1.0
+PATIENCE = 10.0
 """Seconds beyond the grace after which a worker that was asked to stop is killed."""
 
 
@@ -71,13 +72,16 @@ def supervise(spec: JobSpec, crew: Crew, stop: Stop, on_look: Callable[[], None]
     more than `max_engine_restarts` workers in a row have died before any finished a document.
     """
     foreman = _Foreman(spec, crew)
+    told = 0.0
     try:
         while foreman.members and not stop.requested:
             foreman.look_after()
-            on_look()
+            if time.monotonic() - told > _TELL_EVERY:
+                on_look()
+                told = time.monotonic()
             time.sleep(_LOOK_EVERY)
         if stop.requested:
-            foreman.stop(stop, spec.grace + _PATIENCE)
+            foreman.stop(stop, spec.grace + PATIENCE)
     finally:
         foreman.kill()
         crew.close()
