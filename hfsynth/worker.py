@@ -39,6 +39,7 @@ AHEAD = 64
 SIGN_OF_LIFE = 1.0
 _LOOK_AGAIN = 1.0
 _TELL_EVERY = 0.5
+_PATIENCE = 5.0
 
 
 class Worker:
@@ -204,7 +205,7 @@ class Worker:
                 self._take(outcome)
         finally:
             ahead.abandon()
-            thread.join()
+            thread.join(_PATIENCE)  # it may be waiting for a network that does not answer
 
     def _take(self, outcome: ChainOutcome) -> None:
         self._counts += Counts.of(outcome.results)
