@@ -36,13 +36,14 @@ _FILE_ENDINGS = (".yaml", ".yml", ".json")
 def open_recipe(name: str) -> dict[str, Any]:
     """Return the fields of a recipe file, or of the published corpus or synthesizer `user/name[@revision]`.
 
-    A file that is there goes first, and a corpus folder stands for the recipe in it. Raise ConfigError for a file that
+    A file that is there goes first. A corpus folder stands for the recipe in it, and a synthesizer's folder for itself
+    as the model of its recipe. Raise ConfigError for a file that
     cannot be read or holds something else, HubError for what cannot be had from the Hub.
     """
     path = Path(name)
     named = _HUB_NAME.fullmatch(name)
     if path.exists() or named is None or name.endswith(_FILE_ENDINGS):
-        return read_recipe(path / CONFIG_FILE if path.is_dir() else path)
+        return {"model": str(path), **read_recipe(path / CONFIG_FILE)} if path.is_dir() else read_recipe(path)
     return hub_recipe(name)
 
 

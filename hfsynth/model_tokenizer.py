@@ -30,6 +30,19 @@ class ModelTokenizer:
         token_ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False, verbose=False)
         return token_ids
 
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Return the ids of `text`, and the characters from and to that each stands for.
+
+        Raise ModelError for a tokenizer that keeps no account of characters.
+        """
+        if not self._tokenizer.is_fast:
+            raise ModelError(
+                "Training needs a tokenizer that says which characters a token stands for; this one is of the slow kind.",
+                hint="Use a base model with a tokenizer.json.",
+            )
+        found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        return list(found["input_ids"]), [(start, end) for start, end in found["offset_mapping"]]
+
     def chat(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids of a conversation in the model's own chat template.
 

@@ -1,0 +1,261 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["hfsynth[cpu,train]"]
+# ///
+r"""Train the embedded synthesizer: choose permissive, varied rows of a task collection, and fine-tune on them.
+
+COLLECTION is a parquet file in the schema `context, pairs: [{instruction, response, task}], source, license`. Kept are
+rows whose licence permits the weights to be shipped. Within a row, pairs are put in the order in which the text
+answers them, so that a small model learns to walk through a text instead of asking the same thing twice; stock
+instructions, which it would fall back on, are thinned out; long texts are cut to a stretch of whole sentences around
+the answers. Choice and training depend on the seed alone.
+
+    python dataset_scripts/train_embedded.py COLLECTION OUT
+    python dataset_scripts/train_embedded.py COLLECTION OUT --choose-only   # writes OUT.parquet and stops
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hfsynth.streams import Stream
+
+CLOSED = ("CC-BY-SA", "upstream", "none in repo")
+"""Licences with these words do not permit the weights to be shipped under a permissive licence."""
+
+STOCK = 10  # an instruction that a source uses this often says nothing about the text
+SHORT, LONG = 25, 300  # words of a text
+USUAL = {"fairytaleqa": 200}  # words of most texts of a source
+ELSEWHERE = 115
+LONGER = 0.12  # share of texts that may have more words than usual
+RESPONSE, INSTRUCTION = 45, 40  # words at most
+PAIRS = 6
+CAPS = {
+    "fairytaleqa": 900,
+    "openstax": 450,
+    "medquad": 340,
+    "policyqa": 60,
+    "strategyqa": 90,
+    "propara": 80,
+    "scitldr": 100,
+    "gap": 20,
+    "mts_dialog": 30,
+    "qmsum": 10,
+}
+"""Rows of each source: those whose instructions vary with the text first."""
+
+SENTENCE_END = re.compile(r"(?<=[.!?])[\"”’)]*\s+")
+DEFINITION = re.compile(r"^(?:Give the definition of|What is meant by|Explain the term) \"([^\"]+)\"")
+DEFINITIONS = (
+    "What is {term}?",
+    "What does {term} mean?",
+    "Define {term}.",
+    "How does the text describe {term}?",
+    'What is meant by "{term}"?',
+    'Explain the term "{term}".',
+)
+REVERSED = "term_from_definition"  # repeats a whole definition in the question
+QUOTED = re.compile(r"[\"“]([^\"”]{3,60})[\"”]")
+
+
+def main() -> None:
+    args = arguments()
+    chosen = choose(pq.read_table(args.collection).to_pylist(), args.seed)
+    data = Path(f"{args.out}.parquet")
+    pq.write_table(pa.Table.from_pylist(chosen), data)
+    counts = Counter(row["source"] for row in chosen)
+    pairs = sum(len(row["pairs"]) for row in chosen)
+    print(f"{len(chosen)} texts, {pairs} pairs: {json.dumps(dict(counts))}", file=sys.stderr)
+    if not args.choose_only:
+        train_on(data, args)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("collection", help="a parquet file of contexts and pairs")
+    parser.add_argument("out", help="the folder of the model; OUT.parquet holds the rows it is trained on")
+    parser.add_argument("--base", default="embedded", help="what to train; `embedded` is SmolLM2-135M-Instruct")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--shots", type=int, default=3)
+    parser.add_argument("--window", type=int, default=1024)
+    parser.add_argument("--learning-rate", type=float, default=1.2e-3)
+    parser.add_argument("--batch-tokens", type=int, default=2048)
+    parser.add_argument("--device-tokens", type=int, default=1024)
+    parser.add_argument("--save-every", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--choose-only", action="store_true")
+    return parser.parse_args()
+
+
+def train_on(data: Path, args: argparse.Namespace) -> None:
+    from hfsynth.sequences import Packing
+    from hfsynth.training import Schedule, TrainingConfig, TrainingProgress, train
+
+    def tell(progress: TrainingProgress) -> None:
+        loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
+        speed = progress.tokens / max(progress.seconds, 1e-9)
+        print(f"step {progress.step} of {progress.steps}{loss}, {speed:.0f} tokens/s", file=sys.stderr, flush=True)
+
+    config = TrainingConfig(
+        base=args.base,
+        packing=Packing(args.window, args.shots, epochs=args.epochs, seed=args.seed),
+        learning_rate=args.learning_rate,
+        batch_tokens=args.batch_tokens,
+        device_tokens=args.device_tokens,
+        validation=0.02,
+    )
+    schedule = Schedule(log=5, evaluate=60, save=args.save_every)
+    figures = train(data, args.out, config, schedule=schedule, on_progress=tell)
+    print(json.dumps({key: value for key, value in figures.items() if not isinstance(value, list)}, indent=2))
+
+
+def choose(rows: Sequence[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """Return the rows to train on, each as `context`, `pairs` and `source`, in a drawn order."""
+    open_rows = [row for row in rows if not any(word in row["license"] for word in CLOSED)]
+    asked = Counter((row["source"], pair["instruction"]) for row in open_rows for pair in row["pairs"])
+    by_source: dict[str, list[Prepared]] = {}
+    for row in open_rows:
+        if row["source"] in CAPS and (found := prepared(row, asked, seed)) is not None:
+            by_source.setdefault(row["source"], []).append(found)
+    chosen = [found for source, all_found in sorted(by_source.items()) for found in best(all_found, CAPS[source], seed)]
+    return [
+        {"context": found.context, "pairs": list(found.pairs), "source": found.source}
+        for found in (chosen[number] for number in Stream(f"rows/{seed}").order(len(chosen)))
+    ]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A row as it is learnt; `own` counts the pairs that ask about this very text."""
+
+    source: str
+    context: str
+    pairs: tuple[Mapping[str, str], ...]
+    own: int
+
+
+def prepared(row: Mapping[str, Any], asked: Mapping[tuple[str, str], int], seed: int) -> Prepared | None:
+    """Return a row with its text cut and its pairs in order; None where too little is left."""
+    stream = Stream(f"{seed}/{row['id']}")
+    pairs = [varied(cut(pair), stream) for pair in row["pairs"] if pair["task"] != REVERSED]
+    fitting = [pair for pair in pairs if fits(pair)]
+    own = [pair for pair in fitting if asked[row["source"], pair["instruction"]] < STOCK]
+    stock = [pair for pair in fitting if asked[row["source"], pair["instruction"]] >= STOCK]
+    words = LONG if stream.share() < LONGER else USUAL.get(row["source"], ELSEWHERE)
+    context, kept = stretch(row["context"], own, words)
+    spare = max(3 - len(kept), stream.share() < 0.15)
+    ordered = [*in_order(context, kept)[:PAIRS], *(stock[number] for number in stream.order(len(stock))[:spare])]
+    if not SHORT <= len(context.split()) <= words or len(ordered) < 2:
+        return None
+    return Prepared(row["source"], context, tuple(plain(pair) for pair in ordered), len(kept))
+
+
+def best(found: Sequence[Prepared], cap: int, seed: int) -> list[Prepared]:
+    """Return `cap` rows: those with the most pairs of their own, up to four, before others, else as drawn."""
+    drawn = [found[number] for number in Stream(f"{seed}/{found[0].source}").order(len(found))]
+    return sorted(drawn, key=lambda row: -min(row.own, 4))[:cap]
+
+
+def cut(pair: Mapping[str, str]) -> Mapping[str, str]:
+    """Return a pair whose long response is cut behind the last sentence that fits."""
+    sentences = SENTENCE_END.split(pair["response"].strip())
+    while len(sentences) > 1 and len(" ".join(sentences).split()) > RESPONSE:
+        sentences.pop()
+    return {**pair, "response": " ".join(sentences)}
+
+
+def varied(pair: Mapping[str, str], stream: Stream) -> Mapping[str, str]:
+    """Return a pair that asks for a definition in one of several wordings, any other as it is."""
+    match = DEFINITION.match(pair["instruction"])
+    if match is None:
+        return pair
+    return {**pair, "instruction": stream.pick(DEFINITIONS).format(term=match[1]), "term": match[1]}
+
+
+def fits(pair: Mapping[str, str]) -> bool:
+    """Tell whether a pair is of a length that a small model can learn."""
+    return 0 < len(pair["response"].split()) <= RESPONSE and 0 < len(pair["instruction"].split()) <= INSTRUCTION
+
+
+def stretch(text: str, pairs: Sequence[Mapping[str, str]], words: int) -> tuple[str, list[Mapping[str, str]]]:
+    """Return the stretch of whole sentences, `words` at most, that holds most of the answers, and their pairs.
+
+    A short text stays whole, with every pair.
+    """
+    if len(text.split()) <= words:
+        return text, list(pairs)
+    sentences = SENTENCE_END.split(text)
+    places = {number: place for number, pair in enumerate(pairs) if (place := found_in(sentences, pair)) is not None}
+    most: tuple[int, int, int] = (0, 0, 0)
+    for start in sorted(set(places.values())):
+        end = longest(sentences, start, words)
+        most = max(most, (sum(start <= place < end for place in places.values()), -start, end))
+    inside, start, end = most[0], -most[1], most[2]
+    if not inside:
+        return text, []
+    return " ".join(sentences[start:end]), [pairs[n] for n, place in sorted(places.items()) if start <= place < end]
+
+
+def longest(sentences: Sequence[str], start: int, words: int) -> int:
+    """Return where a stretch of at most `words` words from `start` on ends."""
+    left, end = words, start
+    while end < len(sentences) and len(sentences[end].split()) <= left:
+        left -= len(sentences[end].split())
+        end += 1
+    return end
+
+
+def found_in(sentences: Sequence[str], pair: Mapping[str, str]) -> int | None:
+    """Return the first sentence that holds the beginning of the response, or the term the instruction quotes."""
+    for clue in clues(pair):
+        for number, sentence in enumerate(sentences):
+            if clue in sentence.casefold():
+                return number
+    return None
+
+
+def clues(pair: Mapping[str, str]) -> Iterator[str]:
+    """Yield strings whose place in the text is where a pair belongs."""
+    yield from (term.casefold() for term in QUOTED.findall(pair["instruction"]))
+    if "term" in pair:
+        yield pair["term"].casefold()
+    yield " ".join(pair["response"].split()[:6]).casefold().rstrip(".")
+
+
+def in_order(text: str, pairs: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """Return pairs with different questions in the order in which the text answers them, the unplaced ones last."""
+    folded = text.casefold()
+    different = {pair["instruction"].casefold(): pair for pair in pairs}.values()
+
+    def place(pair: Mapping[str, str]) -> int:
+        found = [at for clue in clues(pair) if (at := folded.find(clue)) >= 0]
+        return found[0] if found else closest(folded, pair["response"])
+
+    return sorted(different, key=place)
+
+
+def closest(text: str, response: str) -> int:
+    """Return where the longest word of a response first stands, the end of the text where it does not."""
+    for word in sorted(re.findall(r"\w{4,}", response.casefold()), key=len, reverse=True):
+        if (at := text.find(word)) >= 0:
+            return at
+    return len(text)
+
+
+def plain(pair: Mapping[str, str]) -> Mapping[str, str]:
+    return {half: pair[half].strip() for half in ("instruction", "response")}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""The command that makes a synthesizer: `train`. Parse, one library call, print."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hfsynth import console
+from hfsynth.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from hfsynth.training import OnProgress, TrainingProgress
+
+_LINE_EVERY = 10.0
+_SHOWN = ("method", "sequences", "tokens", "tokens_learnt", "steps", "final_loss", "held_out_loss", "device")
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(train)
+
+
+def train(
+    data: Annotated[str, typer.Argument(help="Task data: a file, a folder, or a dataset on the Hub.")],
+    out: Annotated[Path, typer.Argument(help="The folder of the synthesizer to write.")],
+    base: Annotated[
+        str,
+        typer.Option(help="The model to start from: a Hub model, a folder, or `embedded` for SmolLM2-135M-Instruct."),
+    ],
+    shots: Annotated[int, typer.Option(min=1, help="Examples a sequence at most; 1 teaches no few-shot prompts.")] = 3,
+    window: Annotated[int, typer.Option(min=16, help="Tokens a sequence at most.")] = 4096,
+    cap: Annotated[int | None, typer.Option(min=1, help="Examples a source at most, in each epoch.")] = None,
+    cap_source: Annotated[
+        list[str] | None, typer.Option(help="source=examples, may be repeated: a cap of its own for one source.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data, each packed anew.")] = 1,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps at most.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Tune all weights; else a LoRA adapter is trained.")] = False,
+    lora_rank: Annotated[int, typer.Option(min=1, help="The adapter's rank.")] = 16,
+    lora_alpha: Annotated[int, typer.Option(min=1, help="The adapter is scaled by alpha / rank.")] = 32,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="The highest one, after warm-up. [default: 2e-4; 5e-6 with --full]")
+    ] = None,
+    warmup: Annotated[float, typer.Option(help="Share of the steps in which it rises.")] = 0.03,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens an optimizer step.")] = 16_384,
+    device_tokens: Annotated[int, typer.Option(min=1, help="Tokens on the device at once.")] = 4_096,
+    validation: Annotated[float, typer.Option(help="Share of the examples that the loss is measured on.")] = 0.02,
+    evaluate_every: Annotated[int, typer.Option(min=1, help="Steps between those measurements.")] = 50,
+    save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 50,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Log for TensorBoard, if it is installed.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Draws the order, the shots and the adapter's first weights.")] = 0,
+    license: Annotated[
+        str | None, typer.Option(help="The model's licence, by the Hub's identifier; with it the card is written.")
+    ] = None,
+    language: Annotated[list[str] | None, typer.Option(help="A language code for the card; may be repeated.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train a synthesizer on task DATA: contexts and the pairs that people wrote about them.
+
+    DATA has the columns `context, pairs`, or `context, QA_list` (the published instruction-synthesizer collection), or
+    `context, question, answers` (SQuAD-like). The same command goes on where an interrupted one was. Use the result
+    with `hfsynth synthesize SOURCE CORPUS --model OUT`.
+
+    Example: hfsynth train tasks.parquet my-synthesizer/ --base embedded --window 1024 --license apache-2.0
+    """
+    library = _library()
+    config = library.TrainingConfig(
+        base=base,
+        packing=library.Packing(window, shots, epochs=epochs, seed=seed, cap=cap, caps=_caps(cap_source or [])),
+        lora=None if full else library.Lora(lora_rank, lora_alpha),
+        learning_rate=learning_rate,
+        batch_tokens=batch_tokens,
+        device_tokens=device_tokens,
+        warmup=warmup,
+        validation=validation,
+        max_steps=max_steps,
+    )
+    schedule = library.Schedule(evaluate=evaluate_every, save=save_every, tensorboard=tensorboard)
+    with _progress(quiet=quiet or as_json) as show:
+        figures = library.train(data, out, config, schedule=schedule, on_progress=show)
+    _describe(out, license, tuple(language or ()))
+    if as_json:
+        return console.emit_json(figures)
+    for name in _SHOWN:
+        console.emit(f"{name.replace('_', ' ')}: {figures[name]}")
+    return console.emit(f"Use it: hfsynth synthesize SOURCE corpus/ --model {out}")
+
+
+def _library() -> Any:  # noqa: ANN401 - a module
+    try:
+        from hfsynth import training
+    except ImportError as error:
+        raise ModelError(
+            f"Training needs {error.name}, which is not installed.", hint="Run `pip install 'hfsynth[train]'`."
+        ) from error
+    return training
+
+
+def _describe(out: Path, license: str | None, language: tuple[str, ...]) -> None:
+    """Write the model's card where its licence is known; nobody but the user can state it."""
+    from hfsynth.card_facts import CardSettings
+    from hfsynth.corpus_card import write_card
+
+    if license is None:
+        return console.say(f"For its card: hfsynth card {out} --type model --license LICENCE")
+    write_card(out, CardSettings(license=license, language=language), kind="model")
+    return None
+
+
+def _caps(given: list[str]) -> tuple[tuple[str, int], ...]:
+    caps = []
+    for text in given:
+        source, equals, number = text.rpartition("=")
+        if not (source and equals and number.isdigit()):
+            raise ConfigError(
+                f"A cap is written source=examples, not {text!r}.", hint="For example --cap-source gap=400."
+            )
+        caps.append((source, int(number)))
+    return tuple(sorted(caps))
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[OnProgress | None]:
+    """Lend a display: a bar on a terminal, a line every ten seconds elsewhere, nothing when quiet."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True)) as bar:
+            task = bar.add_task("reading the data and the model", total=None)
+            yield lambda now: bar.update(task, total=now.steps, completed=now.step, description=_line(now))
+    else:
+        yield _lines()
+
+
+def _lines() -> OnProgress:
+    said = time.monotonic()
+
+    def show(now: TrainingProgress) -> None:
+        nonlocal said
+        if time.monotonic() - said >= _LINE_EVERY or now.step == now.steps:
+            said = time.monotonic()
+            console.say(_line(now))
+
+    return show
+
+
+def _line(now: TrainingProgress) -> str:
+    loss = "" if now.loss is None else f", loss {now.loss:.3f}"
+    return f"step {now.step:,} of {now.steps:,}{loss}, {now.tokens / max(now.seconds, 1e-9):,.0f} tokens/s"
