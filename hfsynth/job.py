@@ -6,6 +6,7 @@ visible. Knows nothing of cards or the Hub, and of engines only that they drive 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ from hfsynth.stopping import Stop, stopping
 from hfsynth.worker import Worker
 
 SHARD_ROWS = 4096
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # as a path has it: of two slashes one is left
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ def synthesize(
     engine = engine or EngineConfig()
     rows_a_shard = _shard_rows(shard_rows, config.shots)
     corpus = Corpus(Path(out))
+    _refuse_url(corpus.root)
     opened = open_source(source)
     config = pinned(config, engine)
     identity = _identity(source, opened, config, rows_a_shard)
@@ -141,6 +145,7 @@ def plan(
     Raise what `synthesize` would raise for the source, the model's name and the folder.
     """
     corpus = Corpus(Path(out))
+    _refuse_url(corpus.root)
     opened = open_source(source)
     settled = pinned(config, engine or EngineConfig())
     identity = _identity(source, opened, settled, _shard_rows(shard_rows, config.shots))
@@ -174,6 +179,16 @@ def _identity(source: Source, opened: OpenSource, config: SynthesizerConfig, sha
         "synthesizer": config.to_dict(),
         "shard_rows": shard_rows,
     }
+
+
+def _refuse_url(root: Path) -> None:
+    scheme = _URL.match(str(root))
+    if scheme is not None:
+        raise OutputError(
+            f"A job works in a folder, not at {scheme[1]}://: it must append to files, link and rename them.",
+            hint="Give a folder, on a shared file system where several machines work, and copy the finished corpus from "
+            "there; `hfsynth push` sends it to the Hub.",
+        )
 
 
 def _refuse_foreign(corpus: Corpus) -> None:
