@@ -132,11 +132,6 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def readme_with_configs(configs: Mapping[str, str]) -> str:
-    """Return a README whose front matter tells `load_dataset` where each config's train split lies."""
-    return configured_readme("", {name: {"train": pattern} for name, pattern in configs.items()})
-
-
 def configured_readme(readme: str, configs: Mapping[str, Mapping[str, str]]) -> str:
     """Return `readme` with `configs` (config, split, pattern) in its front matter, everything else as it was.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from hfsynth import __version__
 from hfsynth.claims import read_extent
-from hfsynth.corpus import Corpus, part_name, read_json, readme_with_configs, write_json, write_text
+from hfsynth.corpus import Corpus, configured_readme, part_name, read_json, write_json, write_text
 from hfsynth.durable import sync_folder, writing
 from hfsynth.errors import OutputError
 from hfsynth.journal import JournalPaths
@@ -40,7 +40,7 @@ def finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
     stats = statistics(corpus, records, extent["rows"])
     write_json(corpus.config, _published_config(identity))
     write_json(corpus.stats, stats)
-    write_text(corpus.readme, readme_with_configs({"pairs": "pairs/train-*.parquet"}))
+    _describe_pairs(corpus)
     files = {f"pairs/{names[shard]}": _file_record(record) for shard, record in records.items()}
     write_json(corpus.manifest, {"hfsynth": __version__, "files": files})
     _tidy(corpus)
@@ -63,6 +63,12 @@ def _publish_pairs(corpus: Corpus, records: Mapping[int, ShardRecord], names: Ma
         sync_folder(staging)
         os.replace(staging, corpus.pairs)
         sync_folder(corpus.root)
+
+
+def _describe_pairs(corpus: Corpus) -> None:
+    """Tell `load_dataset` where the pairs lie, in the card that somebody may have written meanwhile."""
+    readme = corpus.readme.read_text("utf-8") if corpus.readme.exists() else ""
+    write_text(corpus.readme, configured_readme(readme, {"pairs": {"train": "pairs/train-*.parquet"}}))
 
 
 def _tidy(corpus: Corpus) -> None:

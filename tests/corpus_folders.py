@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hfsynth.corpus import readme_with_configs
+from hfsynth.corpus import configured_readme
 
 CONFIG = {
     "model": "scripted",
@@ -70,8 +70,8 @@ def corpus_folder(
     if recipe:
         (root / "synthesizer_config.json").write_text(json.dumps({**CONFIG, "seed": len(mark)}))
         (root / "stats.json").write_text(json.dumps(stats or STATS))
-    pairs = {"pairs": "pairs/train-*.parquet"} if "train" in shape.get("pairs", {}) else {}
-    (root / "README.md").write_text(readme_with_configs(pairs))
+    pairs = {"pairs": {"train": "pairs/train-*.parquet"}} if "train" in shape.get("pairs", {}) else {}
+    (root / "README.md").write_text(configured_readme("", pairs))
     return root
 
 

@@ -228,6 +228,19 @@ def test_a_source_that_has_gone_or_changed_stops_the_job_until_it_is_back(source
     assert stats(tmp_path / "out")["documents"]["ok"] == 40
 
 
+def test_a_card_written_by_hand_while_the_job_was_under_way_is_kept(source: Path, tmp_path: Path) -> None:
+    arguments = interrupted(source, tmp_path / "out", "--workers", 0)
+    readme = tmp_path / "out" / "README.md"
+    mine = "# Our corpus\n\nMade for the *spring* run \u2014 ask us first.\n"
+    readme.write_text(f"---\nlicense: mit\ntags: [ours]\npretty_name: Ours\n---\n{mine}", "utf-8")
+    run(arguments)
+    text = readme.read_text("utf-8")
+    front, body = text.removeprefix("---\n").split("\n---\n")
+    assert body == mine
+    assert "license: mit\n" in front and "pretty_name: Ours\n" in front and "- ours\n" in front
+    assert "pairs/train-*.parquet" in front
+
+
 # --- sharing --------------------------------------------------------------------------------------------------------
 
 
@@ -297,6 +310,19 @@ def test_a_folder_that_cannot_be_written(source: Path, tmp_path: Path) -> None:
             SynthesizerConfig("scripted"),
             engine=EngineConfig.create("scripted"),
         )
+
+
+@pytest.mark.parametrize(
+    ("out", "options"),
+    [("s3://bucket/corpus", ()), ("hf://datasets/user/name", ("--dry-run",)), ("memory://corpus", ("--workers", "0"))],
+)
+def test_a_url_cannot_be_worked_on(source: Path, tmp_path: Path, out: str, options: tuple[str, ...]) -> None:
+    arguments = command(source, Path("/"), *scripted(), *options)
+    arguments[arguments.index("/")] = out
+    process = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    assert f"not at {out.partition('://')[0]}://" in process.stderr and "copy the finished corpus" in process.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["texts.jsonl"]
 
 
 def test_info_follows_a_running_job_from_another_process(source: Path, tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from scripts import quoting
 
 import hfsynth.shards
 from hfsynth.chains import Chainer
-from hfsynth.corpus import Corpus, part_name, read_json, readme_with_configs, replaced, write_json, write_text, writing
+from hfsynth.corpus import Corpus, configured_readme, part_name, read_json, replaced, write_json, write_text
+from hfsynth.durable import writing
 from hfsynth.engine import Generation
 from hfsynth.errors import OutputError
 from hfsynth.feeding import ChainRun, Prepared, ShardReader, Splitter, watched
@@ -310,7 +311,7 @@ def test_places_in_a_corpus_folder(tmp_path: Path) -> None:
         assert path.is_relative_to(corpus.journal)
     for path in (corpus.pairs, corpus.stats, corpus.config, corpus.readme):
         assert path.parent == tmp_path
-    assert "configs:\n- config_name: pairs\n" in readme_with_configs({"pairs": "pairs/*.parquet"})
+    assert "configs:\n- config_name: pairs\n" in configured_readme("", {"pairs": {"train": "pairs/*.parquet"}})
 
 
 # --- feeding --------------------------------------------------------------------------------------------------------
