@@ -88,6 +88,9 @@ def synthesize(
     engine_arg: Annotated[
         list[str] | None, typer.Option(help="An argument of the engine, key=value; may be repeated.")
     ] = None,
+    speculative: Annotated[
+        str | None, typer.Option(help="ngram, or ngram:TOKENS: guess words that pairs quote; the pairs stay the same.")
+    ] = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let code from the model's repo run here.")
     ] = False,
@@ -125,6 +128,7 @@ def synthesize(
     from hfsynth.hub_recipes import open_recipe
     from hfsynth.recipes import config_from
     from hfsynth.sources import Source
+    from hfsynth.speculation import require_greedy, speculating
 
     fields = open_recipe(recipe) if recipe else {}
     engine = engine or ("server" if base_url else "vllm")
@@ -143,7 +147,8 @@ def synthesize(
         "chat.max_pairs": max_pairs,
     }
     synthesizer = config_from(fields, settings)
-    engine_config = EngineConfig.create(engine, arguments, trust_remote_code)
+    engine_config = speculating(EngineConfig.create(engine, arguments, trust_remote_code), speculative)
+    require_greedy(engine_config, synthesizer.sampling)
     read_from = Source(source, config, split, revision, text_column, id_column, limit)
     if dry_run:
         plan = job.plan(read_from, out, synthesizer, engine=engine_config, shard_rows=shard_rows)

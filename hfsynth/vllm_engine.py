@@ -20,6 +20,8 @@ from hfsynth.chains import Chain, Completion, Request
 from hfsynth.engine import EngineKey, Generation
 from hfsynth.errors import EngineError, ModelError
 from hfsynth.model_tokenizer import ModelTokenizer
+from hfsynth.speculation import ARGUMENT as SPECULATIVE
+from hfsynth.speculation import Speculation, require_greedy
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams
@@ -41,6 +43,7 @@ class VLLMEngine:
 
     def __init__(self, key: EngineKey) -> None:
         self._llm = _load(key)
+        self._config = key.config
         config = self._llm.llm_engine.vllm_config
         self.window: int = config.model_config.max_model_len
         self.tokenizer = ModelTokenizer(self._llm.get_tokenizer())
@@ -49,7 +52,11 @@ class VLLMEngine:
         self._served = 0
 
     def run(self, chains: Iterable[Chain[T]], generation: Generation) -> Iterator[T]:
-        """Yield each chain's result as it ends; see `Engine.run`."""
+        """Yield each chain's result as it ends; see `Engine.run`.
+
+        Raise ConfigError where completions are drawn by an engine that speculates: see `hfsynth.speculation`.
+        """
+        require_greedy(self._config, generation.sampling)
         waiting = iter(chains)
         under_way: dict[str, Chain[T]] = {}
         try:
@@ -67,6 +74,21 @@ class VLLMEngine:
     def reset_cache(self) -> None:
         """Forget every cached prefix, so that two measurements do not help each other."""
         self._llm.reset_prefix_cache()
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """What the engine settled on where it was left to choose: sequences at once, and tokens a step."""
+        config = self._llm.llm_engine.vllm_config.scheduler_config
+        return {"max_num_seqs": config.max_num_seqs, "max_num_batched_tokens": config.max_num_batched_tokens}
+
+    def speculation(self) -> Speculation:
+        """Return what was proposed and accepted so far; all zeros unless loaded with `disable_log_stats` false."""
+        if not self._llm.llm_engine.log_stats:
+            return Speculation(0, 0)
+        found = {metric.name: getattr(metric, "value", 0) for metric in self._llm.get_metrics()}
+        names = ("vllm:spec_decode_num_draft_tokens", "vllm:spec_decode_num_accepted_tokens")
+        proposed, accepted = (int(found.get(name, 0)) for name in names)
+        return Speculation(proposed, accepted)
 
     def close(self) -> None:
         """Shut the engine down, its worker processes too."""
@@ -161,8 +183,13 @@ def _loaded(key: EngineKey) -> LLM:
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise ModelError(
             f"The model {key.model!r} cannot be loaded: {_first_line(error)}",
-            hint="Check --model and --model-revision, and the --engine-arg values.",
+            hint=_advice(key),
         ) from error
+
+
+def _advice(key: EngineKey) -> str:
+    check = "Check --model and --model-revision, and the --engine-arg values."
+    return f"{check} It may be speculation that cannot be had here." if SPECULATIVE in key.config.arguments else check
 
 
 def _quiet_environment() -> None:

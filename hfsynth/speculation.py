@@ -1,0 +1,79 @@
+"""Speculative decoding as an option: what `--speculative ngram` means to vLLM, and where it would change the result.
+
+Pairs quote their document, so the next words can often be guessed from it: the engine looks up the last few tokens in
+the text so far, proposes what followed them there, and checks the whole proposal in one step. With greedy decoding a
+proposal is kept only where the model would have written the same, so the pairs are the same and speculation is no part
+of a corpus's identity. Drawn completions would be other draws. Knows nothing of vLLM but the names of its arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hfsynth.config import EngineConfig, Sampling
+from hfsynth.errors import ConfigError
+
+ARGUMENT = "speculative_config"
+PROPOSED_TOKENS = 4
+_MATCH = {"prompt_lookup_min": 2, "prompt_lookup_max": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Speculation:
+    """What was guessed: tokens proposed, and those of them that the model would have written too."""
+
+    proposed: int
+    accepted: int
+
+    def __sub__(self, other: Speculation) -> Speculation:
+        return Speculation(self.proposed - other.proposed, self.accepted - other.accepted)
+
+    @property
+    def acceptance(self) -> float | None:
+        """The share of proposed tokens that was kept; None where none was proposed."""
+        return self.accepted / self.proposed if self.proposed else None
+
+
+def speculating(engine: EngineConfig, method: str | None) -> EngineConfig:
+    """Return `engine` with speculative decoding by `method`: `ngram`, `ngram:TOKENS` proposed at once, None for none.
+
+    Raise ConfigError for another method, for an engine other than vLLM, and where `speculative_config` is given too.
+    """
+    if method is None:
+        return engine
+    if engine.kind != "vllm":
+        raise ConfigError(
+            f"Speculative decoding is for the vllm engine, not for {engine.kind}.",
+            hint="Leave --speculative out."
+            if engine.kind == "scripted"
+            else "Start the server with it (vllm serve --speculative-config …) and leave --speculative out.",
+        )
+    if ARGUMENT in engine.arguments:
+        raise ConfigError(
+            f"--speculative and the engine argument {ARGUMENT} say the same thing twice.", hint="Leave one of them out."
+        )
+    arguments = {**engine.arguments, ARGUMENT: speculative_config(method)}
+    return EngineConfig.create(engine.kind, arguments, engine.trust_remote_code)
+
+
+def speculative_config(method: str) -> dict[str, Any]:
+    """Return vLLM's `speculative_config` for `ngram` or `ngram:TOKENS`."""
+    name, colon, number = method.partition(":")
+    tokens = int(number) if number.isascii() and number.isdigit() else 0 if colon else PROPOSED_TOKENS
+    if name != "ngram" or tokens < 1:
+        raise ConfigError(
+            f"speculative must be ngram, or ngram:TOKENS with a number of at least 1, not {method!r}.",
+            hint=f"vLLM's other methods are reached with --engine-arg '{ARGUMENT}={{\"method\": …}}'.",
+        )
+    return {"method": "ngram", "num_speculative_tokens": tokens, **_MATCH}
+
+
+def require_greedy(engine: EngineConfig, sampling: Sampling) -> None:
+    """Raise ConfigError where `engine` speculates and completions are drawn: the engine would decide the result."""
+    if ARGUMENT in engine.arguments and sampling.temperature > 0:
+        raise ConfigError(
+            f"Speculative decoding draws other completions than the engine would without it, and temperature is "
+            f"{sampling.temperature}: the same recipe would give another corpus.",
+            hint="Use --temperature 0, or leave speculation out.",
+        )

@@ -1,0 +1,99 @@
+"""Speculative decoding: what the option means, where it is refused, and that it leaves the pairs as they are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import needs_vllm
+
+from hfsynth import cli
+from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
+from hfsynth.errors import ConfigError
+from hfsynth.job import synthesize
+from hfsynth.sources import Source
+from hfsynth.speculation import Speculation, require_greedy, speculating, speculative_config
+
+
+def test_the_option_becomes_an_argument_of_vllm() -> None:
+    engine = speculating(EngineConfig.create("vllm", {"max_num_seqs": 8}), "ngram:6")
+    assert engine.arguments["max_num_seqs"] == 8
+    assert engine.arguments["speculative_config"]["method"] == "ngram"
+    assert engine.arguments["speculative_config"]["num_speculative_tokens"] == 6
+    assert speculative_config("ngram")["num_speculative_tokens"] > 0
+    assert speculating(engine, None) is engine
+
+
+@pytest.mark.parametrize("method", ["", "eagle", "ngram:", "ngram:0", "ngram:-1", "ngram:x", "ngram:\u00b2", "Ngram"])
+def test_other_methods_are_refused(method: str) -> None:
+    with pytest.raises(ConfigError, match="ngram") as caught:
+        speculating(EngineConfig(), method)
+    assert "speculative_config" in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["server", "scripted"])
+def test_other_engines_are_refused(kind: str) -> None:
+    with pytest.raises(ConfigError, match=kind):
+        speculating(EngineConfig(kind), "ngram")
+
+
+def test_saying_it_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="twice"):
+        speculating(EngineConfig.create("vllm", {"speculative_config": {"method": "suffix"}}), "ngram")
+
+
+def test_it_is_refused_where_it_would_change_the_result() -> None:
+    engine = speculating(EngineConfig(), "ngram")
+    require_greedy(engine, Sampling())
+    require_greedy(EngineConfig(), Sampling(temperature=1.0))
+    with pytest.raises(ConfigError, match="another corpus"):
+        require_greedy(engine, Sampling(temperature=0.1))
+
+
+def test_acceptance() -> None:
+    assert (Speculation(30, 20) - Speculation(10, 10)).acceptance == 0.5
+    assert Speculation(0, 0).acceptance is None
+
+
+@pytest.mark.parametrize("options", [["--temperature", "0.5"], ["--engine", "scripted"]])
+def test_the_command_line_refuses_it_before_anything_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    source = written(tmp_path)
+    monkeypatch.setattr(
+        sys, "argv", ["hfsynth", "synthesize", str(source), str(tmp_path / "c"), "--speculative", "ngram", *options]
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "Speculative decoding" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+@needs_vllm
+def test_completions_are_the_same_with_and_without(tiny_llama: Path, tmp_path: Path) -> None:
+    source = written(tmp_path)
+    config = SynthesizerConfig(str(tiny_llama), shots=2, sampling=Sampling(max_tokens=40), long_documents="split")
+    synthesize(Source(str(source)), tmp_path / "plain", config, engine=EngineConfig.create("vllm", {"max_num_seqs": 4}))
+    options = ["--model", str(tiny_llama), "--shots", "2", "--max-tokens", "40", "--workers", "0", "--quiet"]
+    command = [sys.executable, "-m", "hfsynth", "synthesize", str(source), str(tmp_path / "guessed"), *options]
+    subprocess.run([*command, "--engine-arg", "max_num_seqs=4", "--speculative", "ngram"], check=True)
+    assert said(tmp_path / "guessed") == said(tmp_path / "plain")
+    assert sum(row["output_tokens"] for row in said(tmp_path / "plain")) > 200
+
+
+def written(folder: Path) -> Path:
+    path = folder / "texts.jsonl"
+    path.write_text("".join(json.dumps({"text": f"Tides and lamps, number {n}. " * 5}) + "\n" for n in range(8)))
+    return path
+
+
+def said(corpus: Path) -> list[dict[str, Any]]:
+    """Return what became of every document but for what the cache saved."""
+    rows = [row for path in sorted((corpus / "pairs").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    return [{**row["synthesis"], "cached_tokens": 0, "pairs": row["pairs"]} for row in rows]
