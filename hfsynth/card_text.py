@@ -129,6 +129,19 @@ def as_size(value: int) -> str:
     return f"{size:,.1f} TB"
 
 
+def as_score(interval: Mapping[str, float | None]) -> str:
+    """Return a mean between 0 and 1 as a score of 100, with the interval around it; a dash where there is none."""
+    mean, low, high = (interval[name] for name in ("mean", "low", "high"))
+    if mean is None or low is None or high is None:
+        return "\u2013"
+    return f"{100 * mean:.1f} ({100 * low:.1f}\u2013{100 * high:.1f})"
+
+
+def as_share(value: float | None) -> str:
+    """Return a share as a percentage; a dash where there is none."""
+    return "\u2013" if value is None else f"{value:.0%}"
+
+
 def as_pairs(values: Mapping[str, Any]) -> str:
     """Return nested values as one line of code spans."""
     return ", ".join(f"{as_code(name)} {as_code(value)}" for name, value in _flat(values))

@@ -15,7 +15,18 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined, TemplateError
 
-from hfsynth.card_text import Block, Card, as_block, as_code, as_number, as_pairs, as_size, shortened
+from hfsynth.card_text import (
+    Block,
+    Card,
+    as_block,
+    as_code,
+    as_number,
+    as_pairs,
+    as_score,
+    as_share,
+    as_size,
+    shortened,
+)
 from hfsynth.errors import ConfigError
 
 TASKS = ["text-generation", "question-answering"]
@@ -264,6 +275,8 @@ def _body(kind: str, template: str | None, values: Mapping[str, Any]) -> str:
         "number": as_number,
         "bytes": as_size,
         "pairs": as_pairs,
+        "score": as_score,
+        "share": as_share,
     }
     try:
         return environment.from_string(template if template is not None else shipped_template(kind)).render(values)

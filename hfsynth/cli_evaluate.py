@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from hfsynth import console
+from hfsynth.card_text import as_score, as_share
 from hfsynth.cli_options import key_values
 from hfsynth.counting import counting
 from hfsynth.errors import ConfigError
 
-_PLAIN_WIDTH = 120  # of a table that goes into a file or a pipe
+_PLAIN_WIDTH = 140  # of a table that goes into a file or a pipe
 
 
 def register(app: typer.Typer) -> None:
@@ -118,31 +119,19 @@ def _table(title: str, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
 
     table = Table(title=title, title_justify="left", box=SIMPLE)
     for heading in ("", "documents", "response accuracy", "pair quality", "with pairs", "pairs each", "duplicates"):
-        table.add_column(heading, justify="right" if heading else "left")
+        table.add_column(heading, no_wrap=True, justify="right" if heading else "left")
     for name, found in rows:
         table.add_row(
             name,
             f"{found['documents']:,}",
-            _scored(found["response_accuracy"]["f1"]),
-            _scored(found["pair_quality"]["f1"]),
-            _percent(found["with_pairs"]["mean"]),
+            as_score(found["response_accuracy"]["f1"]),
+            as_score(found["pair_quality"]["f1"]),
+            as_share(found["with_pairs"]["mean"]),
             _number(found["pairs_per_document"]["mean"]),
-            _percent(found["duplicates"]),
+            as_share(found["duplicates"]),
         )
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
 
 
-def _scored(interval: Mapping[str, float | None]) -> str:
-    """Return a score of 100, with its interval."""
-    mean, low, high = (interval[name] for name in ("mean", "low", "high"))
-    if mean is None or low is None or high is None:
-        return "-"
-    return f"{100 * mean:.1f} ({100 * low:.1f}-{100 * high:.1f})"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.0%}"
-
-
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+    return "–" if value is None else f"{value:.1f}"

@@ -15,13 +15,15 @@ from conftest import needs_vllm
 from scripts import shown_documents
 
 from hfsynth import cli
+from hfsynth.card_facts import CardSettings
 from hfsynth.chains import Completion
 from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
+from hfsynth.corpus_card import write_card
 from hfsynth.errors import ColumnError, ConfigError, SourceError
 from hfsynth.judging import cases
 from hfsynth.parsing import render_pairs
 from hfsynth.records import Pair
-from hfsynth.synthesizer_evaluation import evaluate_synthesizer
+from hfsynth.synthesizer_evaluation import evaluate_synthesizer, evaluation_place, save_evaluation
 from hfsynth.training_data import Example
 
 SCRIPTED = EngineConfig.create("scripted")
@@ -242,6 +244,25 @@ def test_gold_data_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         judged("knowing", tmp_path / "nowhere.parquet")
 
 
+def test_the_model_card_shows_the_table(gold: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (folder / name).write_text("{}")
+    place = evaluation_place(str(folder))
+    assert place == folder / "evaluation.json"
+    assert evaluation_place("user/model") is None
+    save_evaluation(judged("knowing", gold, shots=(0, 2), limit=4), place)
+    text = write_card(folder, CardSettings(license="mit"), kind="model").path.read_text("utf-8")
+    assert "| unseen | zero-shot | 4 | 16.7 (16.7–16.7) | 66.7 (66.7–66.7) | 100% | 1.0 | 50% |\n" in text
+    assert "| unseen | 2-shot | 4 | 100.0 (100.0–100.0) | 100.0 (100.0–100.0) | 100% | 2.0 | 0% |\n" in text
+    assert "| `capitals` | unseen | 2-shot | 4 | 100.0 (100.0–100.0) | 100.0 (100.0–100.0) |\n" in text
+    assert "unseen is `gold.parquet` (5 documents), of each source at most 4." in text
+    save_evaluation(judged("dumb", gold, shots=[0]), place)
+    text = write_card(folder, CardSettings(), kind="model").path.read_text("utf-8")
+    assert "| unseen | zero-shot | 5 | – | – | – | – | – |\n" in text
+
+
 @needs_vllm
 def test_a_real_model_is_judged(tiny_llama: Path, gold: Path) -> None:
     model = SynthesizerConfig(str(tiny_llama), sampling=Sampling(max_tokens=8))
@@ -283,8 +304,8 @@ def test_the_command_prints_the_table_and_writes_the_file(
     assert run(*KNOWING, "--seen", gold, "--unseen", gold, "--shots", 0, "--shots", 2, "--out", out) == 0
     shown = capsys.readouterr().out
     assert "seen: all documents" in shown
-    assert "16.7 (16.7-16.7)" in shown
-    assert "100.0 (100.0-100.0)" in shown
+    assert "16.7 (16.7–16.7)" in shown
+    assert "100.0 (100.0–100.0)" in shown
     assert "zero-shot" in shown
     assert "2-shot" in shown
     assert "capitals" in shown
