@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hfsynth.errors import HfsynthError
     from hfsynth.exporting import export
     from hfsynth.job import synthesize
+    from hfsynth.metrics import metric_path
     from hfsynth.mixing import mix, mix_rows
     from hfsynth.parts import Part
     from hfsynth.presets import PRESETS
@@ -38,6 +39,7 @@ _HOMES = {
     "Synthesizer": "synthesizer",
     "SynthesizerConfig": "config",
     "export": "exporting",
+    "metric_path": "metrics",
     "mix": "mixing",
     "mix_rows": "mixing",
     "render": "rendering",
@@ -59,6 +61,7 @@ __all__ = [
     "Synthesizer",
     "SynthesizerConfig",
     "export",
+    "metric_path",
     "mix",
     "mix_rows",
     "render",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hfsynth.records import Pair
@@ -45,6 +45,16 @@ def test_text_with_spaces_is_what_the_four_steps_of_squad_give(text: str) -> Non
         runs[-1] += character
     kept = "".join(" " if run in ("a", "an", "the") else run for run in runs)
     assert normalized(text) == " ".join(kept.split())
+
+
+@given(ENGLISH, ENGLISH)
+@example("the", "a ?!")
+@example("", "one")
+def test_scores_are_those_of_another_implementation_of_squad(one: str, other: str) -> None:
+    squad = pytest.importorskip("transformers.data.metrics.squad_metrics")
+    assert normalized(one) == squad.normalize_answer(one)
+    assert exact_match(one, other) == squad.compute_exact(other, one)
+    assert token_f1(one, other) == pytest.approx(squad.compute_f1(other, one))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,94 @@
+"""The metrics as users load them with `evaluate`: without a network, in a process of their own, batch by batch."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hfsynth
+from hfsynth.errors import ConfigError
+from hfsynth.metrics import METRICS
+
+evaluate = pytest.importorskip("evaluate")
+
+WHO, WHEN = ({"instruction": q, "response": a} for q, a in (("Who wrote it?", "Ada"), ("When?", "In 1843")))
+
+
+def load(name: str, folder: Path) -> Any:  # noqa: ANN401
+    """Load a metric that keeps its batches in a folder of its own."""
+    return evaluate.load(hfsynth.metric_path(name), cache_dir=str(folder))
+
+
+def batched(metric: Any, predictions: list[Any], references: list[Any]) -> dict[str, float]:  # noqa: ANN401
+    """Compute a metric from two batches and a single example."""
+    metric.add_batch(predictions=predictions[:1], references=references[:1])
+    metric.add_batch(predictions=predictions[1:-1], references=references[1:-1])
+    metric.add(prediction=predictions[-1], reference=references[-1])
+    return dict(metric.compute())
+
+
+def test_response_accuracy(tmp_path: Path) -> None:
+    predictions, references = ["in Paris, France", "Rome", "the sun"], ["Paris", "Lima", "The Sun!"]
+    expected = pytest.approx({"f1": (0.5 + 0 + 1) / 3, "exact_match": 1 / 3})
+    metric = load("response_accuracy", tmp_path)
+    assert metric.compute(predictions=predictions, references=references) == expected
+    assert batched(metric, predictions, references) == expected
+
+
+def test_of_several_gold_answers_the_best_counts(tmp_path: Path) -> None:
+    metric = load("response_accuracy", tmp_path)
+    found = metric.compute(predictions=["Paris", "Rome"], references=[["Lima", "in Paris"], ["Rome"]])
+    assert found == pytest.approx({"f1": (2 / 3 + 1) / 2, "exact_match": 0.5})
+
+
+def test_pair_quality(tmp_path: Path) -> None:
+    predictions, references = [[WHEN], [WHO, WHEN], []], [[WHO, WHEN], [WHEN, WHO], [WHO]]
+    expected = pytest.approx({"f1": (2 / 3 + 1 + 0) / 3, "precision": 2 / 3, "recall": (1 / 2 + 1) / 3})
+    metric = load("pair_quality", tmp_path)
+    assert metric.compute(predictions=predictions, references=references) == expected
+    assert batched(metric, predictions, references) == expected
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_examples_in_the_documentation_are_true(name: str, tmp_path: Path) -> None:
+    metric = load(name, tmp_path)
+    names = {"evaluate": evaluate, "hfsynth": hfsynth}
+    examples = doctest.DocTestParser().get_doctest(metric.inputs_description, names, name, None, None)
+    assert len(examples.examples) >= 2
+    report: list[str] = []
+    doctest.DocTestRunner(verbose=False).run(examples, out=report.append)
+    assert not report
+    assert metric.description.strip() and metric.citation.strip()
+
+
+_PROGRAM = """
+import json, socket, sys
+def refuse(*args): raise OSError("no network")
+socket.socket.connect = refuse
+import evaluate, hfsynth
+names = json.loads(sys.argv[1])
+print(json.dumps([type(evaluate.load(hfsynth.metric_path(name))).__name__ for name in names]))
+"""
+
+
+def test_every_metric_loads_in_a_fresh_process_without_a_network(tmp_path: Path) -> None:
+    environment = {**os.environ, "HF_HOME": str(tmp_path)}
+    environment.pop("HF_HUB_OFFLINE", None)
+    command = [sys.executable, "-W", "error", "-c", _PROGRAM, json.dumps(METRICS)]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    expected = ["".join(word.title() for word in name.split("_")) for name in METRICS]
+    assert json.loads(ran.stdout) == expected
+
+
+def test_an_unknown_metric_is_a_clear_error() -> None:
+    with pytest.raises(ConfigError) as caught:
+        hfsynth.metric_path("bleu")
+    assert "pair_quality, response_accuracy" in caught.value.hint
