@@ -186,8 +186,8 @@ def _refuse_url(root: Path) -> None:
     if scheme is not None:
         raise OutputError(
             f"A job works in a folder, not at {scheme[1]}://: it must append to files, link and rename them.",
-            hint="Give a folder, on a shared file system where several machines work, and copy the finished corpus from "
-            "there; `hfsynth push` sends it to the Hub.",
+            hint="Give a folder, on a shared file system where several machines work, and copy the finished corpus "
+            "from there; `hfsynth push` sends it to the Hub.",
         )
 
 

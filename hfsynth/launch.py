@@ -144,8 +144,7 @@ class _Foreman:
         self._deaths_in_a_row = 1 if self._has_progressed(worker, session) else self._deaths_in_a_row + 1
         if self._deaths_in_a_row > self._spec.max_engine_restarts:
             raise EngineError(
-                f"{self._deaths_in_a_row} workers in a row have died before any had finished a document; "
-                f"the last one {end.how}.",
+                f"A worker {end.how}; {self._deaths_in_a_row} died with no document finished in between.",
                 hint="What is done is kept: the same command goes on. --max-engine-restarts allows more.",
             )
 

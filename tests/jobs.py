@@ -23,7 +23,7 @@ def documents(path: Path, number: int, *, special: dict[int, str] | None = None)
     return path
 
 
-def command(source: Path, out: Path, *options: object) -> list[str]:
+def command(source: Path | str, out: Path, *options: object) -> list[str]:
     """Return a synthesize command; a script answers unless an option names another engine."""
     arguments = [source, out, "--quiet", *options]
     return [sys.executable, "-m", "hfsynth", "synthesize", *map(str, arguments)]

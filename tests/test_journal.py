@@ -22,9 +22,11 @@ from hfsynth.corpus import Corpus
 from hfsynth.errors import OutputError
 from hfsynth.journal import ALONE_AFTER, CERTAIN, POSSIBLE, Death, Segments, Strikes, read_journal
 from hfsynth.leases import Holder, Leases
+from hfsynth.progress import JournalView
 from hfsynth.records import Pair, Reason, Rejected, Status, Synthesis, Synthesized
-from hfsynth.sessions import DONE, Session, Sessions, working_seconds
+from hfsynth.sessions import DONE, OpenShard, Session, Sessions, working_seconds
 from hfsynth.shards import part_path
+from hfsynth.stats import Counts
 
 OK = Synthesized((Pair("q", "a\u2028\ud800"),), Synthesis(Status.OK, "c", 0, True, 1, 2, 3, 4, "stop"))
 
@@ -275,6 +277,22 @@ def test_sessions_are_read_back_and_deaths_beside_them(tmp_path: Path) -> None:
 def test_working_time_is_the_union_of_all(tmp_path: Path) -> None:
     spans = [(10.0, 20.0), (12.0, 15.0), (18.0, 25.0), (40.0, 41.0), (0.0, 0.0)]
     assert working_seconds(session("w", working_from=a, working_to=b) for a, b in spans) == 16.0
+
+
+def test_what_is_left_is_told_by_the_workers_that_run_and_not_before_they_have_begun(tmp_path: Path) -> None:
+    corpus, clock = Corpus(tmp_path), time.time()
+    sessions = Sessions(corpus.journal / "sessions")
+    view = JournalView(corpus)
+    write_extent(corpus, 300, 100)
+    sessions.write(session("starting", updated=clock))
+    assert (view.progress().total, view.progress().seconds_left) == (300, None)
+    ten = sum((Counts.of([OK]) for _ in range(10)), Counts())
+    part = {"counts": ten, "open": {0: OpenShard(10, ten)}}
+    sessions.write(session("running", updated=clock, working_from=clock - 20, working_to=clock, **part))
+    sessions.write(session("killed", updated=clock - 60, working_from=clock - 80, working_to=clock - 60, **part))
+    found = view.progress()
+    assert (found.rows, found.documents, found.workers) == (10, 10, 2)
+    assert found.speed == pytest.approx(0.5) and found.seconds_left == pytest.approx(580)
 
 
 # --- the channel ----------------------------------------------------------------------------------------------------

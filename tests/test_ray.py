@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from jobs import command, documents, ended, parts, run, scripted, start, stats, until
 from scripts_kill import LOG
@@ -65,6 +66,20 @@ def test_a_node_is_lost_half_way(cluster: Any, tmp_path: Path, monkeypatch: pyte
     assert len(found["workers"]) == 3
     assert sorted(worker["ended"] for worker in found["workers"])[:2] == ["done", "done"]
     assert not [pid for pid in pids(out) if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_poison_ends_as_one_failed_row_on_ray_too(cluster: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    poison = {13: "Text number 0013 is poison."}
+    source, out = documents(tmp_path / "texts.jsonl", 30, special=poison), tmp_path / "out"
+    ray = ("--launcher", "ray", "--address", cluster.address, "--gpus-per-worker", 0, "--workers", 1)
+    arguments = command(source, out, *scripted("exiting"), *ray)
+    code, _, errors = ended(start([*arguments, "--max-engine-restarts", "0"]))
+    assert (code, "A worker ended with exit code 9; 1 died" in errors) == (1, True), errors
+    run(arguments)
+    rows = [row for path in sorted((out / "pairs").iterdir()) for row in pq.read_table(path).to_pylist()]
+    assert [row["id"] for row in rows] == [f"d{n}" for n in range(30)]
+    assert [row["id"] for row in rows if row["synthesis"]["status"] != "ok"] == ["d13"]
+    assert stats(out)["engine_restarts"] == 3
 
 
 def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
