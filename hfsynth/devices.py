@@ -1,4 +1,4 @@
-"""Which GPUs this process may use, without loading a library that would take hold of them."""
+"""Which GPUs and cores this process may use, without loading a library that would take hold of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from itertools import pairwise
 
 from hfsynth.errors import ConfigError
 
@@ -40,3 +41,14 @@ def device_groups(devices: Sequence[str], workers: int | None, each: int) -> lis
             hint="Use fewer --workers, a smaller --tensor-parallel, or a larger CUDA_VISIBLE_DEVICES.",
         )
     return groups[:workers]
+
+
+def usable_cores() -> list[int]:
+    """Return the cores that this process may run on; nothing where the system does not say."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def core_groups(cores: Sequence[int], workers: int) -> list[tuple[int, ...]]:
+    """Deal `cores` out to workers, neighbours together; where there are fewer than workers, some share one."""
+    bounds = [number * len(cores) // workers for number in range(workers + 1)]
+    return [tuple(cores[first : max(last, first + 1)]) for first, last in pairwise(bounds)]

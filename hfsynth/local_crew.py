@@ -1,4 +1,4 @@
-"""Workers as processes of this machine, each with GPUs of its own. Knows nothing of what they do.
+"""Workers as processes of this machine, each with GPUs, or else cores, of its own. Knows nothing of what they do.
 
 A worker is started, not forked: neither threads nor CUDA survive a fork. It leads a process group, so that what it has
 started ends with it, and watches its standard input: when that ends its parent is gone, and it goes too.
@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hfsynth.config import EngineConfig
-from hfsynth.devices import device_groups, visible_devices
+from hfsynth.devices import core_groups, device_groups, usable_cores, visible_devices
 from hfsynth.job_spec import JobSpec
 from hfsynth.launch import End
 
@@ -32,7 +32,7 @@ class LocalCrew:
     """`workers` processes of this machine with `tensor_parallel` GPUs each; without a number, one a group of GPUs.
 
     `devices` are the GPUs to deal out, those that are visible where it is not given. Raise ConfigError where there are
-    too few.
+    too few. Without GPUs the cores are dealt out: engines whose threads wait for each other on the same ones crawl.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class LocalCrew:
     ) -> None:
         self._tensor_parallel = tensor_parallel
         self._groups = device_groups(visible_devices() if devices is None else devices, workers, tensor_parallel)
+        self._cores = [()] * self.size if self._groups[0] else core_groups(usable_cores(), self.size)
 
     @property
     def size(self) -> int:
@@ -47,9 +48,9 @@ class LocalCrew:
         return len(self._groups)
 
     def start(self, spec: JobSpec, place: int, worker: str) -> LocalMember:
-        """Start a worker's process on the GPUs of its place."""
+        """Start a worker's process on the GPUs or the cores of its place."""
         engine = with_tensor_parallel(spec.engine, self._tensor_parallel)
-        return LocalMember(replace(spec, engine=engine), worker, self._groups[place])
+        return LocalMember(replace(spec, engine=engine), worker, self._groups[place], self._cores[place])
 
     def close(self) -> None:
         """Do nothing: the crew holds nothing beside its members."""
@@ -64,9 +65,9 @@ def with_tensor_parallel(engine: EngineConfig, gpus: int) -> EngineConfig:
 
 
 class LocalMember:
-    """A worker's process."""
+    """A worker's process. Where no `cores` are given it may run on all."""
 
-    def __init__(self, spec: JobSpec, worker: str, devices: Sequence[str]) -> None:
+    def __init__(self, spec: JobSpec, worker: str, devices: Sequence[str], cores: Sequence[int] = ()) -> None:
         self.worker = worker
         self._oom_kills = _oom_kills()
         self._process = subprocess.Popen(
@@ -76,6 +77,9 @@ class LocalMember:
             env={**os.environ, **({"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {})},
             start_new_session=True,
         )
+        if cores:
+            with suppress(OSError):  # it died already: `ended` tells
+                os.sched_setaffinity(self._process.pid, cores)
         order = json.dumps({"worker": worker, "spec": spec.to_dict()})
         if self._process.stdin is not None:
             with suppress(BrokenPipeError):  # it died already: `ended` tells

@@ -8,6 +8,7 @@ import shlex
 import signal
 import stat
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,10 @@ from jobs import children, command, documents, ended, parts, run, scripted, star
 
 from hfsynth.cli_crews import shard_range
 from hfsynth.config import EngineConfig, SynthesizerConfig
-from hfsynth.devices import device_groups, visible_devices
+from hfsynth.devices import core_groups, device_groups, usable_cores, visible_devices
 from hfsynth.errors import ConfigError
 from hfsynth.job_spec import JobSpec
+from hfsynth.launch import End
 from hfsynth.local_crew import LocalCrew, with_tensor_parallel
 from hfsynth.slurm import array_script
 from hfsynth.sources import Source
@@ -80,6 +82,27 @@ def test_gpus_are_dealt_out_once_and_evenly(number: int, workers: int | None, ea
     assert {len(group) for group in groups} == ({each} if number else {0})
 
 
+@given(st.integers(0, 70), st.integers(1, 20))
+def test_cores_are_dealt_out_evenly_and_shared_where_they_must(number: int, workers: int) -> None:
+    groups = core_groups(range(100, 100 + number), workers)
+    assert len(groups) == workers
+    dealt = [core for group in groups for core in group]
+    assert set(dealt) == set(range(100, 100 + number))
+    sizes = [len(group) for group in groups]
+    assert max(sizes) - min(sizes) <= 1 and (len(dealt) == number or max(sizes) == 1)
+
+
+def test_workers_without_a_gpu_have_cores_of_their_own(tmp_path: Path) -> None:
+    crew = LocalCrew(2, devices=[])
+    members = [crew.start(spec(tmp_path), place, f"w{place}") for place in range(2)]
+    try:
+        cores = [os.sched_getaffinity(member._process.pid) for member in members]
+        assert cores == [set(group) for group in core_groups(usable_cores(), 2)]
+    finally:
+        for member in members:
+            member.kill()
+
+
 def test_visible_gpus_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for value, expected in (("2,GPU-ab", ["2", "GPU-ab"]), ("", []), ("-1", [])):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
@@ -97,12 +120,43 @@ def test_each_worker_sees_its_own_gpus_and_spreads_its_model(tmp_path: Path) -> 
     assert crew.size == 2
     member = crew.start(spec(tmp_path), 1, "w")
     try:
-        environment = Path(f"/proc/{member._process.pid}/environ").read_text().split("\0")
-        assert "CUDA_VISIBLE_DEVICES=7,8" in environment
+        environment = Path(f"/proc/{member._process.pid}/environ")
+        while not environment.read_text():  # the process has only just begun
+            time.sleep(0.01)
+        assert "CUDA_VISIBLE_DEVICES=7,8" in environment.read_text().split("\0")
     finally:
         member.kill()
     engine = with_tensor_parallel(EngineConfig.create("vllm", {"max_num_seqs": 8}), 2)
     assert engine.arguments == {"max_num_seqs": 8, "tensor_parallel_size": 2}
+
+
+@pytest.mark.parametrize(
+    ("number", "how", "suspicious"),
+    [
+        (signal.SIGSEGV, "was ended by SIGSEGV", True),
+        (signal.SIGABRT, "was ended by SIGABRT", True),
+        (signal.SIGTERM, "was ended by SIGTERM", False),
+        (signal.SIGKILL, "was killed", None),
+    ],
+)
+def test_how_a_worker_ended_says_whether_its_work_is_to_blame(
+    tmp_path: Path, number: signal.Signals, how: str, suspicious: bool | None
+) -> None:
+    member = LocalCrew(1, devices=[]).start(spec(tmp_path), 0, "w")
+    os.kill(member._process.pid, number)
+    member._process.wait()
+    assert member.ended() == End(how, suspicious)
+    member.kill()
+
+
+def test_the_kernels_kill_for_want_of_memory_is_told_from_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = iter((7, 8))  # the kernel's own counter, before and after: no test can have its machine run out
+    monkeypatch.setattr("hfsynth.local_crew._oom_kills", lambda: next(counted))
+    member = LocalCrew(1, devices=[]).start(spec(tmp_path), 0, "w")
+    member.kill()
+    assert member.ended() == End("was killed for want of memory", True)
 
 
 def spec(tmp_path: Path) -> JobSpec:
