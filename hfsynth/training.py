@@ -10,15 +10,18 @@ import shutil
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import datasets
 import peft
 import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
+from transformers.utils import logging as library_logging
 
 from hfsynth.config import SynthesizerConfig, digest
 from hfsynth.durable import write_text, writing
@@ -125,8 +128,14 @@ def train(
     finished = _claimed(folder, _identity(str(data), config))
     if finished is not None:
         return finished
-    schedule = schedule or Schedule()
-    examples = read_examples(str(data))
+    with _quietly():
+        return _train(str(data), folder, config, schedule or Schedule(), on_progress)
+
+
+def _train(
+    data: str, folder: Path, config: TrainingConfig, schedule: Schedule, on_progress: OnProgress | None
+) -> dict[str, Any]:
+    examples = read_examples(data)
     tokenizer = _tokenizer(config.base)
     training, validation, packed = _sequences(examples.rows, tokenizer, config)
     model = _model(config)
@@ -143,13 +152,28 @@ def train(
     )
     trainer.remove_callback(transformers.PrinterCallback)
     started = time.monotonic()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch and accelerate, about what this machine lacks
-        trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
-        figures = _figures(trainer, config, training, time.monotonic() - started)
-        figures |= {"data": Path(str(data)).name, "left_out": dict(examples.left_out + packed)}
+    trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
+    figures = _figures(trainer, config, training, time.monotonic() - started)
+    figures |= {"data": Path(data).name, "left_out": dict(examples.left_out + packed)}
     _write(folder, trainer.model, tokenizer, config, figures)
     return figures
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep the libraries' own progress bars and warnings, about what this machine lacks, off the terminal."""
+    bars = (not datasets.are_progress_bars_disabled(), library_logging.is_progress_bar_enabled())
+    datasets.disable_progress_bars()
+    library_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if bars[0]:
+            datasets.enable_progress_bars()
+        if bars[1]:
+            library_logging.enable_progress_bar()
 
 
 def _sequences(
@@ -341,21 +365,16 @@ def _base_name(base: str) -> str:
     return BASE_NAME if base == EMBEDDED else base
 
 
-class _loading:  # noqa: N801 - used as a context manager only
+@contextmanager
+def _loading(base: str) -> Iterator[None]:
     """Turn what a library says of a model that cannot be loaded into ModelError."""
-
-    def __init__(self, base: str) -> None:
-        self._base = base
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (OSError, ValueError)):
-            raise ModelError(
-                f"The base model {self._base!r} cannot be loaded: {str(error).splitlines()[0]}",
-                hint="Give --base a model folder, a model on the Hub, or `embedded` for SmolLM2-135M-Instruct.",
-            ) from error
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The base model {base!r} cannot be loaded: {str(error).splitlines()[0]}",
+            hint="Give --base a model folder, a model on the Hub, or `embedded` for SmolLM2-135M-Instruct.",
+        ) from error
 
 
 def _identity(data: str, config: TrainingConfig) -> dict[str, Any]:

@@ -1,0 +1,197 @@
+"""Training with a tiny real model: what is learnt is what the real engine then writes, and a run can be resumed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import needs_vllm
+from datasets import Dataset
+from typer.testing import CliRunner
+
+from hfsynth import Synthesizer
+from hfsynth.cli import app
+from hfsynth.config import Sampling
+from hfsynth.errors import ConfigError, ModelError, OutputError, SourceError
+from hfsynth.sequences import Packing
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("peft")
+
+from hfsynth.training import Lora, Schedule, TrainingConfig, TrainingProgress, train  # noqa: E402
+
+THINGS = "lamp tide bond root salt fish rope moon rain bell sand wolf milk coal gate nest seed wind hare kite".split()  # noqa: SIM905
+
+
+def task_rows(count: int = 20) -> list[dict[str, Any]]:
+    return [
+        {
+            "context": f"Of {thing}: kept in box {number}.",
+            "pairs": [
+                {"instruction": "What?", "response": thing},
+                {"instruction": "Which box?", "response": str(number)},
+            ],
+            "source": "boxes",
+        }
+        for number, thing in enumerate(THINGS[:count])
+    ]
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tasks") / "tasks.parquet"
+    pq.write_table(pa.Table.from_pylist(task_rows()), path)
+    return path
+
+
+def config(base: Path, **settings: Any) -> TrainingConfig:  # noqa: ANN401
+    defaults = {"packing": Packing(window=256, shots=1), "batch_tokens": 512, "device_tokens": 512, "validation": 0.0}
+    return TrainingConfig(base=str(base), **{**defaults, **settings})
+
+
+@needs_vllm
+def test_a_tiny_model_learns_twenty_contexts_and_synthesize_returns_their_pairs(
+    tasks: Path, tiny_llama: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "synthesizer"
+    figures = train(
+        tasks,
+        out,
+        config(tiny_llama, packing=Packing(256, 1, epochs=130), lora=None, learning_rate=4e-3),
+    )
+    assert figures["final_loss"] < 0.1
+    rows = task_rows()
+    ds = Dataset.from_dict({"text": [row["context"] for row in rows]})
+    written = ds.map(Synthesizer(str(out), sampling=Sampling(max_tokens=100)), batched=True)
+    assert written["pairs"] == [row["pairs"] for row in rows]
+
+
+@needs_vllm
+def test_an_adapter_is_merged_and_changes_what_the_model_writes(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
+    out = tmp_path / "synthesizer"
+    packing = Packing(256, 1, epochs=25)
+    train(tasks, out, config(tiny_llama, packing=packing, lora=Lora(32, 64), learning_rate=1e-2))
+    assert (out / "adapter_model.safetensors").exists()
+    assert not (out / "model.safetensors").exists()
+    ds = Dataset.from_dict({"text": [row["context"] for row in task_rows(4)]})
+    written = ds.map(Synthesizer(str(out), sampling=Sampling(max_tokens=60)), batched=True)
+    assert "What?" in [pair["instruction"] for pairs in written["pairs"] for pair in pairs]
+
+
+def test_a_run_that_was_interrupted_has_the_same_loss_curve(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    def die_at_seven(progress: TrainingProgress) -> None:
+        if progress.step == 7:
+            raise Killed
+
+    settings = config(tiny_llama, packing=Packing(256, 2, epochs=4), lora=Lora(4, 8), validation=0.2)
+    schedule = Schedule(log=1, evaluate=4, save=3)
+    whole = train(tasks, tmp_path / "whole", settings, schedule=schedule)
+    with pytest.raises(Killed):
+        train(tasks, tmp_path / "cut", settings, schedule=schedule, on_progress=die_at_seven)
+    assert not (tmp_path / "cut" / "training.json").exists()
+    steps: list[int] = []
+    resumed = train(
+        tasks, tmp_path / "cut", settings, schedule=schedule, on_progress=lambda progress: steps.append(progress.step)
+    )
+    assert steps[0] == 7
+    assert resumed["curve"] == whole["curve"]
+    assert resumed["held_out_curve"] == whole["held_out_curve"]
+    assert len(whole["curve"]) == whole["steps"] > 7
+    weights = [(tmp_path / run / "adapter_model.safetensors").read_bytes() for run in ("whole", "cut")]
+    assert weights[0] == weights[1]
+
+
+def test_the_loss_is_the_mean_over_the_tokens_that_count(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
+    """One step over all sequences in four device batches: the logged loss is that of plain cross-entropy."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from hfsynth.model_tokenizer import ModelTokenizer
+    from hfsynth.prompts import InstructionPretrain
+    from hfsynth.sequences import pack
+    from hfsynth.training_data import read_examples
+
+    settings = config(tiny_llama, batch_tokens=4096, device_tokens=512, max_steps=1)
+    figures = train(tasks, tmp_path / "out", settings, schedule=Schedule(log=1))
+    tokenizer = ModelTokenizer(AutoTokenizer.from_pretrained(tiny_llama))
+    packed, _ = pack(
+        read_examples(str(tasks)).rows, InstructionPretrain(tokenizer), tokenizer, Packing(window=256, shots=1)
+    )
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for found in packed:
+            logits = model(torch.tensor([found.token_ids])).logits[0, :-1]
+            labels = torch.tensor(found.labels()[1:])
+            total += float(torch.nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum"))
+            count += int((labels != -100).sum())
+    assert figures["steps"] == 1
+    assert figures["curve"][0]["loss"] == pytest.approx(total / count, rel=1e-4)
+
+
+def test_a_finished_run_is_not_repeated_and_other_settings_are_refused(
+    tasks: Path, tiny_llama: Path, tmp_path: Path
+) -> None:
+    settings = config(tiny_llama, lora=Lora(4, 8))
+    first = train(tasks, tmp_path / "out", settings)
+    stamp = (tmp_path / "out" / "adapter_model.safetensors").stat().st_mtime_ns
+    assert train(tasks, tmp_path / "out", settings) == first
+    assert (tmp_path / "out" / "adapter_model.safetensors").stat().st_mtime_ns == stamp
+    with pytest.raises(OutputError, match="learning_rate was None, now 0.001"):
+        train(tasks, tmp_path / "out", config(tiny_llama, lora=Lora(4, 8), learning_rate=1e-3))
+
+
+def test_a_folder_with_other_things_is_refused(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="not empty"):
+        train(tasks, tmp_path, config(tiny_llama))
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_data_longer_than_the_window_is_refused(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="20 are longer"):
+        train(tasks, tmp_path / "out", config(tiny_llama, packing=Packing(16, 1)))
+
+
+def test_a_base_that_is_not_there_is_refused(tasks: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        train(tasks, tmp_path / "out", config(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"device_tokens": 0}, {"device_tokens": 9_000}, {"learning_rate": 2.0}, {"validation": 1.0}]
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        config(Path("base"), **settings)
+
+
+def test_the_command_writes_model_recipe_figures_and_card(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ["train", str(tasks), str(out), "--base", str(tiny_llama), "--window", "256", "--lora-rank", "4"]
+    options = ["--cap-source", "boxes=8", "--license", "apache-2.0", "--language", "en", "--validation", "0", "--json"]
+    ran = CliRunner().invoke(app, [*command, *options])
+    assert ran.exit_code == 0, ran.output
+    figures = json.loads(ran.stdout)
+    assert figures["left_out"]["over_cap"] == 12
+    names = {path.name for path in out.iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "synthesizer_config.json", "training.json"} <= names
+    assert {"tokenizer.json", "tokenizer_config.json", "README.md"} <= names
+    assert "model" not in json.loads((out / "synthesizer_config.json").read_text())
+    card = (out / "README.md").read_text()
+    assert "license: apache-2.0" in card
+    assert "tokens_learnt" in card
+    assert not (out / ".hfsynth" / "checkpoints").exists()
+
+
+def test_a_cap_that_cannot_be_read_is_refused(tasks: Path, tmp_path: Path) -> None:
+    ran = CliRunner().invoke(
+        app, ["train", str(tasks), str(tmp_path / "out"), "--base", "x", "--cap-source", "boxes:8"]
+    )
+    assert isinstance(ran.exception, ConfigError)
