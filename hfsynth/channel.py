@@ -31,12 +31,17 @@ class Channel(Generic[T]):
     def put(self, item: T) -> None:
         """Wait for room and put `item` in; raise Closed, or the error that came with `abandon`."""
         with self._changed:
-            while not self._closed and len(self._items) >= self._size:
+            self.wait_below(self._size)
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def wait_below(self, size: int) -> None:
+        """Wait until it holds fewer than `size` things; raise as `put` does."""
+        with self._changed:
+            while not self._closed and len(self._items) >= size:
                 self._changed.wait(_LOOK_UP)
             if self._closed:
                 raise self._error or Closed
-            self._items.append(item)
-            self._changed.notify_all()
 
     def get(self) -> T:
         """Wait for something and take it out; raise Closed at the end, or the error that came with `close`.

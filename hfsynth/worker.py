@@ -36,6 +36,9 @@ from hfsynth.stopping import Stop
 AHEAD = 64
 """How many chains are prepared ahead of the engine."""
 
+CLAIM_BELOW = 16
+"""How few of them are left when the next shard is claimed: what is claimed early, another worker cannot do."""
+
 SIGN_OF_LIFE = 1.0
 _LOOK_AGAIN = 1.0
 _TELL_EVERY = 0.5
@@ -151,6 +154,7 @@ class Worker:
         try:
             while shard is not None and not self._stop.requested:
                 self._prepare(shard, reader, chainer, ahead)
+                ahead.wait_below(CLAIM_BELOW)
                 shard = self._claims.next()
             ahead.close()
         except Closed:

@@ -53,6 +53,17 @@ def test_the_shards_of_a_dead_worker_are_taken_over_at_once(tmp_path: Path) -> N
     assert len(calls) - len(set(calls)) <= 4
 
 
+def test_a_worker_leaves_shards_to_others_until_it_needs_them(tmp_path: Path) -> None:
+    source, log = documents(tmp_path / "texts.jsonl", 200), tmp_path / "calls"
+    options = (*scripted(latency=900, in_flight=4), "--shard-rows", 30, "--workers", 0, "--grace", 0)
+    process = start(command(source, tmp_path / "out", *options), log)
+    assert until(lambda: log.exists() and len(log.read_text().splitlines()) == 4, process)
+    time.sleep(0.5)  # time enough to claim them all
+    assert len(list((tmp_path / "out" / ".hfsynth" / "leases").glob("0*.json"))) == 1
+    process.terminate()
+    assert ended(process)[0] == 143
+
+
 def test_workers_end_with_an_error_that_one_of_them_has(tmp_path: Path) -> None:
     source = documents(tmp_path / "texts.jsonl", 1100)  # the first thousand are looked at before anything starts
     with source.open("a") as file:
