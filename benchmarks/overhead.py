@@ -3,6 +3,7 @@
     python benchmarks/overhead.py                                          # a script that answers at once
     python benchmarks/overhead.py --model embedded --documents 64 --shots 2  # the real vLLM
     python benchmarks/overhead.py --latency 0.02 --scaling                 # two workers against one
+    python benchmarks/overhead.py --model embedded --documents 256 --shots 2 --scaling
 
 All runs of one call use the same documents and, but for --scaling, one engine in this process, whose loading is not
 counted. The raw engine is driven with the same prompts, with no journal and no file; job and map start from a file
@@ -128,8 +129,11 @@ def mapped(source: Path, out: Path, config: SynthesizerConfig, engine: EngineCon
 
 
 def scaling(source: Path, folder: Path, config: SynthesizerConfig, engine: EngineConfig) -> None:
-    """Run the job with one worker process and with two; rates leave out loading."""
-    rows = max(config.shots, 500 // config.shots * config.shots)
+    """Run the job with one worker process and with two, in shards small enough to share; rates leave out loading.
+
+    Without a GPU two workers have half of the cores each, where one has them all.
+    """
+    rows = shard_rows(sum(1 for _ in source.open()), config.shots)
     rates = {}
     for workers in (1, 2):
         result = synthesize(
@@ -138,6 +142,11 @@ def scaling(source: Path, folder: Path, config: SynthesizerConfig, engine: Engin
         rates[workers] = result.stats["documents_per_second"]
         print(json.dumps({"workers": workers, "documents_per_second": rates[workers]}))
     print(json.dumps({"speedup": round(rates[2] / rates[1], 2)}))
+
+
+def shard_rows(documents: int, shots: int) -> int:
+    """Return the rows a shard: an eighth of the documents, at most 500, whole chains."""
+    return max(shots, min(500, documents // 8) // shots * shots)
 
 
 if __name__ == "__main__":
