@@ -10,7 +10,8 @@ from typing import Any, Self
 from hfsynth.records import Status, Synthesized
 
 _NUMBERS = ("pairs", "prompt_tokens", "cached_tokens", "output_tokens", "followed", "truncated")
-_COUNTERS = ("documents", "rejected", "finish_reasons", "pairs_per_document")
+_BY_STATUS = ("documents", "prompt_tokens_by_status", "output_tokens_by_status")
+_COUNTERS = (*_BY_STATUS, "rejected", "finish_reasons", "pairs_per_document")
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,13 @@ class Counts:
     """Documents by status, pairs, rejections by reason, tokens; all plain sums.
 
     `followed` counts documents whose prompt held an earlier shot, `truncated` those that were shortened to fit;
-    `pairs_per_document` counts documents by their number of pairs.
+    `pairs_per_document` counts documents by their number of pairs; the tokens by status say what went into documents
+    without any.
     """
 
     documents: Counter[str] = field(default_factory=Counter)
+    prompt_tokens_by_status: Counter[str] = field(default_factory=Counter)
+    output_tokens_by_status: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     finish_reasons: Counter[str] = field(default_factory=Counter)
     pairs_per_document: Counter[str] = field(default_factory=Counter)
@@ -38,6 +42,8 @@ class Counts:
         kept = [(len(result.pairs), result.synthesis) for result in results]
         return cls(
             documents=Counter(s.status.value for _, s in kept),
+            prompt_tokens_by_status=_summed((s.status.value, s.prompt_tokens) for _, s in kept),
+            output_tokens_by_status=_summed((s.status.value, s.output_tokens) for _, s in kept),
             rejected=Counter(rejected.reason.value for _, s in kept for rejected in s.rejected),
             finish_reasons=Counter(s.finish_reason for _, s in kept if s.finish_reason),
             pairs_per_document=Counter(str(number) for number, _ in kept),
@@ -67,7 +73,8 @@ class Counts:
         """Return JSON values, every status present, counters sorted; `from_dict` reads them back."""
         counters = {name: dict(sorted(getattr(self, name).items())) for name in _COUNTERS}
         counters["pairs_per_document"] = dict(sorted(self.pairs_per_document.items(), key=lambda item: int(item[0])))
-        counters["documents"] = {status.value: self.documents[status.value] for status in Status}
+        for name in _BY_STATUS:
+            counters[name] = {status.value: getattr(self, name)[status.value] for status in Status}
         return {**counters, **{name: getattr(self, name) for name in _NUMBERS}}
 
     @classmethod
@@ -75,3 +82,11 @@ class Counts:
         """Read what `to_dict` wrote."""
         counters: dict[str, Any] = {name: +Counter(values[name]) for name in _COUNTERS}
         return cls(**counters, **{name: values[name] for name in _NUMBERS})
+
+
+def _summed(numbers: Iterable[tuple[str, int]]) -> Counter[str]:
+    """Return the sum of the numbers of each name, without those that are nothing."""
+    found: Counter[str] = Counter()
+    for name, number in numbers:
+        found[name] += number
+    return +found

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -372,6 +373,28 @@ def test_a_folder_that_cannot_be_written(source: Path, tmp_path: Path) -> None:
             SynthesizerConfig("scripted"),
             engine=EngineConfig.create("scripted"),
         )
+
+
+def test_the_statistics_say_what_the_rows_say_and_what_the_workers_cost(tmp_path: Path) -> None:
+    moods = {3: "Please fail.", 8: "Just ramble.", 15: "Stay silent.", 21: "Be cut off.", 30: " "}
+    source, out = documents(tmp_path / "texts.jsonl", 40, special=moods), tmp_path / "out"
+    run(command(source, out, *scripted(latency=0.02), "--model", "scripts:moody", "--shard-rows", 5, "--workers", 2))
+    found, rows = stats(out), [row["synthesis"] for row in rows_of(out)]
+    assert found["source_rows"] == found["total_documents"] == 40
+    for status, number in found["documents"].items():
+        of_it = [row for row in rows if row["status"] == status]
+        assert number == len(of_it)
+        assert found["prompt_tokens_by_status"][status] == sum(row["prompt_tokens"] for row in of_it)
+        assert found["output_tokens_by_status"][status] == sum(row["output_tokens"] for row in of_it)
+    assert {status for status, number in found["documents"].items() if number} == {"ok", "no_pairs", "empty", "failed"}
+    assert found["rejected"] == Counter(rejected["reason"] for row in rows for rejected in row["rejected"])
+    assert found["pairs"] == sum(len(row["pairs"]) for row in rows_of(out)) > 30
+    assert found["computed_tokens"] == found["prompt_tokens"] - found["cached_tokens"]
+    assert found["output_tokens_per_second"] == pytest.approx(found["output_tokens"] / found["seconds"], rel=0.01)
+    overall = found["output_tokens"] / found["engine_seconds"]
+    assert found["output_tokens_per_engine_second"] == pytest.approx(overall, rel=0.01)
+    assert found["engine_seconds"] == pytest.approx(sum(worker["engine_seconds"] for worker in found["workers"]))
+    assert found["output_tokens"] == sum(worker["output_tokens"] for worker in found["workers"])
 
 
 @pytest.mark.parametrize(

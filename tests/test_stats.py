@@ -47,12 +47,17 @@ def test_counts_say_what_is_in_the_results(found: list[Synthesized]) -> None:
     counts = Counts.of(found)
     assert set(counts.to_dict()["documents"]) == {"ok", "no_pairs", "too_long", "empty", "failed"}
     for status in Status:
-        assert counts.documents[status] == sum(result.synthesis.status is status for result in found)
+        of_it = [result.synthesis for result in found if result.synthesis.status is status]
+        assert counts.documents[status] == len(of_it)
+        assert counts.prompt_tokens_by_status[status] == sum(synthesis.prompt_tokens for synthesis in of_it)
+        assert counts.output_tokens_by_status[status] == sum(synthesis.output_tokens for synthesis in of_it)
     for reason in Reason:
         assert counts.rejected[reason] == sum(r.reason is reason for f in found for r in f.synthesis.rejected)
     assert counts.pairs == sum(len(result.pairs) for result in found)
     assert sum(int(number) * times for number, times in counts.pairs_per_document.items()) == counts.pairs
     assert counts.truncated == sum(result.synthesis.truncated > 0 for result in found)
+    assert counts.prompt_tokens == sum(counts.prompt_tokens_by_status.values())
+    assert counts.output_tokens == sum(counts.output_tokens_by_status.values())
     assert counts.computed_tokens == counts.prompt_tokens - counts.cached_tokens
 
 
