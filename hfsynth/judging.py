@@ -127,28 +127,30 @@ def cases(
     """Yield a case for each document and number of shots; of each source at most `limit` documents.
 
     Which ones, and which examples are shown before them, is drawn from the seed, for each source by itself. Shown are
-    the first so many of the shorter half of the source, in the order drawn, without the document itself: most prompts
-    of a source begin alike, and their beginning is computed once.
+    the first so many drawn from the quarter of the source with the shortest contexts, without the document itself and
+    with the longest of them last, where a short window drops it first. So most prompts of a source begin alike, and
+    that beginning is computed once.
     """
     by_source: dict[str, list[int]] = {}
     for number, example in enumerate(examples):
         by_source.setdefault(example.source, []).append(number)
     for source, numbers in sorted(by_source.items()):
-        shown = _drawn(_shorter_half([examples[number] for number in numbers]), f"shots/{seed}/{gold}/{source}")
+        shown = _drawn(_short([examples[number] for number in numbers]), f"shots/{seed}/{gold}/{source}")
         kept = sorted(_drawn(numbers, f"documents/{seed}/{gold}/{source}")[:limit])
         for count in sorted(set(shots)):
             for number in kept:
                 example = examples[number]
-                others = [other for other in shown if other.context != example.context]
-                history = tuple(Turn(other.context, other.pairs) for other in others[:count])
+                others = [other for other in shown if other.context != example.context][:count]
+                history = tuple(Turn(other.context, other.pairs) for other in sorted(others, key=_length))
                 yield Case(gold, count, number, example, history)
 
 
-def _shorter_half(examples: Sequence[Example]) -> list[Example]:
-    def length(example: Example) -> int:
-        return len(example.context) + sum(len(pair.instruction) + len(pair.response) for pair in example.pairs)
+def _short(examples: Sequence[Example]) -> list[Example]:
+    return sorted(examples, key=_length)[: max(_AT_LEAST, (len(examples) + 3) // 4)]
 
-    return sorted(examples, key=length)[: max(_AT_LEAST, (len(examples) + 1) // 2)]
+
+def _length(example: Example) -> int:
+    return len(example.context)
 
 
 def _drawn(items: Sequence[T], name: str) -> list[T]:
