@@ -20,6 +20,7 @@ from hfsynth.prompts import prompt_format
 
 _SMALL_FILE = 16 * 2**20
 _EDGE = 64 * 2**10
+_ABOUT = ("README.md", "evaluation.json")  # tell of a model and do not change what it says
 
 
 def pinned(config: SynthesizerConfig, engine: EngineConfig) -> SynthesizerConfig:
@@ -100,9 +101,12 @@ def _same_revision(config: SynthesizerConfig, found: str) -> str:
 
 
 def folder_revision(folder: Path) -> str:
-    """Return a digest of a model folder: small files whole, weights by size and their first and last 64 KiB."""
+    """Return a digest of a model folder: small files whole, weights by size and their first and last 64 KiB.
+
+    Its card and its evaluation are no part of it, so that judging a model does not make it another one.
+    """
     digest = sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in _ABOUT):
         digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
         for part in _telling_bytes(path):
             digest.update(part)

@@ -21,6 +21,7 @@ from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.corpus_card import write_card
 from hfsynth.errors import ColumnError, ConfigError, SourceError
 from hfsynth.judging import cases
+from hfsynth.models import folder_revision
 from hfsynth.parsing import render_pairs
 from hfsynth.records import Pair
 from hfsynth.synthesizer_evaluation import evaluate_synthesizer, evaluation_place, save_evaluation
@@ -262,6 +263,16 @@ def test_the_model_card_shows_the_table(gold: Path, tmp_path: Path) -> None:
     save_evaluation(judged("dumb", gold, shots=[0]), place)
     text = write_card(folder, CardSettings(), kind="model").path.read_text("utf-8")
     assert "| unseen | zero-shot | 5 | – | – | – | – | – |\n" in text
+
+
+def test_judging_a_model_does_not_make_it_another_one(tmp_path: Path) -> None:
+    (tmp_path / "adapter_model.safetensors").write_text("weights")
+    before = folder_revision(tmp_path)
+    (tmp_path / "README.md").write_text("A model.")
+    save_evaluation({"results": {}}, tmp_path / "evaluation.json")
+    assert folder_revision(tmp_path) == before
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert folder_revision(tmp_path) != before
 
 
 @needs_vllm
