@@ -130,11 +130,15 @@ def as_size(value: int) -> str:
 
 
 def as_score(interval: Mapping[str, float | None]) -> str:
-    """Return a mean between 0 and 1 as a score of 100, with the interval around it; a dash where there is none."""
+    """Return a mean between 0 and 1 as a score of 100, with its interval where it has one; a dash for no mean."""
     mean, low, high = (interval[name] for name in ("mean", "low", "high"))
-    if mean is None or low is None or high is None:
+    if mean is None:
         return "\u2013"
-    return f"{100 * mean:.1f} ({100 * low:.1f}\u2013{100 * high:.1f})"
+    return (
+        f"{100 * mean:.1f}"
+        if low is None or high is None
+        else f"{100 * mean:.1f} ({100 * low:.1f}\u2013{100 * high:.1f})"
+    )
 
 
 def as_share(value: float | None) -> str:
