@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
+from hfsynth.conditions import Condition
 from hfsynth.delimiters import encodable
 from hfsynth.identity import chain_id
+from hfsynth.keeping import keep_pairs
 from hfsynth.parsing import Parsed
 from hfsynth.records import Document, Pair, Reason, Rejected, Status, Synthesis, Synthesized
 from hfsynth.splitting import truncate_text
@@ -68,7 +70,10 @@ class PromptFormat(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Chainer:
-    """Everything a chain needs to know besides its documents. `window` and `max_tokens` are in tokens."""
+    """Everything a chain needs to know besides its documents. `window` and `max_tokens` are in tokens.
+
+    Pairs that do not meet the conditions of `keep` are rejected before the next shot could show them.
+    """
 
     prompts: PromptFormat
     window: int
@@ -76,6 +81,7 @@ class Chainer:
     shots: int = 1
     seed: int = 0
     truncate: bool = False
+    keep: tuple[Condition, ...] = ()
 
     def chains(self, documents: Iterable[Document]) -> Iterator[Chain[list[Synthesized]]]:
         """Yield one chain for every `shots` neighbouring documents; the last one may be short."""
@@ -108,7 +114,7 @@ class Chainer:
             return Synthesized((), Synthesis(Status.TOO_LONG, name, shot, rejected=(too_long,))), ""
         shown, token_ids, follows = fitted
         completion = yield Request(token_ids, shot, _shot_seed(self.seed, name, shot))
-        parsed = self._parse(completion)
+        parsed = keep_pairs(self._parse(completion), shown, self.keep)
         synthesis = Synthesis(
             status=_status(completion, parsed),
             chain=name,

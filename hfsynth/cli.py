@@ -72,6 +72,10 @@ def synthesize(
         str | None, typer.Option(help="split, truncate or skip documents that do not fit. [default: split]")
     ] = None,
     max_pairs: Annotated[int | None, typer.Option(help="Pairs a document at most (chat format). [default: 5]")] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help='A condition on pairs, "grounding>=0.5"; may be repeated. Others are kept aside, counted.'),
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="YAML or JSON like synthesizer_config.json, or a repo: USER/NAME[@REVISION].")
     ] = None,
@@ -145,6 +149,7 @@ def synthesize(
         "sampling.max_tokens": max_tokens,
         "sampling.temperature": temperature,
         "chat.max_pairs": max_pairs,
+        "keep": keep or None,
     }
     synthesizer = config_from(fields, settings)
     engine_config = speculating(EngineConfig.create(engine, arguments, trust_remote_code), speculative)

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, field, fields
 from hashlib import blake2b
 from typing import Any, Self
 
+from hfsynth.conditions import canonical
 from hfsynth.errors import ConfigError
 
 FORMAT_VERSION = 1
-"""Raised whenever the same recipe would give other bytes: prompts, parsing, chaining, truncation."""
+"""Raised whenever the same recipe would give other bytes: prompts, parsing, measures, chaining, truncation."""
 
 PROMPT_FORMATS = ("instruction-pretrain", "chat")
 LONG_DOCUMENTS = ("skip", "truncate", "split")
@@ -78,7 +79,11 @@ class ChatOptions:
 
 @dataclass(frozen=True, slots=True)
 class SynthesizerConfig:
-    """Everything about the synthesizer that decides the pairs. `window` is None for the model's own."""
+    """Everything about the synthesizer that decides the pairs. `window` is None for the model's own.
+
+    `keep` are the conditions that a pair must meet, all of them, such as `grounding>=0.5`; their order, spaces and
+    ways to write a number make no other recipe. Measures: see `hfsynth.measures`.
+    """
 
     model: str
     model_revision: str | None = None
@@ -89,6 +94,7 @@ class SynthesizerConfig:
     long_documents: str = "skip"
     sampling: Sampling = field(default_factory=Sampling)
     chat: ChatOptions = field(default_factory=ChatOptions)
+    keep: tuple[str, ...] = ()
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -105,6 +111,7 @@ class SynthesizerConfig:
         _require(isinstance(self.sampling, Sampling), "sampling", "a Sampling", self.sampling)
         _require(isinstance(self.chat, ChatOptions), "chat", "a ChatOptions", self.chat)
         _choice("prompt_format", self.prompt_format, PROMPT_FORMATS)
+        object.__setattr__(self, "keep", canonical(self.keep))
         _choice("long_documents", self.long_documents, LONG_DOCUMENTS)
         _require(
             self.format_version == FORMAT_VERSION,
@@ -123,6 +130,7 @@ class SynthesizerConfig:
         """Return plain JSON values, field by field; `from_dict` reads them back."""
         values = asdict(self)
         values["chat"]["kinds"] = list(self.chat.kinds)
+        values["keep"] = list(self.keep)
         return values
 
     @classmethod

@@ -66,6 +66,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"Source     {recipe['source']['location']}, revision {recipe['source']['revision']}"
     revision = f", revision {recipe['model_revision']}" if recipe["model_revision"] else ""
     yield f"Model      {recipe['model']}{revision}, {recipe['prompt_format']}, {recipe['shots']} shot(s)"
+    if recipe.get("keep"):
+        yield f"Kept only  {', '.join(recipe['keep'])}"
     if stats is None:
         yield from _unfinished(facts)
         return

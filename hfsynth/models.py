@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from hfsynth.chains import Chainer
+from hfsynth.conditions import Condition
 from hfsynth.config import EngineConfig, SynthesizerConfig
 from hfsynth.embedded import EMBEDDED, EMBEDDED_WINDOW, embedded_path, embedded_revision
 from hfsynth.engine import Engine, EngineKey, Generation, shared_engine
@@ -62,6 +63,7 @@ def chainer_for(config: SynthesizerConfig, engine: Engine) -> Chainer:
         shots=config.shots,
         seed=config.seed,
         truncate=config.long_documents == "truncate",
+        keep=tuple(map(Condition.parse, config.keep)),
     )
 
 

@@ -29,6 +29,13 @@ class Reason(StrEnum):
     INVALID_JSON = "invalid_json"  # chat format: not the object that was asked for
     TOO_LONG = "too_long"  # the document does not fit the model's window
     ENGINE = "engine"  # the engine refused or failed this document
+    # a whole pair that does not meet a condition of `keep`: one reason for each measure
+    FILTERED_GROUNDING = "filtered_grounding"
+    FILTERED_ANSWER_LEAK = "filtered_answer_leak"
+    FILTERED_FOREIGN_NUMBERS = "filtered_foreign_numbers"
+    FILTERED_FOREIGN_NAMES = "filtered_foreign_names"
+    FILTERED_INSTRUCTION_WORDS = "filtered_instruction_words"
+    FILTERED_RESPONSE_WORDS = "filtered_response_words"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Something that was thrown away: why, and its text."""
+    """Something that was not kept: why, and its text. A pair that was filtered is there whole, as JSON."""
 
     reason: Reason
     text: str

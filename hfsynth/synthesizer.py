@@ -16,6 +16,7 @@ from datasets.utils._dill import pklregister
 
 from hfsynth.chains import Chain
 from hfsynth.columns import output_arrays, output_features, output_values
+from hfsynth.conditions import canonical
 from hfsynth.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.engine import Engine
 from hfsynth.errors import ColumnError, ConfigError, EngineError
@@ -33,8 +34,10 @@ class Synthesizer:
     multiples of `shots`; with `num_proc` pass `with_indices=True`, so that this can be checked across shards. Without
     `batched` only `shots=1` works; then pass `features=synthesize.features(ds.features)`.
 
-    The fingerprint covers what decides the result (model and revision, format, sampling, shots, seed, format
-    version), not the engine's flags. Raise ConfigError for impossible settings, ModelError for an unknown model.
+    `keep` are conditions that pairs must meet, such as `"grounding>=0.5"`; the others go to `synthesis.rejected`.
+
+    The fingerprint covers what decides the result (model and revision, format, sampling, shots, seed, conditions,
+    format version), not the engine's flags. Raise ConfigError for impossible settings, ModelError for an unknown model.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Synthesizer:
         long_documents: str = "skip",
         sampling: Sampling | None = None,
         chat: ChatOptions | None = None,
+        keep: Sequence[str] = (),
         engine: str = "vllm",
         engine_args: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
@@ -65,6 +69,7 @@ class Synthesizer:
             long_documents=long_documents,
             sampling=sampling or Sampling(),
             chat=chat or ChatOptions(),
+            keep=canonical(keep),
         )
         engine_config = EngineConfig.create(engine, engine_args, trust_remote_code)
         self._settle(pinned(config, engine_config), engine_config, text_column, id_column)
