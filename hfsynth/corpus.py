@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
-from hfsynth.durable import sync_folder, writing
+from hfsynth.durable import sync_folder, write_text, writing
 from hfsynth.errors import OutputError
 
 JOURNAL = ".hfsynth"
@@ -94,42 +93,6 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write JSON so that a reader sees the old file or the new one, whatever happens in between."""
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file as `write_json` does."""
-    with replaced(path) as temporary:
-        temporary.write_text(text, "utf-8")
-
-
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """Lend a temporary path beside `path`; sync and rename it over `path` when the block ends without an error."""
-    temporary = temporary_name(path)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            replace_with(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def temporary_name(path: Path) -> Path:
-    """Return the name under which this process writes `path` until it is whole."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-
-def replace_with(temporary: Path, path: Path) -> None:
-    """Sync `temporary` and rename it over `path`."""
-    _sync(temporary)
-    os.replace(temporary, path)
-    sync_folder(path.parent)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def configured_readme(readme: str, configs: Mapping[str, Mapping[str, str]]) -> str:

@@ -10,7 +10,8 @@ from hfsynth.card_facts import CardSettings, corpus_facts, model_facts, read_car
 from hfsynth.card_merge import replaced
 from hfsynth.card_text import Card
 from hfsynth.cards import CorpusFacts, ModelFacts, card_of
-from hfsynth.corpus import read_json, write_text
+from hfsynth.corpus import read_json
+from hfsynth.durable import write_text
 from hfsynth.errors import OutputError, UsageError
 
 

@@ -23,8 +23,8 @@ from hfsynth.corpus import (
     mend_exchange,
     read_json,
     write_json,
-    write_text,
 )
+from hfsynth.durable import write_text
 from hfsynth.embedded import EMBEDDED, embedded_path
 from hfsynth.errors import ConfigError, OutputError
 from hfsynth.mixing import mix_rows

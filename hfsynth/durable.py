@@ -15,9 +15,12 @@ from pathlib import Path
 from hfsynth.errors import OutputError
 
 
-def temporary(path: Path) -> Path:
-    """Name the file under which `path` is written until it is whole; it lies in the same folder."""
-    return path.with_name(f".{path.name}.tmp")
+def temporary(path: Path, *, writer: str = "") -> Path:
+    """Name the file under which `path` is written until it is whole; it lies in the same folder.
+
+    Where several may write it at once, each is a `writer` of its own.
+    """
+    return path.with_name(f".{path.name}{writer and f'.{writer}'}.tmp")
 
 
 def publish(path: Path, *, as_: Path) -> None:
@@ -28,11 +31,23 @@ def publish(path: Path, *, as_: Path) -> None:
     sync_folder(as_.parent)
 
 
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Lend a temporary path beside `path`; sync and rename it over `path` when the block ends without an error."""
+    part = temporary(path, writer=str(os.getpid()))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            publish(part, as_=path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Replace the content of `path`, whole or not at all."""
-    part = temporary(path)
-    part.write_text(text, encoding="utf-8")
-    publish(part, as_=path)
+    """Replace the content of `path`, whole or not at all, whoever else does it at the same time."""
+    with replaced(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def sync_folder(path: Path) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 from hfsynth import __version__
 from hfsynth.claims import read_extent
-from hfsynth.corpus import Corpus, configured_readme, part_name, read_json, write_json, write_text
-from hfsynth.durable import sync_folder, writing
+from hfsynth.corpus import Corpus, configured_readme, part_name, read_json, write_json
+from hfsynth.durable import sync_folder, write_text, writing
 from hfsynth.errors import OutputError
 from hfsynth.journal import JournalPaths
 from hfsynth.sessions import ORPHANED, Session, Sessions, working_seconds

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfsynth.cards import Plot
 from hfsynth.config import digest
-from hfsynth.corpus import replaced
+from hfsynth.durable import replaced
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

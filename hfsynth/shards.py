@@ -5,6 +5,7 @@ Knows nothing of engines or sources.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hfsynth.corpus import read_json, replace_with, temporary_name, write_json
-from hfsynth.durable import writing
+from hfsynth.corpus import read_json, write_json
+from hfsynth.durable import publish, temporary, writing
 from hfsynth.errors import OutputError
 from hfsynth.stats import Counts
 
@@ -83,7 +84,7 @@ class ShardWriter:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._path = path
         self._schema = schema
-        self._temporary = temporary_name(path)
+        self._temporary = temporary(path, writer=str(os.getpid()))
         self._waiting: dict[int, list[Row]] = {}
         self._ready: list[Row] = []
         self._next = 0
@@ -145,7 +146,7 @@ class ShardWriter:
         with writing(self._path):
             self._file.close()
             described = file_digest(self._temporary)
-            replace_with(self._temporary, self._path)
+            publish(self._temporary, as_=self._path)
         return described
 
     def _write(self, rows: Sequence[Row]) -> None:

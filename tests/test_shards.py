@@ -22,8 +22,8 @@ from scripts import quoting
 
 import hfsynth.shards
 from hfsynth.chains import Chainer
-from hfsynth.corpus import Corpus, configured_readme, part_name, read_json, replaced, write_json, write_text
-from hfsynth.durable import writing
+from hfsynth.corpus import Corpus, configured_readme, part_name, read_json, write_json
+from hfsynth.durable import replaced, write_text, writing
 from hfsynth.engine import Generation
 from hfsynth.errors import OutputError
 from hfsynth.feeding import ChainRun, Prepared, ShardReader, Splitter, watched
