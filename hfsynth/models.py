@@ -11,6 +11,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+from hfsynth.adapters import SETTINGS, is_adapter, merged_path
 from hfsynth.chains import Chainer
 from hfsynth.conditions import Condition
 from hfsynth.config import EngineConfig, SynthesizerConfig
@@ -22,6 +23,7 @@ from hfsynth.prompts import prompt_format
 _SMALL_FILE = 16 * 2**20
 _EDGE = 64 * 2**10
 _ABOUT = ("README.md", "evaluation.json")  # tell of a model and do not change what it says
+_ADAPTER_FILES = ["adapter_*", "token*", "special_tokens_map.json", "vocab.*", "merges.txt", "*.jinja"]
 
 
 def pinned(config: SynthesizerConfig, engine: EngineConfig) -> SynthesizerConfig:
@@ -75,8 +77,23 @@ def generation_for(config: SynthesizerConfig, chainer: Chainer) -> Generation:
 def _key(config: SynthesizerConfig, engine: EngineConfig) -> EngineKey:
     if engine.kind != "scripted" and config.model == EMBEDDED:
         return EngineKey(engine, str(embedded_path()), None, config.window)
-    local = engine.kind == "scripted" or Path(config.model).expanduser().is_dir()
+    folder = Path(config.model).expanduser()
+    if engine.kind == "vllm" and not folder.is_dir() and (adapter := _hub_adapter(config)) is not None:
+        folder = adapter
+    if engine.kind == "vllm" and is_adapter(folder):
+        return EngineKey(engine, str(merged_path(folder)), None, config.window)
+    local = engine.kind == "scripted" or folder.is_dir()
     return EngineKey(engine, config.model, None if local else config.model_revision, config.window)
+
+
+def _hub_adapter(config: SynthesizerConfig) -> Path | None:
+    """Return the folder with the files of an adapter on the Hub, None where the repo holds a whole model."""
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
+
+    found = try_to_load_from_cache(config.model, SETTINGS, revision=config.model_revision)
+    if not isinstance(found, str):
+        return None
+    return Path(snapshot_download(config.model, revision=config.model_revision, allow_patterns=_ADAPTER_FILES))
 
 
 def _load(key: EngineKey) -> Engine:
@@ -137,7 +154,10 @@ def _hub_commit(model: str, revision: str | None) -> str:
     )
 
     try:
-        return Path(hf_hub_download(model, "config.json", revision=revision)).parent.name
+        try:
+            return Path(hf_hub_download(model, "config.json", revision=revision)).parent.name
+        except EntryNotFoundError:  # an adapter has none
+            return Path(hf_hub_download(model, SETTINGS, revision=revision)).parent.name
     except HFValidationError as error:
         raise ConfigError(f"{model!r} is neither a folder nor the name of a model on the Hub.") from error
     except RepositoryNotFoundError as error:
