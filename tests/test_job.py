@@ -150,6 +150,9 @@ def test_the_grace_has_an_end(source: Path, tmp_path: Path, options: tuple[objec
     assert until(log.exists, process)
     process.send_signal(signal.SIGTERM)
     assert ended(process, seconds=40)[0] == 143
+    if options[1]:
+        (session,) = (tmp_path / "out" / ".hfsynth" / "sessions").glob("*.json")
+        assert json.loads(session.read_text())["ended"] == "stopped"  # the worker had the time to say so
 
 
 @pytest.mark.parametrize("workers", [0, 1])
