@@ -17,6 +17,8 @@ from hfsynth.judging import Answered, Said, Written
 
 Figures = dict[str, Any]
 
+_RESAMPLES = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -132,8 +134,10 @@ def _macro(sources: Sequence[Figures]) -> Figures:
 
 
 def _interval(values: Sequence[float], seed: int) -> Mapping[str, float | None]:
-    if not values:
-        return {"mean": None, "low": None, "high": None}
-    drawn = np.random.default_rng(seed).integers(0, len(values), (1000, len(values)))
+    """Return the mean and its 95% interval by the percentile bootstrap; a single value has no interval."""
+    mean = sum(values) / len(values) if values else None
+    if len(values) < 2:
+        return {"mean": mean, "low": None, "high": None}
+    drawn = np.random.default_rng(seed).integers(0, len(values), (_RESAMPLES, len(values)))
     low, high = np.quantile(np.asarray(values)[drawn].mean(axis=1), [0.025, 0.975])
-    return {"mean": sum(values) / len(values), "low": float(low), "high": float(high)}
+    return {"mean": mean, "low": float(low), "high": float(high)}

@@ -96,6 +96,7 @@ def test_figures_are_given_by_source_and_as_the_plain_mean_of_sources(tmp_path: 
     }
     assert found["all"]["pair_quality"]["f1"]["mean"] == found["all"]["with_pairs"]["mean"] == 0.25
     assert (found["all"]["pair_quality"]["f1"]["low"], found["all"]["pair_quality"]["f1"]["high"]) == (0, 0.75)
+    assert found["sources"]["right"]["pair_quality"]["f1"] == {"mean": 1, "low": None, "high": None}  # one document
     assert found["macro"]["pair_quality"] == {"f1": 0.5}
     assert found["macro"]["sources"] == 2
     assert found["all"]["rejected"] == {"no_question": 3}
