@@ -1,0 +1,216 @@
+"""What a pair is worth, measured in its text alone: is it about the document, is its answer in the question?
+
+Pure functions of text for every language with words or characters; no model is asked. They compare words as they are
+written: an answer in other words than the document's, or in other forms of them, counts as not found, and a false
+answer in the document's words as found. Knows nothing of files or models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Self
+
+from hfsynth.boundaries import sentence_ends
+from hfsynth.parsing import CONCLUSION, OPTIONS_HEADING
+from hfsynth.records import Pair
+from hfsynth.wording import STOP_WORDS, compatible, content, folded, numbers, tokens, words
+
+__all__ = [
+    "MEASURES",
+    "Evidence",
+    "answer_leak",
+    "foreign_names",
+    "foreign_numbers",
+    "grounding",
+    "words",
+]
+
+_ENUMERATOR = re.compile(r"^[^\S\n]*\(?\d{1,3}[.)](?=\s)", re.MULTILINE)  # the number of a list's item
+_OPENERS = frozenset('\n:"“„«»”「『¿¡')
+_STOPS = frozenset(".!?…。！？।")
+_YES_NO = frozenset(
+    "yes no true false ja nein oui non sí si não sim да нет ναι όχι evet hayır نعم لا हाँ हां नहीं có không nee da nu"
+    " 是 否 不是 对 错 はい いいえ ใช่ ไม่ ไม่ใช่ 네 예 아니요".split()
+)
+_YES_NO_ANSWER = re.compile(r"[\s\"“'(]*([^\s.,;:!?。，、！？)\"”'—–-]+)[\"”')]*\s*(?:$|[.,;:!。，、！—–-])")
+_OR = frozenset("or oder ou o или ή veya ya yoksa hoặc hay أو أم या of sau 或 或者 还是 หรือ または 또는".split())
+_PIECE = re.compile(r"[,;:/()\[\]\"“”\n、，；：]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The words and numbers of a document, taken once for all pairs about it."""
+
+    forms: frozenset[str]
+
+    @classmethod
+    def of(cls, document: str) -> Self:
+        """Take the words, numbers (in every reading) and pairs of neighbouring characters of a document."""
+        return cls(frozenset(words(document)).union(*content(document)))
+
+    def grounding(self, response: str) -> float:
+        """Return the share of the response's content that is in the document; see `grounding`."""
+        return _share_in(self.forms, response, otherwise=1.0)
+
+    def foreign_numbers(self, response: str) -> tuple[str, ...]:
+        """Return the numbers that the document does not have; see `foreign_numbers`."""
+        text = _ENUMERATOR.sub("", compatible(response))
+        found = (token.group() for token in tokens(text) if token.lastgroup == "number")
+        return tuple(dict.fromkeys(number for number in found if not self._has_number(number)))
+
+    def foreign_names(self, response: str) -> tuple[str, ...]:
+        """Return the names that the document does not have; see `foreign_names`."""
+        found = (" ".join(name) for name in _names(compatible(response)) if not self._has_name(name))
+        return tuple(dict.fromkeys(found))
+
+    def _has_number(self, written: str) -> bool:
+        return all(not self.forms.isdisjoint(readings) for readings in numbers(written))
+
+    def _has_name(self, name: list[str]) -> bool:
+        return all(folded(word) in self.forms for word in name)
+
+
+def grounding(document: str, response: str) -> float:
+    """Return the share of the response's content words that occur in the document, from 0 to 1.
+
+    Content words are all but function words and single letters; numbers are compared by value, and `three` is found
+    where the document has `3`. Of Chinese, Japanese, Thai and other unspaced scripts, pairs of neighbouring characters
+    are looked for. A response without content words ("Yes.") gives 1: nothing in it is invented.
+    """
+    return _evidence(document).grounding(response)
+
+
+def foreign_numbers(document: str, response: str) -> tuple[str, ...]:
+    """Return the numbers of the response that the document does not have, as written, each once.
+
+    Only digits count, by value and in any script; a number word of the document up to twelve (English) is a number too.
+    The numbers of a list's items ("1. ...") are none. A number that may be read in two ways (`1.200`) is found in either.
+    """
+    return _evidence(document).foreign_numbers(response)
+
+
+def foreign_names(document: str, response: str) -> tuple[str, ...]:
+    """Return the capitalised names of the response of which the document lacks a word, as written, each once.
+
+    A name is one or more neighbouring capitalised words that begin no sentence, line, quotation or part behind a colon;
+    function words and single letters are no names. Languages without capitals give none; German nouns and the words of
+    a title count as names.
+    """
+    return _evidence(document).foreign_names(response)
+
+
+def answer_leak(instruction: str, response: str) -> float:
+    """Return the share of the response's content words that stand in the instruction already, from 0 to 1.
+
+    0 for an answer without content words, one of the options that the instruction lists or names ("Is it red or
+    blue?"), and yes or no. Of an answer with its chain of thought only the answer counts.
+    """
+    answer = response.rpartition(CONCLUSION)[2]
+    if _is_yes_or_no(answer) or _is_option(answer, instruction):
+        return 0.0
+    return _share_in(_evidence(instruction).forms, answer, otherwise=0.0)
+
+
+def _foreign_number_count(document: str, pair: Pair) -> float:
+    return float(len(foreign_numbers(document, pair.response)))
+
+
+def _foreign_name_count(document: str, pair: Pair) -> float:
+    return float(len(foreign_names(document, pair.response)))
+
+
+MEASURES: Mapping[str, Callable[[str, Pair], float]] = MappingProxyType(
+    {
+        "grounding": lambda document, pair: grounding(document, pair.response),
+        "answer_leak": lambda document, pair: answer_leak(pair.instruction, pair.response),
+        "foreign_numbers": _foreign_number_count,
+        "foreign_names": _foreign_name_count,
+        "instruction_words": lambda document, pair: float(len(words(pair.instruction))),
+        "response_words": lambda document, pair: float(len(words(pair.response))),
+    }
+)
+"""What a filter can ask of a document and a pair about it: shares from 0 to 1 (`grounding`, `answer_leak`), whole
+numbers from 0 (`foreign_numbers` and `foreign_names` in the response, `instruction_words`, `response_words`)."""
+
+
+@lru_cache(maxsize=8)
+def _evidence(text: str) -> Evidence:
+    """Take a text's words once: the pairs about one document are measured one after another."""
+    return Evidence.of(text)
+
+
+def _share_in(forms: frozenset[str], text: str, *, otherwise: float) -> float:
+    items = content(text)
+    if not items:
+        return otherwise
+    return sum(not forms.isdisjoint(item) for item in items) / len(items)
+
+
+def _names(text: str) -> Iterator[list[str]]:
+    """Yield runs of capitalised words with nothing but a space or a hyphen between them, sentence beginnings left out."""
+    ends = frozenset(sentence_ends(text))
+    name: list[str] = []
+    last = 0
+    begins = True
+    for token in tokens(text):
+        gap = text[last : token.start()]
+        begins = begins and not last or _begins(gap, last, ends)
+        if name and gap not in (" ", "-"):
+            yield name
+            name = []
+        if not begins and _is_capitalised(token.group()):
+            name.append(token.group())
+        elif name:
+            yield name
+            name = []
+        last = token.end()
+    if name:
+        yield name
+
+
+def _begins(gap: str, last: int, ends: frozenset[int]) -> bool:
+    """Tell whether something begins behind a gap between words: a sentence, a line, a quotation."""
+    if not _OPENERS.isdisjoint(gap):
+        return True
+    return not _STOPS.isdisjoint(gap) and any(last + offset in ends for offset in range(len(gap) + 1))
+
+
+def _is_capitalised(word: str) -> bool:
+    return len(word) > 1 and word[0] != word[0].lower() and folded(word) not in STOP_WORDS
+
+
+def _is_yes_or_no(answer: str) -> bool:
+    found = _YES_NO_ANSWER.match(answer)
+    return found is not None and folded(compatible(found.group(1))) in _YES_NO
+
+
+def _is_option(answer: str, instruction: str) -> bool:
+    """Tell whether an answer is a listed option, or one of those that "or" joins."""
+    said = words(answer)
+    stem, _, listed = instruction.partition(OPTIONS_HEADING)
+    if any(words(line) == said for line in listed.splitlines()):
+        return True
+    asked = words(stem)
+    if not said or _OR.isdisjoint(asked):
+        return False
+    return any(_stands_at_an_edge(said, piece) for part in _PIECE.split(stem) for piece in _alternatives(words(part)))
+
+
+def _alternatives(said: list[str]) -> Iterator[list[str]]:
+    """Yield what stands between the words for "or"."""
+    piece: list[str] = []
+    for word in said:
+        if word in _OR:
+            yield piece
+            piece = []
+        else:
+            piece.append(word)
+    yield piece
+
+
+def _stands_at_an_edge(said: list[str], piece: list[str]) -> bool:
+    return piece[: len(said)] == said or piece[-len(said) :] == said
