@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from hfsynth.conditions import Condition
+from hfsynth.measures import MEASURES
 from hfsynth.parsing import Parsed
 from hfsynth.records import Pair, Rejected
 
@@ -28,8 +29,6 @@ def keep_pairs(parsed: Parsed, text: str, conditions: Sequence[Condition]) -> Pa
 
 def _unmet(text: str, pair: Pair, conditions: Sequence[Condition]) -> Condition | None:
     """Return the first condition that a pair does not meet; measures after it are not taken."""
-    from hfsynth.measures import MEASURES
-
     return next((c for c in conditions if not c.is_met_by(MEASURES[c.measure](text, pair))), None)
 
 
