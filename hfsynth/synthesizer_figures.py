@@ -36,9 +36,14 @@ class Judged:
         """Return the answers that there are figures of."""
         return [answer for answer in self.answers if answer.said is not None and not answer.said.failed]
 
+    @property
+    def outcomes(self) -> Sequence[Written | Answered]:
+        """What became of each request, and of those that did not fit."""
+        return [self.written, *self.answers]
+
     def said(self) -> list[Said]:
         """Return what every request cost."""
-        return [item.said for item in (self.written, *self.answers) if item.said is not None]
+        return [outcome.said for outcome in self.outcomes if outcome.said is not None]
 
 
 def joined(written: Iterable[Written], answered: Iterable[Answered]) -> list[Judged]:
@@ -111,7 +116,7 @@ def figures(judged: Sequence[Judged], seed: int) -> Figures:
 def _counts(judged: Sequence[Judged], said: Sequence[Said]) -> Figures:
     asked = [one.written for one in judged if one.written.said is not None]
     return {
-        "too_long": sum(item.said is None for one in judged for item in (one.written, *one.answers)),
+        "too_long": sum(outcome.said is None for one in judged for outcome in one.outcomes),
         "failed": sum(item.failed for item in said),
         "cut_off": sum(one.said.cut_off for one in asked if one.said is not None),
         "fewer_shots": sum(one.said.shown < one.case.shots for one in asked if one.said is not None),
