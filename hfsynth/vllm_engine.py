@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
@@ -43,6 +44,7 @@ class VLLMEngine:
 
     def __init__(self, key: EngineKey) -> None:
         self._llm = _load(key)
+        _wake_when_it_dies(self._llm.llm_engine.engine_core)
         self._config = key.config
         config = self._llm.llm_engine.vllm_config
         self.window: int = config.model_config.max_model_len
@@ -190,6 +192,25 @@ def _loaded(key: EngineKey) -> LLM:
 def _advice(key: EngineKey) -> str:
     check = "Check --model and --model-revision, and the --engine-arg values."
     return f"{check} It may be speculation that cannot be had here." if SPECULATIVE in key.config.arguments else check
+
+
+def _wake_when_it_dies(core: Any) -> None:  # noqa: ANN401
+    """Hand the error to whoever waits for an engine in a process of its own, once that process is gone.
+
+    vLLM's synchronous client notices a killed process (for want of memory, say), ends the thread that brings its
+    answers, and leaves its caller waiting for them for ever.
+    """
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    answers, thread = getattr(core, "outputs_queue", None), getattr(core, "output_queue_thread", None)
+    if answers is None or thread is None:  # it computes in this process
+        return
+
+    def wake() -> None:
+        thread.join()
+        answers.put(EngineDeadError())
+
+    threading.Thread(target=wake, name="hfsynth-engine-watch", daemon=True).start()
 
 
 def _quiet_environment() -> None:

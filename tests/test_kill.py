@@ -139,3 +139,26 @@ def test_the_real_engine_is_killed(tiny_llama: Path, tmp_path: Path) -> None:
     assert found["engine_restarts"] == 1
     assert sum(worker["documents"] for worker in found["workers"]) <= 60
     assert json.loads((out / ".hfsynth" / "total.json").read_text()) == {"shards": 6, "rows": 60}
+
+
+@needs_vllm
+def test_the_real_engine_in_a_process_of_its_own_is_killed_and_loaded_again(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With CUDA vLLM computes in a process beside ours, and says EngineDeadError when that is gone."""
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    source, out = documents(tmp_path / "texts.jsonl", 60), tmp_path / "out"
+    more = ("--model", tiny_llama, "--shots", 2, "--max-tokens", 60, "--shard-rows", 10, "--workers", 0)
+    process = start(command(source, out, *more, "--engine-arg", "max_num_seqs=4"))
+    assert until(lambda: has_finished_a_chain(out), process, seconds=300)
+    os.kill(engine_core(process), signal.SIGKILL)
+    code, _, errors = ended(process, seconds=300)
+    assert code == 0, errors
+    assert stats(out)["engine_restarts"] == 1
+    assert stats(out)["total_documents"] == 60 and stats(out)["documents"]["failed"] == 0
+
+
+def engine_core(process: subprocess.Popen[str]) -> int:
+    """Return the process in which vLLM computes."""
+    (found,) = (pid for pid in children(process) if "EngineCore" in Path(f"/proc/{pid}/cmdline").read_text())
+    return found
