@@ -228,6 +228,9 @@ def _quiet_environment() -> None:
         # One process: an engine process of its own costs 40 s of start-up and brings nothing on a CPU.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
+        # N-gram look-up runs in numba, whose OpenMP layer changes how many threads torch uses from then on: on a core
+        # of its own, everything after it took five times as long.
+        os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")
 
 
 def _has_cuda() -> bool:
