@@ -56,6 +56,31 @@ def test_pair_quality(tmp_path: Path) -> None:
     assert batched(metric, predictions, references) == expected
 
 
+def test_grounding(tmp_path: Path) -> None:
+    """Content words: of "It was Ada in 1843" Ada and 1843, of "a machine" machine, of "Bob Ray in 1900" all three."""
+    pairs = [
+        [{"instruction": "?", "response": "It was Ada in 1843."}, {"instruction": "?", "response": "a machine"}],
+        [],
+        [{"instruction": "?", "response": "That was Bob Ray in 1900."}],
+    ]
+    documents = ["Ada wrote it in 1843.", "Nothing is said.", "Nothing is said."]
+    expected = pytest.approx({"grounding": (1 + 0 + 0) / 3, "foreign_numbers": 1 / 3, "foreign_names": 1 / 3})
+    metric = load("grounding", tmp_path)
+    assert metric.compute(predictions=pairs, references=documents) == expected
+    assert batched(metric, pairs, documents) == expected
+    nothing = metric.compute(predictions=[[]], references=["Nothing is said."])
+    assert set(nothing.values()) == {None}
+
+
+def test_answer_leak(tmp_path: Path) -> None:
+    questions = ["Did Ada write it in 1843?", "Is the sky red or blue?", "Where does the river Po rise?"]
+    answers = ["Ada, in 1843", "blue", "The Po rises in Piedmont"]  # 2 of 2 words, an option, 1 of 3
+    expected = pytest.approx({"answer_leak": (1 + 0 + 1 / 3) / 3, "leaked": 1 / 3})
+    metric = load("answer_leak", tmp_path)
+    assert metric.compute(predictions=questions, references=answers) == expected
+    assert batched(metric, questions, answers) == expected
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_the_examples_in_the_documentation_are_true(name: str, tmp_path: Path) -> None:
     metric = load(name, tmp_path)
