@@ -17,7 +17,7 @@ from typing import Self
 from hfsynth.boundaries import sentence_ends
 from hfsynth.parsing import CONCLUSION, OPTIONS_HEADING
 from hfsynth.records import Pair
-from hfsynth.wording import STOP_WORDS, compatible, content, folded, numbers, tokens, words
+from hfsynth.wording import STOP_WORDS, YES_NO, compatible, content, folded, forms, numbers, tokens, words
 
 __all__ = [
     "MEASURES",
@@ -32,13 +32,10 @@ __all__ = [
 _ENUMERATOR = re.compile(r"^[^\S\n]*\(?\d{1,3}[.)](?=\s)", re.MULTILINE)  # the number of a list's item
 _OPENERS = frozenset('\n:"“„«»”「『¿¡')
 _STOPS = frozenset(".!?…。！？।")
-_YES_NO = frozenset(
-    "yes no true false ja nein oui non sí si não sim да нет ναι όχι evet hayır نعم لا हाँ हां नहीं có không nee da nu"
-    " 是 否 不是 对 错 はい いいえ ใช่ ไม่ ไม่ใช่ 네 예 아니요".split()
-)
 _YES_NO_ANSWER = re.compile(r"[\s\"“'(]*([^\s.,;:!?。，、！？)\"”'—–-]+)[\"”')]*\s*(?:$|[.,;:!。，、！—–-])")
-_OR = frozenset("or oder ou o или ή veya ya yoksa hoặc hay أو أم या of sau 或 或者 还是 หรือ または 또는".split())
-_PIECE = re.compile(r"[,;:/()\[\]\"“”\n、，；：]+")
+_OR = r"\b(?:or|oder|ou|o|или|ή|veya|yoksa|hoặc|hay|أو|أم|या|of|sau)\b|或者?|还是|หรือ|または|또는"
+_OF_ALTERNATIVES = re.compile(_OR)
+_BETWEEN_ALTERNATIVES = re.compile(rf"{_OR}|[,;:/()\[\]\"“”\n、，；：]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,7 @@ class Evidence:
     @classmethod
     def of(cls, document: str) -> Self:
         """Take the words, numbers (in every reading) and pairs of neighbouring characters of a document."""
-        return cls(frozenset(words(document)).union(*content(document)))
+        return cls(forms(document))
 
     def grounding(self, response: str) -> float:
         """Return the share of the response's content that is in the document; see `grounding`."""
@@ -77,9 +74,9 @@ class Evidence:
 def grounding(document: str, response: str) -> float:
     """Return the share of the response's content words that occur in the document, from 0 to 1.
 
-    Content words are all but function words and single letters; numbers are compared by value, and `three` is found
-    where the document has `3`. Of Chinese, Japanese, Thai and other unspaced scripts, pairs of neighbouring characters
-    are looked for. A response without content words ("Yes.") gives 1: nothing in it is invented.
+    Content words are all but function words, yes and no, and single letters; numbers are compared by value, and `three`
+    is found where the document has `3`. Of Chinese, Japanese, Thai and other unspaced scripts, pairs of neighbouring
+    characters are looked for. A response without content words ("Yes.") gives 1: nothing in it is invented.
     """
     return _evidence(document).grounding(response)
 
@@ -88,7 +85,7 @@ def foreign_numbers(document: str, response: str) -> tuple[str, ...]:
     """Return the numbers of the response that the document does not have, as written, each once.
 
     Only digits count, by value and in any script; a number word of the document up to twelve (English) is a number too.
-    The numbers of a list's items ("1. ...") are none. A number that may be read in two ways (`1.200`) is found in either.
+    The numbers of a list's items ("1. ...") are none. What may be read in two ways (`1.200`) is found either way.
     """
     return _evidence(document).foreign_numbers(response)
 
@@ -112,7 +109,7 @@ def answer_leak(instruction: str, response: str) -> float:
     answer = response.rpartition(CONCLUSION)[2]
     if _is_yes_or_no(answer) or _is_option(answer, instruction):
         return 0.0
-    return _share_in(_evidence(instruction).forms, answer, otherwise=0.0)
+    return _share_in(Evidence.of(instruction).forms, answer, otherwise=0.0)
 
 
 def _foreign_number_count(document: str, pair: Pair) -> float:
@@ -143,15 +140,15 @@ def _evidence(text: str) -> Evidence:
     return Evidence.of(text)
 
 
-def _share_in(forms: frozenset[str], text: str, *, otherwise: float) -> float:
+def _share_in(known: frozenset[str], text: str, *, otherwise: float) -> float:
     items = content(text)
     if not items:
         return otherwise
-    return sum(not forms.isdisjoint(item) for item in items) / len(items)
+    return sum(not known.isdisjoint(item) for item in items) / len(items)
 
 
 def _names(text: str) -> Iterator[list[str]]:
-    """Yield runs of capitalised words with nothing but a space or a hyphen between them, sentence beginnings left out."""
+    """Yield runs of capitalised words, only a space or a hyphen between them, without the beginnings of sentences."""
     ends = frozenset(sentence_ends(text))
     name: list[str] = []
     last = 0
@@ -185,7 +182,7 @@ def _is_capitalised(word: str) -> bool:
 
 def _is_yes_or_no(answer: str) -> bool:
     found = _YES_NO_ANSWER.match(answer)
-    return found is not None and folded(compatible(found.group(1))) in _YES_NO
+    return found is not None and folded(compatible(found.group(1))) in YES_NO
 
 
 def _is_option(answer: str, instruction: str) -> bool:
@@ -194,22 +191,10 @@ def _is_option(answer: str, instruction: str) -> bool:
     stem, _, listed = instruction.partition(OPTIONS_HEADING)
     if any(words(line) == said for line in listed.splitlines()):
         return True
-    asked = words(stem)
-    if not said or _OR.isdisjoint(asked):
+    asked = folded(compatible(stem))
+    if not said or not _OF_ALTERNATIVES.search(asked):
         return False
-    return any(_stands_at_an_edge(said, piece) for part in _PIECE.split(stem) for piece in _alternatives(words(part)))
-
-
-def _alternatives(said: list[str]) -> Iterator[list[str]]:
-    """Yield what stands between the words for "or"."""
-    piece: list[str] = []
-    for word in said:
-        if word in _OR:
-            yield piece
-            piece = []
-        else:
-            piece.append(word)
-    yield piece
+    return any(_stands_at_an_edge(said, words(piece)) for piece in _BETWEEN_ALTERNATIVES.split(asked))
 
 
 def _stands_at_an_edge(said: list[str], piece: list[str]) -> bool:

@@ -1,98 +1,203 @@
-"""Measures of a pair: by hand, in several languages, and total for any text."""
+"""Measures of a pair: by hand in several languages, and what holds for any text."""
 
 from __future__ import annotations
 
+import math
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfsynth.conditions import FILTERED
-from hfsynth.measures import MEASURES, answer_leak, content_words, foreign_names, foreign_numbers, grounding, words
+from hfsynth.measures import MEASURES, Evidence, answer_leak, foreign_names, foreign_numbers, grounding, words
 from hfsynth.records import Pair
+from hfsynth.wording import content, numbers
 
-TEXT = "In 1922 Frederick Banting gave insulin to Leonard. It cost 1,200.50 dollars; the dose was ７ units."
-
-
-def test_words_fold_case_and_forms_and_keep_numbers_together() -> None:
-    assert words("The dog's 1,200.50 dollars — ７ Units, 3.50!") == [
-        "the",
-        "dog's",
-        "1200.5",
-        "dollars",
-        "7",
-        "units",
-        "3.5",
-    ]
+CURIE = (
+    "Marie Curie was born in Warsaw in 1867. She won 2 Nobel Prizes, worth 1,200.50 francs, as Dr. Smith told in B12."
+)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("胰岛素降低血糖", list("胰岛素降低血糖")),
-        ("東京 2020年", ["東", "京", "2020", "年"]),
-        ("Straße und Wäsche", ["strasse", "und", "wäsche"]),
-        ("इंसुलिन रक्त", ["इंसुलिन", "रक्त"]),
-        ("ยา", list("ยา")),
+        ("Don't STOP!", ["don", "t", "stop"]),
+        ("Straße ＡＢＣ ﬁn", ["strasse", "abc", "fin"]),
+        ("1,200 and 1.200,50, 007", ["1200", "and", "1200.5", "7"]),
+        ("12.05.2020", ["12", "5", "2020"]),
+        ("12\u202f500 km 10kg B12", ["12500", "km", "10", "kg", "b12"]),
+        ("東京タワー 2台", ["東", "京", "タ", "ワ", "ー", "2", "台"]),
+        ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),
+        ("ที่นี่", ["ที่", "นี่"]),
+        ("٣٫٥", ["3.5"]),
         ("", []),
-        ("… — !", []),
+        ("\ud800 \x00 _ !", []),
     ],
 )
-def test_words_of_several_scripts(text: str, expected: list[str]) -> None:
+def test_words_of_any_language(text: str, expected: list[str]) -> None:
     assert words(text) == expected
 
 
-def test_function_words_are_no_content() -> None:
-    assert content_words("It is the dose that was given to him") == ["dose", "given"]
+@pytest.mark.parametrize(
+    ("written", "values"),
+    [
+        ("1,200", [("1200", "1.2")]),
+        ("1.200", [("1.2", "1200")]),
+        ("1'200'000", [("1200000",)]),
+        ("1.200.000,5", [("1200000.5",)]),
+        ("3.50", [("3.5",)]),
+        ("0,500", [("0.5",)]),
+        ("1,2,3", [("1",), ("2",), ("3",)]),
+        ("1234,567", [("1234.567",)]),
+    ],
+)
+def test_numbers_are_read_by_value(written: str, values: list[tuple[str, ...]]) -> None:
+    assert numbers(written) == values
 
 
-def test_grounding_is_the_share_of_content_words_in_the_document() -> None:
-    assert grounding(TEXT, "Insulin") == 1.0
-    assert grounding(TEXT, "Insulin was given by Banting") == pytest.approx(2 / 3)
-    assert grounding(TEXT, "penicillin") == 0.0
-    assert grounding(TEXT, "Yes.") == 1.0
-    assert grounding(TEXT, "1200.5 dollars and 7 units") == 1.0
-    assert grounding("胰岛素降低血糖", "血糖高") == pytest.approx(2 / 3)
+def test_content_leaves_out_function_words_and_pairs_neighbouring_characters() -> None:
+    assert content("The tower of Paris and 3 of them") == [("tower",), ("paris",), ("3",)]
+    assert content("東京の大きい塔") == [("東京",), ("大",), ("塔",)]
+    assert content("北京。上海是城市") == [("北京",), ("上海",), ("城市",)]
 
 
-def test_numbers_that_the_document_does_not_have() -> None:
-    assert foreign_numbers(TEXT, "In 1922 and 1923, for 1200.50 or 1,300 dollars, 1923") == ("1923", "1300")
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("She was born in Warsaw.", 1.0),
+        ("two prizes", 1.0),
+        ("1200.5 francs", 1.0),
+        ("Warsaw, not Paris or Rome", 1 / 3),
+        ("Yes.", 1.0),
+        ("", 1.0),
+        ("B", 1.0),
+        ("nobody", 0.0),
+    ],
+)
+def test_grounding_is_the_share_of_content_words(response: str, expected: float) -> None:
+    assert grounding(CURIE, response) == pytest.approx(expected)
 
 
-def test_names_that_the_document_does_not_have() -> None:
-    assert foreign_names(TEXT, "Best helped Banting and Charles Best.") == ("Charles", "Best")
-    assert foreign_names(TEXT, "Nobody did. Then I said so") == ()
-    assert foreign_names(TEXT, "Er nahm Insulin und Zucker") == ("Zucker",)
-    assert foreign_names(TEXT, "胰岛素") == ()
+@pytest.mark.parametrize(
+    ("document", "response", "expected"),
+    [
+        ("Die Straße ist 3,5 km lang.", "Sie ist 3.5 km lang", 1.0),
+        ("東京は日本の首都です。", "日本の首都", 1.0),
+        ("東京は日本の首都です。", "京都", 0.0),
+        ("北京是中国的首都。", "中国", 1.0),
+        ("Москва — столица России.", "столица", 1.0),
+        ("القاهرة عاصمة مصر", "عاصمة فرنسا", 0.5),
+        ("दिल्ली भारत की राजधानी है", "दिल्ली", 1.0),
+    ],
+)
+def test_grounding_in_several_languages(document: str, response: str, expected: float) -> None:
+    assert grounding(document, response) == pytest.approx(expected)
 
 
-def test_a_question_that_gives_its_answer_away() -> None:
-    assert answer_leak("Who gave insulin to Leonard?", "Leonard") == 1.0
-    assert answer_leak("Who gave insulin to Leonard?", "Banting gave insulin") == pytest.approx(2 / 3)
-    assert answer_leak("Was it insulin?", "Yes") == 0.0
-    assert answer_leak("Which one?\nOptions:\n- insulin\n- sugar", "insulin") == 0.0
-    assert answer_leak("What is it?", "It is") == 0.0
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("In 1867, 1,200.5 francs and two", ()),
+        ("1. In 1868\n2. In 1868 and 5.0\n (3) none", ("1868", "5.0")),
+        ("B12 and B13", ()),
+        ("+9 and -9", ("9",)),
+        ("٢ and ٧", ("٧",)),
+    ],
+)
+def test_foreign_numbers_are_compared_by_value(response: str, expected: tuple[str, ...]) -> None:
+    assert foreign_numbers(CURIE, response) == expected
 
 
-def test_every_measure_can_be_named_in_a_condition() -> None:
+def test_a_number_word_of_the_document_is_a_number() -> None:
+    assert foreign_numbers("There were three of them.", "3 or 4") == ("4",)
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("Marie met Albert Einstein in Warsaw.", ("Albert Einstein",)),
+        ("Paris was nice. Rome as well.\nBerlin: Vienna", ()),
+        ("She met Dr. Jones and J. Smith.", ("Jones",)),
+        ("It was Hans Smith, then Hans Smith", ("Hans Smith",)),
+        ("Austria-Hungary, then Austria-Hungary", ("Hungary", "Austria Hungary")),
+        ("The prizes were won by The I of NASA", ("NASA",)),
+        ("她出生在华沙 القاهرة", ()),
+    ],
+)
+def test_foreign_names_begin_no_sentence(response: str, expected: tuple[str, ...]) -> None:
+    assert foreign_names(CURIE, response) == expected
+
+
+@pytest.mark.parametrize(
+    ("instruction", "response", "expected"),
+    [
+        ("What is the capital of France?", "The capital of France is Paris.", 2 / 3),
+        ("What is the capital of France?", "Paris", 0.0),
+        ("Which city is Paris?", "Paris", 1.0),
+        ("Is Paris big?", "Yes, Paris is big", 0.0),
+        ("Is it red or dark blue?", "Dark blue.", 0.0),
+        ("Is the tone positive, negative or neutral?", "negative", 0.0),
+        ("Ist es rot oder blau?", "blau", 0.0),
+        ("这是红色还是蓝色？", "蓝色", 0.0),
+        ("Which animal is a dog?\nOptions:\n- a big dog\n- cat", "A big dog", 0.0),
+        ("Which animal is a dog?\nOptions:\n- a big dog\n- cat", "big", 1.0),
+        ("Why is the sky blue?", "The sky is blue.\nTherefore, the answer is scattering", 0.0),
+        ("", "Paris", 0.0),
+        ("Paris", "", 0.0),
+    ],
+)
+def test_answer_leak(instruction: str, response: str, expected: float) -> None:
+    assert answer_leak(instruction, response) == pytest.approx(expected)
+
+
+def test_measures_have_the_names_that_conditions_know() -> None:
     assert set(MEASURES) == set(FILTERED)
 
 
-def test_lengths_are_counted_in_words() -> None:
-    pair = Pair("Who was it?", "Banting, in 1922")
-    assert MEASURES["instruction_words"](TEXT, pair) == 3.0
-    assert MEASURES["response_words"](TEXT, pair) == 3.0
+def test_counts_are_numbers() -> None:
+    pair = Pair("What is it, Anna?", "It is 5 or 6, said Anna Karenina in Moscow.")
+    values = {name: measure(CURIE, pair) for name, measure in MEASURES.items()}
+    assert values == {
+        "grounding": 0.0,
+        "answer_leak": pytest.approx(1 / 6),
+        "foreign_numbers": 2.0,
+        "foreign_names": 2.0,
+        "instruction_words": 4.0,
+        "response_words": 10.0,
+    }
 
 
+@settings(deadline=None)
 @given(st.text(), st.text(), st.text())
-def test_any_text_has_every_measure(document: str, instruction: str, response: str) -> None:
-    values = {name: measure(document, Pair(instruction, response)) for name, measure in MEASURES.items()}
-    assert all(isinstance(value, float) and value >= 0 for value in values.values())
-    assert values["grounding"] <= 1
-    assert values["answer_leak"] <= 1
+def test_every_measure_has_a_value_within_its_range(document: str, instruction: str, response: str) -> None:
+    pair = Pair(instruction, response)
+    values = {name: measure(document, pair) for name, measure in MEASURES.items()}
+    assert all(math.isfinite(value) and value >= 0 for value in values.values())
+    assert values["grounding"] <= 1 and values["answer_leak"] <= 1
+    assert {name: measure(document, pair) for name, measure in MEASURES.items()} == values
 
 
+@settings(deadline=None)
 @given(st.text())
-def test_a_text_is_grounded_in_itself(text: str) -> None:
-    assert grounding(text, text) == 1.0
-    assert foreign_numbers(text, text) == ()
-    assert foreign_names(text, text) == ()
+def test_a_document_grounds_itself(text: str) -> None:
+    evidence = Evidence.of(text)
+    assert evidence.grounding(text) == 1.0
+    assert evidence.foreign_numbers(text) == () == evidence.foreign_names(text)
+
+
+SAID = st.lists(st.sampled_from(["paris", "rome", "the", "3", "東京", "big", "Москва"]))
+
+
+@settings(deadline=None)
+@given(SAID, SAID)
+def test_the_order_of_words_does_not_matter(document: list[str], response: list[str]) -> None:
+    assert grounding(" ".join(document), " ".join(response)) == pytest.approx(
+        grounding(" ".join(sorted(document)), " ".join(sorted(response)))
+    )
+
+
+@settings(deadline=None)
+@given(SAID, SAID, SAID)
+def test_more_document_grounds_no_less(document: list[str], more: list[str], response: list[str]) -> None:
+    said = " ".join(response)
+    assert grounding(" ".join(document + more), said) >= grounding(" ".join(document), said)
