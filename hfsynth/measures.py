@@ -15,9 +15,9 @@ from types import MappingProxyType
 from typing import Self
 
 from hfsynth.boundaries import sentence_ends
+from hfsynth.lexical import STOP_WORDS, YES_NO, compatible, content, folded, forms, numbers, tokens, words
 from hfsynth.parsing import CONCLUSION, OPTIONS_HEADING
 from hfsynth.records import Pair
-from hfsynth.wording import STOP_WORDS, YES_NO, compatible, content, folded, forms, numbers, tokens, words
 
 __all__ = [
     "MEASURES",

@@ -19,7 +19,7 @@ LAYERS = {
     # functions of values: prompting, parsing, rendering, mixing, exporting, counting
     1: "chains chat choices export_formats export_manifest export_shards export_source exporting layouts llama_factory "
     "mixing mixture_files parsing parts patterns presets prompts recipes rendering schemas splitting stats styles "
-    "card_text corpus_files keeping leaks measures retrying streams tasks token_counting training_texts wording",
+    "card_text corpus_files keeping leaks measures retrying streams tasks token_counting training_texts lexical",
     # models, engines, files and metrics
     2: "adapters card_facts card_merge cards channel claims columns corpus dataset_readers devices driving embedded "
     "engine feeding finishing hub_errors hub_recipes inspection job_spec journal judging leases locating "
