@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hfsynth import __version__, cli_evaluate, cli_publish, cli_texts, console
+from hfsynth import __version__, cli_evaluate, cli_publish, cli_texts, cli_tune, console
 from hfsynth.cli_options import key_values
 from hfsynth.errors import ConfigError, HfsynthError
 
@@ -209,6 +209,7 @@ def info(
 cli_texts.register(app)
 cli_evaluate.register(app)
 cli_publish.register(app)
+cli_tune.register(app)
 
 
 def _default_model(engine: str, *, quiet: bool) -> str:

@@ -1,0 +1,193 @@
+"""The command that finds the engine's fastest settings and predicts what a corpus will take: `tune`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hfsynth import console
+from hfsynth.cli_options import key_values
+from hfsynth.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from hfsynth.engine_settings import Setting
+    from hfsynth.prediction import Prediction, Range
+    from hfsynth.tuning import Trial, Tuning
+
+_PLAIN_WIDTH = 140  # of a table that goes into a file or a pipe
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(tune)
+
+
+def tune(
+    source: Annotated[str, typer.Argument(help="A Hub dataset, a save_to_disk folder, files, a folder or a glob.")],
+    config: Annotated[str | None, typer.Option(help="The Hub dataset's config.")] = None,
+    split: Annotated[str, typer.Option(help="The split to read.")] = "train",
+    revision: Annotated[str | None, typer.Option(help="The Hub dataset's revision.")] = None,
+    text_column: Annotated[str, typer.Option(help="The column that holds the documents.")] = "text",
+    id_column: Annotated[str | None, typer.Option(help="The column that names them.")] = None,
+    model: Annotated[str | None, typer.Option(help="A Hub model, a folder, or `embedded`.")] = None,
+    model_revision: Annotated[str | None, typer.Option(help="The Hub model's revision.")] = None,
+    prompt_format: Annotated[str | None, typer.Option(help="instruction-pretrain or chat.")] = None,
+    shots: Annotated[int | None, typer.Option(help="Documents a few-shot chain. [default: 1]")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens a completion at most. [default: 400]")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy. [default: 0]")] = None,
+    window: Annotated[
+        int | None, typer.Option(help="Tokens a prompt and its completion. [default: the model's]")
+    ] = None,
+    long_documents: Annotated[
+        str | None, typer.Option(help="split, truncate or skip documents that do not fit. [default: split]")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="YAML or JSON like synthesizer_config.json, or a repo: USER/NAME[@REVISION].")
+    ] = None,
+    engine_arg: Annotated[
+        list[str] | None, typer.Option(help="An argument that every trial has, key=value; may be repeated.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let code from the model's repo run here.")
+    ] = False,
+    documents: Annotated[
+        int | None, typer.Option(min=1, help="The sample's size at most. [default: 512 with a GPU, 24 without]")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="How long to search.")] = 5.0,
+    seed: Annotated[int, typer.Option(help="Which documents are drawn.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Find the engine's fastest settings for the documents of SOURCE, and predict what all of them will take.
+
+    Runs a sample through a fresh engine for every setting: sequences at once, tokens a step, prefix caching,
+    speculation. Prints the flags to give to `hfsynth synthesize`; none of them changes the pairs.
+
+    Example: hfsynth tune notes.jsonl --model embedded --shots 2 --minutes 10
+    """
+    from hfsynth.config import EngineConfig
+    from hfsynth.hub_recipes import open_recipe
+    from hfsynth.recipes import config_from
+    from hfsynth.sources import Source
+    from hfsynth.tuning import tune as tune_engine
+
+    fields = open_recipe(recipe) if recipe else {}
+    if not (model or fields.get("model")):
+        raise ConfigError("No model was named.", hint="Use --model with a Hub model, a folder, or embedded.")
+    settings = {
+        "model": model or fields.get("model"),
+        "model_revision": model_revision,
+        "prompt_format": prompt_format,
+        "shots": shots,
+        "window": window,
+        "long_documents": long_documents or fields.get("long_documents", "split"),
+        "sampling.max_tokens": max_tokens,
+        "sampling.temperature": temperature,
+    }
+    found = tune_engine(
+        Source(source, config, split, revision, text_column, id_column),
+        config_from(fields, settings),
+        engine=EngineConfig.create("vllm", key_values(engine_arg or []), trust_remote_code),
+        documents=documents,
+        minutes=minutes,
+        seed=seed,
+        on_trial=(lambda trial: None) if quiet or as_json else _say,
+    )
+    if as_json:
+        console.emit_json(found.to_dict())
+    else:
+        _show(found)
+
+
+def _say(trial: Trial | Setting | None) -> None:
+    """Tell what is tried, and what came of it."""
+    from hfsynth.engine_settings import Setting
+
+    if trial is None:
+        console.say("Trying the engine as it is …")
+    elif isinstance(trial, Setting):
+        console.say(f"Trying {words(trial)} …")
+    else:
+        console.say(f"  {_per_hour(trial)} documents/h {trial.note}".rstrip())
+
+
+def _show(found: Tuning) -> None:
+    from rich.console import Console
+
+    out = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    out.print(table(found))
+    console.emit("\n".join(conclusion(found)))
+
+
+def table(found: Tuning) -> Table:
+    """Return a row for every trial, in the order they were tried."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    drawn = Table(title=f"{len(found.trials)} settings, {found.documents} documents", title_justify="left", box=SIMPLE)
+    drawn.add_column("setting")
+    for heading in ("documents/h", "of the first", "output tokens/s", "prompt computed", "guesses kept", ""):
+        drawn.add_column(heading, justify="right" if heading else "left", overflow="fold")
+    for trial in found.trials:
+        drawn.add_row(*cells(trial, found.trials[0], best=trial is found.best and len(found.trials) > 1))
+    return drawn
+
+
+def cells(trial: Trial, first: Trial, *, best: bool) -> list[str]:
+    """Return a trial's row of the table."""
+    measured = trial.outcome
+    if measured is None or trial.speed is None:
+        return [words(trial.setting), "–", "–", "–", "–", "–", trial.note]
+    kept = "–" if measured.acceptance is None else f"{measured.acceptance:.0%}"
+    computed = (measured.prompt_tokens - measured.cached_tokens) / max(measured.prompt_tokens, 1)
+    return [
+        words(trial.setting),
+        _per_hour(trial),
+        f"{trial.speed / (first.speed or trial.speed):.2f}",
+        f"{measured.output_tokens / max(measured.seconds, 1e-9):,.0f}",
+        f"{computed:.0%}",
+        kept,
+        "fastest" if best else trial.note,
+    ]
+
+
+def words(setting: Setting) -> str:
+    """Return a setting in words."""
+    parts = [f"{setting.max_num_seqs} sequences", f"{setting.max_num_batched_tokens:,} tokens a step"]
+    parts += [] if setting.prefix_caching else ["no prefix cache"]
+    return ", ".join([*parts, *([setting.speculative] if setting.speculative else [])])
+
+
+def conclusion(found: Tuning) -> list[str]:
+    """Return what to do, and what it will take."""
+    flags = shlex.join(found.flags)
+    lines = [
+        f"Flags      {flags}" if flags else "Flags      none: nothing that was tried is faster than the engine as it is"
+    ]
+    lines += _expectation(found.prediction)
+    if found.ran_out:
+        lines.append("The time was up before every promising setting was tried: --minutes gives more.")
+    return lines
+
+
+def _expectation(prediction: Prediction) -> list[str]:
+    """Return the prediction with its error bar, which is the sample's."""
+    lines = [f"Expect     {_ranged(prediction.documents_per_hour, 0)} documents an hour and engine"]
+    if prediction.documents is not None and prediction.engine_hours is not None:
+        hours = _ranged(prediction.engine_hours, 2)
+        lines.append(f"           {hours} engine-hours for all {prediction.documents:,} documents")
+    return lines
+
+
+def _ranged(range_: Range, digits: int) -> str:
+    value, low, high = (f"{number:,.{digits}f}" for number in (range_.value, range_.low, range_.high))
+    return f"{value} ({low} to {high})"
+
+
+def _per_hour(trial: Trial) -> str:
+    return "–" if trial.speed is None else f"{3600 * trial.speed:,.0f}"

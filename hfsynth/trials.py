@@ -1,0 +1,210 @@
+"""One trial of an engine setting: a sample of documents through a fresh engine, timed.
+
+`measure` does it with an engine at hand; the module is also the program of a trial's process (`trial_processes` starts
+it). Knows nothing of which settings are worth trying.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from hfsynth.chains import Chain, Chainer, Completion, Request, grouped
+from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
+from hfsynth.engine import Engine, Generation
+from hfsynth.errors import HfsynthError
+from hfsynth.feeding import Splitter
+from hfsynth.models import chainer_for, engine_for, generation_for
+from hfsynth.prediction import Cost, TimeShares
+from hfsynth.records import Document, Synthesized
+from hfsynth.stats import Counts
+
+ORDER, OUTCOME = "order.json", "outcome.json"
+_WARM_UP_TOKENS = 8
+
+Group = Sequence[Document]
+"""Neighbouring source documents, as many as a chain has shots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a trial is to measure: a sample in the order it is to be handed over, and when to stop.
+
+    No more of the sample is handed over once `feed_seconds` have passed; the trial is given up where it is not done
+    after `give_up_seconds`. Loading does not count.
+    """
+
+    config: SynthesizerConfig
+    engine: EngineConfig
+    groups: tuple[Group, ...]
+    feed_seconds: float | None = None
+    give_up_seconds: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; `from_dict` reads them back."""
+        return {**asdict(self), "config": self.config.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote."""
+        engine = values["engine"]
+        arguments = tuple((name, value) for name, value in engine["args"])
+        return cls(
+            SynthesizerConfig.from_dict(values["config"]),
+            EngineConfig(engine["kind"], arguments, engine["trust_remote_code"]),
+            tuple(tuple(Document(**document) for document in group) for group in values["groups"]),
+            values["feed_seconds"],
+            values["give_up_seconds"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a trial measured. `costs` are those of the groups that were handed over, `complete` where all of them ended.
+
+    `settings` are what the engine settled on, `acceptance` the share of guessed tokens that was kept.
+    """
+
+    costs: tuple[Cost, ...]
+    complete: bool
+    seconds: float
+    load_seconds: float
+    pairs: int
+    output_tokens: int
+    prompt_tokens: int
+    cached_tokens: int
+    settings: dict[str, int]
+    acceptance: float | None = None
+
+    @property
+    def documents(self) -> int:
+        """Source documents that are done."""
+        return sum(cost.documents for cost in self.costs)
+
+    @property
+    def documents_per_second(self) -> float:
+        """Source documents a second, filling and draining the engine included."""
+        return self.documents / max(self.seconds, 1e-9)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `asdict` wrote."""
+        return cls(**{**values, "costs": tuple(Cost(**cost) for cost in values["costs"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What `measure` found: each group's cost, every result, the seconds and whether it came to its end."""
+
+    costs: tuple[Cost, ...]
+    results: list[Synthesized]
+    seconds: float
+    complete: bool
+
+
+def measure(engine: Engine, chainer: Chainer, order: Order, clock: Callable[[], float] = time.perf_counter) -> Run:
+    """Drive the sample through `engine` and share its time out among the sample's groups."""
+    begun = clock()
+    shares = TimeShares(clock)
+    spent: dict[int, float] = {}
+
+    def fed() -> Iterator[Chain[tuple[int, list[Synthesized], float]]]:
+        for number, group in enumerate(order.groups):
+            if order.feed_seconds is not None and spent and clock() - begun > order.feed_seconds:
+                return
+            spent[number] = 0.0
+            for documents in _chains(group, chainer, order.config):
+                yield _timed(number, chainer.chain(documents), shares)
+
+    results: list[Synthesized] = []
+    ended = engine.run(fed(), generation_for(order.config, chainer))
+    for number, found, seconds in ended:
+        results += found
+        spent[number] += seconds
+        if order.give_up_seconds is not None and clock() - begun > order.give_up_seconds:
+            return Run((), results, clock() - begun, complete=False)
+    costs = tuple(Cost(len(order.groups[number]), seconds) for number, seconds in spent.items())
+    return Run(costs, results, clock() - begun, complete=True)
+
+
+def _chains(group: Group, chainer: Chainer, config: SynthesizerConfig) -> Iterator[list[Document]]:
+    """Cut what is too long as a job does."""
+    if config.long_documents != "split":
+        return iter([list(group)])
+    splitter = Splitter.of(chainer)
+    rows = ({"id": document.id, "text": document.text} for document in group)
+    pieces = (Document(piece["id"], piece["text"]) for row in rows for piece in splitter.pieces(row))
+    return grouped(pieces, config.shots)
+
+
+def _timed(
+    number: int, chain: Chain[list[Synthesized]], shares: TimeShares
+) -> Chain[tuple[int, list[Synthesized], float]]:
+    """Run a chain from its first request to its end on shared time."""
+    name = object()
+    shares.enter(name)
+    results = yield from chain
+    return number, results, shares.leave(name)
+
+
+def tried(order: Order) -> Outcome:
+    """Load the engine, warm it up, and measure the sample."""
+    started = time.perf_counter()
+    engine = engine_for(order.config, order.engine)
+    chainer = chainer_for(order.config, engine)
+    _warm_up(engine, chainer)
+    loaded = time.perf_counter() - started
+    run = measure(engine, chainer, order)
+    counts = Counts.of(run.results)
+    guessed = getattr(engine, "speculation", lambda: None)()
+    return Outcome(
+        costs=run.costs,
+        complete=run.complete,
+        seconds=run.seconds,
+        load_seconds=loaded,
+        pairs=counts.pairs,
+        output_tokens=counts.output_tokens,
+        prompt_tokens=counts.prompt_tokens,
+        cached_tokens=counts.cached_tokens,
+        settings=dict(getattr(engine, "settings", {})),
+        acceptance=guessed.acceptance if guessed is not None else None,
+    )
+
+
+def _warm_up(engine: Engine, chainer: Chainer) -> None:
+    """Let the engine do once what it does slowly the first time, and forget the prefix."""
+
+    def chain() -> Chain[Completion]:
+        return (yield Request(chainer.prompts.prompt((), "A few words to begin with."), 0, 0))
+
+    list(engine.run([chain()], Generation(Sampling(max_tokens=_WARM_UP_TOKENS))))
+    getattr(engine, "reset_cache", lambda: None)()
+
+
+def main(folder: Path) -> int:
+    """Try what the order in `folder` says; leave the outcome, or the error, beside it."""
+    threading.Thread(target=_end_with_parent, name="hfsynth-parent", daemon=True).start()
+    try:
+        told = {"outcome": asdict(tried(Order.from_dict(json.loads((folder / ORDER).read_text("utf-8")))))}
+        code = 0
+    except HfsynthError as error:
+        told = {"error": {"kind": type(error).__name__, "message": error.message, "hint": error.hint}}
+        code = error.exit_code
+    (folder / OUTCOME).write_text(json.dumps(told), "utf-8")
+    return code
+
+
+def _end_with_parent() -> None:
+    """End this process group when standard input does: whoever started the trial is gone."""
+    while os.read(sys.stdin.fileno(), 2**10):
+        pass
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpgrp(), signal.SIGKILL)
