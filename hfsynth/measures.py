@@ -26,6 +26,8 @@ __all__ = [
     "foreign_names",
     "foreign_numbers",
     "grounding",
+    "is_option",
+    "is_yes_or_no",
     "words",
 ]
 
@@ -107,7 +109,7 @@ def answer_leak(instruction: str, response: str) -> float:
     blue?"), and yes or no. Of an answer with its chain of thought only the answer counts.
     """
     answer = response.rpartition(CONCLUSION)[2]
-    if _is_yes_or_no(answer) or _is_option(answer, instruction):
+    if is_yes_or_no(answer) or is_option(answer, instruction):
         return 0.0
     return _share_in(Evidence.of(instruction).forms, answer, otherwise=0.0)
 
@@ -180,13 +182,14 @@ def _is_capitalised(word: str) -> bool:
     return len(word) > 1 and word[0] != word[0].lower() and folded(word) not in STOP_WORDS
 
 
-def _is_yes_or_no(answer: str) -> bool:
+def is_yes_or_no(answer: str) -> bool:
+    """Tell whether an answer is yes, no, true or false (in some big languages), or begins so: "No, it was not"."""
     found = _YES_NO_ANSWER.match(answer)
     return found is not None and folded(compatible(found.group(1))) in YES_NO
 
 
-def _is_option(answer: str, instruction: str) -> bool:
-    """Tell whether an answer is a listed option, or one of those that "or" joins."""
+def is_option(answer: str, instruction: str) -> bool:
+    """Tell whether an answer is an option that the instruction lists, or one of those that it joins by "or"."""
     said = words(answer)
     stem, _, listed = instruction.partition(OPTIONS_HEADING)
     if any(words(line) == said for line in listed.splitlines()):
