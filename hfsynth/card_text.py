@@ -210,6 +210,14 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: object) -> bool:
         return True
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Quote what holds one of YAML's rarer line breaks, which would be written as they are and read as spaces."""
+        rare = any(character in data for character in "\x85\u2028\u2029")
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if rare else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
 
 def _yaml(values: Mapping[str, Any]) -> str:
     return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)

@@ -188,6 +188,12 @@ def test_any_text_stays_text(text: str, name: str) -> None:
     assert shown.startswith("a") and shown.rstrip("\n").endswith("a")
 
 
+@pytest.mark.parametrize("name", ["\x85", "a\u2028b", "\u2029", "a\nb"])
+def test_every_kind_of_line_break_stays_in_the_metadata(name: str) -> None:
+    card = Card.parse(build(replace(facts_with(["a"]), title=name)))
+    assert card.metadata["pretty_name"] == name
+
+
 @given(st.text(max_size=60))
 def test_a_code_span_is_one_span(text: str) -> None:
     tokens = MarkdownIt("commonmark").parseInline(f"x {as_code(text)} y")[0].children or []
