@@ -114,13 +114,13 @@ class InstructionPretrain:
         The completion ends at one of `answer_ends`.
         """
         question = self._escape_specials.escape(render_question(instruction))
-        return [*self.prompt(history, document), *self._going_on(question)]
+        return [*self.prompt(history, document), *self.going_on(question)]
 
     def parse_answer(self, text: str) -> str:
         """Read the answer out of a completion of `ask`."""
         return parse_answer(self._escape_specials.unescape(text))
 
-    def _going_on(self, text: str) -> list[int]:
+    def going_on(self, text: str) -> list[int]:
         """Return the ids of `text` as a model writes them after a line break: without a tokenizer's leading space."""
         line_break, whole = self.tokenizer.encode("\n"), self.tokenizer.encode(f"\n{text}")
         joined = whole[: len(line_break)] != line_break

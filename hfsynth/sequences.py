@@ -21,10 +21,7 @@ from hfsynth.training_data import Example
 
 
 class OffsetTokenizer(Protocol):
-    """What sequences need of a tokenizer beside its ids."""
-
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of `text`."""
+    """What sequences need of a tokenizer beside what prompts do."""
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Return the ids of `text`, and the characters from and to that each stands for."""
@@ -82,7 +79,7 @@ def sequence(prompts: InstructionPretrain, tokenizer: OffsetTokenizer, shots: Se
         text += answer
     token_ids, offsets = tokenizer.encode_with_offsets(text + prompts.opening(last.document))
     counts = [any(start <= first and after <= end for start, end in spans) for first, after in offsets]
-    answer_ids = tokenizer.encode(prompts.answer(last.pairs))
+    answer_ids = prompts.going_on(prompts.answer(last.pairs))
     return TrainingSequence((*token_ids, *answer_ids), (*counts, *(True for _ in answer_ids)), len(shots))
 
 

@@ -33,6 +33,23 @@ def prompts(tokenizer: ModelTokenizer) -> InstructionPretrain:
     return InstructionPretrain(tokenizer)
 
 
+def test_an_answer_has_no_leading_space_of_the_tokenizers_own() -> None:
+    """A tokenizer like Mistral's puts a space before every text; a model that goes on after a line break does not."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.BPE(unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    raw.decoder = decoders.Metaspace(prepend_scheme="first")
+    special = ["<unk>", "<s>", "</s>"]
+    letters = ["<QUE> What is salty? <ANS> The sea </END> <CON> </CON>", "\n", "▁"]
+    raw.train_from_iterator(letters, trainers.BpeTrainer(vocab_size=60, special_tokens=special, show_progress=False))
+    tokenizer = ModelTokenizer(PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>"))
+    found = sequence(InstructionPretrain(tokenizer), tokenizer, [SEA])
+    first = next(token for token, counts in zip(found.token_ids, found.counts, strict=True) if counts)
+    assert tokenizer._tokenizer.convert_ids_to_tokens(first).startswith("<")
+
+
 def learnt(tokenizer: ModelTokenizer, found: TrainingSequence) -> list[str]:
     """Return the texts of the runs of tokens that count."""
     runs: list[list[int]] = []
