@@ -78,6 +78,11 @@ class VLLMEngine:
         self._llm.reset_prefix_cache()
 
     @property
+    def llm(self) -> LLM:
+        """vLLM's own object, for what is not offered here; a run that is under way has its engine."""
+        return self._llm
+
+    @property
     def settings(self) -> dict[str, int]:
         """What the engine settled on where it was left to choose: sequences at once, and tokens a step."""
         config = self._llm.llm_engine.vllm_config.scheduler_config
