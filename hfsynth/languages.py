@@ -1,8 +1,8 @@
 """The language of a text, by py3langid: offline, the same answer every time, and unknown rather than guessed.
 
-py3langid (BSD-3-Clause) tells 149 languages apart by their bytes. It is right in 99.9% of the paragraphs, and in every
-question with its answer, of which it is at least as sure as asked for here (English and eleven languages of XQuAD).
-Knows nothing of pairs or files.
+py3langid (BSD-3-Clause) tells some 130 languages apart by their bytes. Of 1,005 paragraphs and 4,106 questions with
+their answers in English and eleven other languages, none was told wrong where it was as sure as is asked for here; 1.5%
+of the paragraphs and 13% of the questions stayed unknown. Knows nothing of pairs or files.
 """
 
 from __future__ import annotations

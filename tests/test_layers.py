@@ -20,16 +20,17 @@ LAYERS = {
     1: "chains chat choices export_formats export_manifest export_shards export_source exporting layouts llama_factory "
     "mixing mixture_files parsing parts patterns presets prompts recipes rendering schemas splitting stats styles "
     "card_text corpus_files keeping leaks measures retrying streams tasks token_counting training_texts lexical "
-    "engine_settings prediction",
+    "engine_settings intervals languages prediction repetition task_categories",
     # models, engines, files and metrics
-    2: "adapters card_facts card_merge cards channel claims columns corpus dataset_readers devices driving embedded "
-    "engine feeding finishing hub_errors hub_recipes inspection job_spec journal judging leases locating "
-    "model_folders model_tokenizer models opening plots progress push_plan readers scoring scripted sequences "
-    "server_calls server_engine server_protocol sessions shards shelf sources stopping synthesizer "
+    2: "adapters card_facts card_merge cards channel claims columns corpus corpus_figures dataset_readers devices "
+    "driving embedded engine feeding finishing hub_errors hub_recipes inspection job_spec journal judging leases "
+    "locating "
+    "model_folders model_tokenizer models opening pair_judge plots progress push_plan readers scoring scripted "
+    "sequences server_calls server_engine server_protocol sessions shards shelf sources stopping synthesizer "
     "synthesizer_figures training_data trials vllm_engine",
     # whole runs, and the Hub
-    3: "corpus_card corpus_texts hub job launch local_crew publication ray_crew remote slurm synthesizer_evaluation "
-    "training trial_process tuning verification worker worker_process",
+    3: "corpus_card corpus_evaluation corpus_texts hub job launch local_crew publication ray_crew remote slurm "
+    "synthesizer_evaluation training trial_process tuning verification worker worker_process",
     # the command line
     4: "__main__ cli cli_crews cli_evaluate cli_options cli_publish cli_texts cli_train cli_tune console counting",
 }
