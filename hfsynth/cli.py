@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from hfsynth import __version__, cli_evaluate, cli_publish, cli_texts, cli_tune, console
+from hfsynth import __version__, cli_evaluate, cli_publish, cli_texts, cli_train, cli_tune, console
 from hfsynth.cli_options import key_values
 from hfsynth.errors import ConfigError, HfsynthError
 
@@ -130,16 +131,19 @@ def synthesize(
     from hfsynth import cli_crews, job
     from hfsynth.config import EngineConfig
     from hfsynth.hub_recipes import open_recipe
+    from hfsynth.models import recommended_sampling
     from hfsynth.recipes import config_from
     from hfsynth.sources import Source
     from hfsynth.speculation import require_greedy, speculating
 
-    fields = open_recipe(recipe) if recipe else {}
     engine = engine or ("server" if base_url else "vllm")
+    fields = open_recipe(recipe) if recipe else {}
+    model = model or fields.get("model") or _default_model(engine, quiet=quiet)
+    fields = fields or {"sampling": asdict(recommended_sampling(model))}
     server = {"base_url": base_url, "concurrency": concurrency}
     arguments = key_values(engine_arg or []) | {name: value for name, value in server.items() if value is not None}
     settings: dict[str, Any] = {
-        "model": model or fields.get("model") or _default_model(engine, quiet=quiet),
+        "model": model,
         "model_revision": model_revision,
         "prompt_format": prompt_format,
         "shots": shots,
@@ -210,6 +214,7 @@ cli_texts.register(app)
 cli_evaluate.register(app)
 cli_publish.register(app)
 cli_tune.register(app)
+cli_train.register(app)
 
 
 def _default_model(engine: str, *, quiet: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,7 +62,8 @@ def evaluate(
 
     Example: hfsynth evaluate --model embedded --unseen gold.parquet --limit 20 --shots 0
     """
-    from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
+    from hfsynth.config import EngineConfig, SynthesizerConfig
+    from hfsynth.models import recommended_sampling
     from hfsynth.synthesizer_evaluation import evaluate_synthesizer, evaluation_place, save_evaluation
 
     if model is None:
@@ -71,7 +73,7 @@ def evaluate(
         model_revision=model_revision,
         prompt_format=prompt_format,
         window=window,
-        sampling=Sampling(max_tokens=max_tokens, temperature=temperature),
+        sampling=replace(recommended_sampling(model), max_tokens=max_tokens, temperature=temperature),
     )
     sets = {"seen": seen, "unseen": unseen, "gold": gold}
     with counting("completions", quiet=quiet or as_json) as on_progress:

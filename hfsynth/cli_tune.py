@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -72,15 +73,18 @@ def tune(
     """
     from hfsynth.config import EngineConfig
     from hfsynth.hub_recipes import open_recipe
+    from hfsynth.models import recommended_sampling
     from hfsynth.recipes import config_from
     from hfsynth.sources import Source
     from hfsynth.tuning import tune as tune_engine
 
     fields = open_recipe(recipe) if recipe else {}
-    if not (model or fields.get("model")):
+    model = model or fields.get("model")
+    if not model:
         raise ConfigError("No model was named.", hint="Use --model with a Hub model, a folder, or embedded.")
+    fields = fields or {"sampling": asdict(recommended_sampling(model))}
     settings = {
-        "model": model or fields.get("model"),
+        "model": model,
         "model_revision": model_revision,
         "prompt_format": prompt_format,
         "shots": shots,

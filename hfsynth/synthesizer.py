@@ -22,7 +22,7 @@ from hfsynth.engine import Engine
 from hfsynth.errors import ColumnError, ConfigError, EngineError
 from hfsynth.hub_recipes import hub_recipe
 from hfsynth.identity import content_id
-from hfsynth.models import chainer_for, engine_for, generation_for, pinned
+from hfsynth.models import chainer_for, engine_for, generation_for, pinned, recommended_sampling
 from hfsynth.records import Document, Synthesized
 
 
@@ -67,7 +67,7 @@ class Synthesizer:
             seed=seed,
             window=window,
             long_documents=long_documents,
-            sampling=sampling or Sampling(),
+            sampling=sampling or recommended_sampling(model),
             chat=chat or ChatOptions(),
             keep=canonical(keep),
         )

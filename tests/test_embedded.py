@@ -16,9 +16,12 @@ from typing import Any
 import pytest
 
 from hfsynth import embedded, model_folders
+from hfsynth.config import Sampling
 from hfsynth.embedded import EMBEDDED_WINDOW, embedded_path, embedded_revision
 from hfsynth.errors import ModelError
 from hfsynth.model_folders import LoadedModel, cache_folder, is_whole, merge_lora, store
+from hfsynth.models import recommended_sampling
+from hfsynth.synthesizer import Synthesizer
 
 DOCUMENT = (
     "A bond is a loan that can be traded. The issuer promises to pay a fixed interest, called the coupon, and to repay "
@@ -262,8 +265,8 @@ def test_the_shipped_adapter_fits_its_settings() -> None:
     pytest.importorskip("torch")
     from safetensors.torch import load_file
 
-    settings = json.loads((embedded._ADAPTER / "adapter_config.json").read_text(encoding="utf-8"))
-    adapter = load_file(embedded._ADAPTER / "adapter_model.safetensors")
+    settings = json.loads((embedded.ADAPTER_FOLDER / "adapter_config.json").read_text(encoding="utf-8"))
+    adapter = load_file(embedded.ADAPTER_FOLDER / "adapter_model.safetensors")
     ranks = {weight.shape[0] for name, weight in adapter.items() if ".lora_A." in name}
     assert ranks == {settings["r"]}
     assert {name.split(".")[-3] for name in adapter} == set(settings["target_modules"])
@@ -288,3 +291,19 @@ def _tiny(folder: Path) -> Any:  # noqa: ANN401
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(folder)
+
+
+def test_a_synthesizers_folder_recommends_its_sampling(tmp_path: Path) -> None:
+    (tmp_path / "synthesizer_config.json").write_text('{"sampling": {"repetition_penalty": 1.2}, "shots": 3}')
+    assert recommended_sampling(str(tmp_path)) == Sampling(repetition_penalty=1.2)
+    assert recommended_sampling(str(tmp_path / "none")) == Sampling()
+    assert recommended_sampling("user/model") == Sampling()
+    made = Synthesizer("scripts:echo", engine="scripted").config
+    assert made.sampling == Sampling()
+
+
+def test_what_the_embedded_synthesizer_recommends_is_what_it_uses() -> None:
+    shipped = json.loads((embedded.ADAPTER_FOLDER / "synthesizer_config.json").read_text(encoding="utf-8"))
+    assert Synthesizer(embedded.EMBEDDED).config.sampling == Sampling(**shipped["sampling"])
+    given = Sampling(max_tokens=7)
+    assert Synthesizer(embedded.EMBEDDED, sampling=given).config.sampling == given
