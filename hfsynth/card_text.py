@@ -141,6 +141,14 @@ def as_score(interval: Mapping[str, float | None]) -> str:
     )
 
 
+def as_mean(interval: Mapping[str, float | None]) -> str:
+    """Return a mean as it is, with its interval where it has one; a dash for no mean."""
+    mean, low, high = (interval[name] for name in ("mean", "low", "high"))
+    if mean is None:
+        return "\u2013"
+    return f"{mean:.1f}" if low is None or high is None else f"{mean:.1f} ({low:.1f}\u2013{high:.1f})"
+
+
 def as_share(value: float | None) -> str:
     """Return a share as a percentage; a dash where there is none."""
     return "\u2013" if value is None else f"{value:.0%}"

@@ -20,6 +20,7 @@ from hfsynth.card_text import (
     Card,
     as_block,
     as_code,
+    as_mean,
     as_number,
     as_pairs,
     as_score,
@@ -275,6 +276,7 @@ def _body(kind: str, template: str | None, values: Mapping[str, Any]) -> str:
         "number": as_number,
         "bytes": as_size,
         "pairs": as_pairs,
+        "mean": as_mean,
         "score": as_score,
         "share": as_share,
     }

@@ -36,8 +36,9 @@ FIGURES = (
     "language_known",
     "language_mismatch",
 )
-"""The names of the figures: shares and means over documents (the first two) and over pairs."""
+"""The names of the figures: shares and means, of documents (the first two) and of pairs."""
 
+_UNBOUNDED = ("pairs_per_document", "instruction_words", "response_words")
 _CATEGORIES = {category: f"category {category}" for category in Category}
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _NEARLY = "nearly_repeated_instructions"
@@ -100,9 +101,9 @@ class CorpusFigures:
         category that occurs, the largest first; `words` the distribution of lengths; `distinct` the shares of
         different n-grams among `compared_pairs` drawn pairs; `languages` counts documents with pairs.
         """
-        compared = self._compared.items()
-        figures = {name: self._ratios.interval(name) for name in FIGURES}
-        shares = {category.value: self._ratios.interval(name) for category, name in _CATEGORIES.items()}
+        compared, ratios = self._compared.items(), self._ratios
+        figures = {name: (ratios.interval if name in _UNBOUNDED else ratios.share)(name) for name in FIGURES}
+        shares = {category.value: ratios.share(name) for category, name in _CATEGORIES.items()}
         found = {name: share for name, share in shares.items() if share["mean"]}
         return {
             "documents": self.documents,
@@ -162,7 +163,7 @@ class CorpusFigures:
         for _, group in groupby(told, key=lambda item: item[0].number):
             flags = [flag for _, flag in group]
             ratios.add({_NEARLY: (sum(flags), len(flags))})
-        return ratios.interval(_NEARLY)
+        return ratios.share(_NEARLY)
 
 
 def quantiles(counted: Mapping[int, int]) -> dict[str, int]:

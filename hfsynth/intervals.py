@@ -51,6 +51,18 @@ class Ratios:
         low, high = np.quantile(above_drawn[kept] / below_drawn[kept], [0.025, 0.975])
         return {"mean": mean, "low": float(low), "high": float(high)}
 
+    def share(self, name: str) -> dict[str, float | None]:
+        """Return a ratio that lies between 0 and 1, and its 95% interval.
+
+        Where it is 0 or 1 every resample says the same, which is no certainty: then the other end is the exact one
+        (Clopper and Pearson) for as many documents as there are.
+        """
+        found = self.interval(name)
+        if found["low"] is None or found["mean"] not in (0.0, 1.0):
+            return found
+        room = 1 - 0.025 ** (1 / int(self._known[self._column[name]]))
+        return {**found, "high": room} if found["mean"] == 0.0 else {**found, "low": 1 - room}
+
     def _flush(self) -> None:
         if not self._block:
             return

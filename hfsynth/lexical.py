@@ -36,8 +36,8 @@ _STOP_WORDS = """
     into is it its itself just may me might more most must my no nor not of off on once only or other our out over own
     same she should so some such than that the their them then there these they this those through to too under until
     up upon us very was we were what when where which while who whom whose why will with would you your one nd rd st th
-    das der dem des ein eine einen einer eines einem und oder ist sind waren wird werden nicht auch auf aus bei durch
-    für im mit nach über um unter vom von vor wie zu zum zur dass sich es er sie ich wir
+    das die der den dem des ein eine einen einer eines einem und oder ist sind waren wird werden wurde wurden nicht auch
+    auf aus bei durch für im mit nach über um unter vom von vor wie zu zum zur dass sich es er sie ich wir
     le la les un une du de et ou est sont été dans en au aux par sur avec ne pas que qui ce cette ces il elle se sa ses
     el los las una unos unas y del al lo es son fue ser era por para su sus como más
     gli uno di della delle dei degli nel nella che è sono per non ed

@@ -187,7 +187,7 @@ def judged_figures(verdicts: Sequence[tuple[int, Verdict | Unjudged]], *, seed: 
     missing = Counter(verdict for _, verdict in verdicts if isinstance(verdict, Unjudged))
     return {
         "pairs": sum(map(len, by_document.values())),
-        "context_relevance": ratios.interval("context_relevance"),
-        "response_accuracy": ratios.interval("response_accuracy"),
+        "context_relevance": ratios.share("context_relevance"),
+        "response_accuracy": ratios.share("response_accuracy"),
         "unjudged": {reason.value: missing[reason] for reason in Unjudged},
     }

@@ -71,3 +71,15 @@ def test_asking_in_between_changes_no_sum() -> None:
     assert ratios.interval("share")["mean"] == 0.5
     ratios.add({"share": (0, 2)})
     assert ratios.interval("share")["mean"] == 0.25
+
+
+def test_what_never_happened_may_still_happen() -> None:
+    """The upper end for 0 of 100 is 3.62% (Clopper and Pearson), that of 100 of 100 the mirror image."""
+    ratios = Ratios(["never", "always", "seldom", "one"])
+    for number in range(100):
+        ratios.add({"never": (0, 3), "always": (3, 3), "seldom": (number == 0, 3)})
+    ratios.add({"one": (0, 3)})
+    assert ratios.share("never") == {"mean": 0.0, "low": 0.0, "high": pytest.approx(0.0362, abs=1e-4)}
+    assert ratios.share("always") == {"mean": 1.0, "low": pytest.approx(0.9638, abs=1e-4), "high": 1.0}
+    assert ratios.share("seldom") == ratios.interval("seldom")
+    assert ratios.share("one") == {"mean": 0.0, "low": None, "high": None}
