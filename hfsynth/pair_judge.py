@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -145,13 +146,22 @@ def load_judge(
     window: int | None = None,
     pairs: int = _PAIRS,
 ) -> PairJudge:
-    """Load a chat model as a judge of at most `pairs` pairs; raise ModelError for an unknown one."""
+    """Load a chat model as a judge of at most `pairs` pairs; raise ModelError for an unknown one.
+
+    `window` bounds prompt and answer, in tokens; by default it is the model's own.
+    """
     engine = engine or EngineConfig()
     config = pinned(
         SynthesizerConfig(model=model, model_revision=model_revision, prompt_format="chat", window=window), engine
     )
-    name = model if not config.model_revision else f"{model}@{config.model_revision}"
-    return PairJudge(engine_for(config, engine), name, pairs)
+    return PairJudge(engine_for(config, engine), _named(model, config.model_revision), pairs)
+
+
+def _named(model: str, revision: str | None) -> str:
+    """Return a model's name for the results: a folder by its own name, no path of this machine."""
+    folder = Path(model).expanduser()
+    name = folder.resolve().name if folder.is_dir() else model
+    return f"{name}@{revision}" if revision else name
 
 
 def read_verdict(completion: Completion) -> Verdict | Unjudged:

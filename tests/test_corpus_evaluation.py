@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,23 @@ def test_compared_pairs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert values["figures"]["repeated_instructions"]["mean"] == pytest.approx(18 / 20)
 
 
+def test_memory_does_not_grow_with_the_documents(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus_figures, "COMPARED", 20)
+    figures = CorpusFigures(expected_pairs=10**9)
+
+    def kept_after(documents: range) -> int:
+        for number in documents:
+            figures.add(f"{number} is even.", [Pair(f"Is {number} even?", f"{number} is.")])
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        first = kept_after(range(512))  # two blocks of the bootstrap: nothing is under way
+        assert kept_after(range(512, 1536)) < first + 50_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_quantiles_are_values_that_occur() -> None:
     assert quantiles({}) == {}
     assert quantiles({3: 1}) == {"min": 3, "5%": 3, "25%": 3, "50%": 3, "75%": 3, "95%": 3, "max": 3}
@@ -286,5 +304,6 @@ def test_a_judge_is_loaded_like_any_model() -> None:
     from hfsynth.config import EngineConfig
 
     judge = load_judge("test_corpus_evaluation:opinion", engine=EngineConfig(kind="scripted"), pairs=2)
+    assert judge.pairs == 2
     assert judge.model == "test_corpus_evaluation:opinion"
     assert judge.verdicts([Judgeable(0, TOWER, WRONG)]) == [(0, Verdict(relevant=True, accurate=False))]
