@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -201,3 +203,22 @@ def test_the_order_of_words_does_not_matter(document: list[str], response: list[
 def test_more_document_grounds_no_less(document: list[str], more: list[str], response: list[str]) -> None:
     said = " ".join(response)
     assert grounding(" ".join(document + more), said) >= grounding(" ".join(document), said)
+
+
+XQUAD = Path(__file__).parents[2] / "shared" / "data" / "collection" / "dev_multilingual_xquad.parquet"
+
+
+@pytest.mark.skipif(not XQUAD.exists(), reason="the multilingual sample is not beside this repository")
+def test_answers_that_people_copied_are_grounded_in_every_language() -> None:
+    """XQuAD's answers are spans of their paragraphs; a span may begin or end within a word."""
+    found: dict[str, list[tuple[float, int, int]]] = {}
+    for row in pq.read_table(XQUAD, columns=["context", "pairs", "lang"]).to_pylist()[::7]:
+        evidence = Evidence.of(row["context"])
+        found.setdefault(row["lang"], []).extend(
+            (evidence.grounding(said), len(evidence.foreign_numbers(said)), len(evidence.foreign_names(said)))
+            for said in (pair["response"] for pair in row["pairs"])
+        )
+    assert len(found) == 11
+    for values in found.values():
+        assert sum(grounded for grounded, _, _ in values) / len(values) > 0.98
+        assert sum(numbers + names for _, numbers, names in values) / len(values) < 0.03
