@@ -212,7 +212,7 @@ XQUAD = Path(__file__).parents[2] / "shared" / "data" / "collection" / "dev_mult
 def test_answers_that_people_copied_are_grounded_in_every_language() -> None:
     """XQuAD's answers are spans of their paragraphs; a span may begin or end within a word."""
     found: dict[str, list[tuple[float, int, int]]] = {}
-    for row in pq.read_table(XQUAD, columns=["context", "pairs", "lang"]).to_pylist()[::7]:
+    for row in pq.read_table(XQUAD, columns=["context", "pairs", "lang"]).to_pylist():
         evidence = Evidence.of(row["context"])
         found.setdefault(row["lang"], []).extend(
             (evidence.grounding(said), len(evidence.foreign_numbers(said)), len(evidence.foreign_names(said)))
@@ -220,5 +220,5 @@ def test_answers_that_people_copied_are_grounded_in_every_language() -> None:
         )
     assert len(found) == 11
     for values in found.values():
-        assert sum(grounded for grounded, _, _ in values) / len(values) > 0.98
-        assert sum(numbers + names for _, numbers, names in values) / len(values) < 0.03
+        assert sum(grounded for grounded, _, _ in values) / len(values) > 0.99
+        assert sum(numbers + names for _, numbers, names in values) / len(values) < 0.01
