@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from common import EXAMPLES, RESULTS, Report, publish
+
 from hfsynth.chains import Chain, Chainer, Completion, Request
 from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.engine import Generation
@@ -24,7 +26,6 @@ from hfsynth.models import chainer_for, engine_for, generation_for, pinned
 from hfsynth.records import Document, Synthesized
 from hfsynth.vllm_engine import VLLMEngine
 
-EXAMPLES = Path(__file__).parent.parent / "examples" / "corpus.jsonl"
 BLOCK = 128  # tokens a block of the CPU build's KV cache
 TARGETS = {"computed": 0.60, "seconds": 0.75}
 
@@ -125,20 +126,19 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=112)
     parser.add_argument("--sequences", type=int, default=2, help="sequences the engine runs at once")
     parser.add_argument("--cache-tokens", type=int, default=3_072, help="size of the KV cache")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/chaining.json"))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to write into")
     args = parser.parse_args()
     found = dict(schedules(args))
-    for name, figures in found.items():
-        print(
-            f"{name:8} {figures.seconds:8.1f} s {figures.computed:9,} of {figures.prompt:9,} prompt tokens computed, "
-            f"{figures.followed} shots follow"
-        )
-    ratios = {name: getattr(found["chains"], name) / getattr(found["rounds"], name) for name in TARGETS}
-    for name, ratio in ratios.items():
-        print(f"{name:8} ratio {ratio:.2f} (target: at most {TARGETS[name]:.2f})")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    record = {"ratios": ratios, **{name: asdict(figures) for name, figures in found.items()}}
-    args.out.write_text(json.dumps(record, indent=2) + "\n")
+    ratios = {name: round(getattr(found["chains"], name) / getattr(found["rounds"], name), 3) for name in TARGETS}
+    report = Report(
+        "chaining",
+        f"Chains without a barrier against corpus-wide rounds: M={args.shots}, cache {args.cache_tokens:,} tokens",
+        [{"schedule": name, **asdict(figures)} for name, figures in found.items()],
+        {f"{name}, chains of rounds (target: at most {TARGETS[name]:.2f})": ratio for name, ratio in ratios.items()},
+        bars={name: float(figures.computed) for name, figures in found.items()},
+        unit="prompt tokens computed",
+    )
+    publish(report, args.results)
 
 
 if __name__ == "__main__":

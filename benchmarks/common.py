@@ -201,12 +201,13 @@ def _print(report: Report) -> None:
     from rich.table import Table
 
     names = list(dict.fromkeys(name for row in report.rows for name in row))
-    table = Table(title=report.title, title_justify="left", box=SIMPLE)
+    table = Table(box=SIMPLE)
     for number, name in enumerate(names):
         table.add_column(name, justify="right" if number else "left", overflow="fold")
     for row in report.rows:
         table.add_row(*(shown(row.get(name)) for name in names))
     console = Console(width=None if os.isatty(1) else 140)
+    console.print(report.title, highlight=False)
     console.print(table)
     for line in [*(f"{name}: {shown(value)}" for name, value in report.figures.items()), *report.notes]:
         console.print(line, highlight=False)

@@ -1,6 +1,6 @@
 """Measure `export --to olmo` against the bare `tokenizer.encode_batch` on the same texts, in one run.
 
-    python benchmarks/export.py [--tokenizer MODEL] [--data corpus.parquet] [--output export.json]
+    python benchmarks/export.py [--tokenizer MODEL] [--data corpus.parquet] [--results FOLDER]
 
 Without --data the texts are made up from a fixed vocabulary, without --tokenizer a byte-level BPE is trained on them.
 The target is 80% of the bare speed.
@@ -15,9 +15,7 @@ cores, `comparable` is false and the ratio of the clock means nothing; run it ag
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import random
 import statistics
 import tempfile
@@ -25,8 +23,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
+from common import RESULTS, Report, publish
 from datasets import Dataset
 from tokenizers import Encoding, Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -110,7 +110,7 @@ def ratios(timings: list[dict[str, Timing]], base: str, unit: str) -> dict[str, 
     return {"median": round(middle, 3), "quartile_1": round(low, 3), "quartile_3": round(high, 3)}
 
 
-def measure(texts: list[str], tokenizer: TextTokenizer, rounds: int) -> dict[str, object]:
+def measure(texts: list[str], tokenizer: TextTokenizer, rounds: int) -> dict[str, Any]:
     sides = sides_of(texts, tokenizer)
     tokens = bare(tokenizer.backend.encode_batch, texts)
     timings = run_rounds(sides, rounds)
@@ -131,8 +131,6 @@ def measure(texts: list[str], tokenizer: TextTokenizer, rounds: int) -> dict[str
         "goal": GOAL,
         "goal_met": clock["median"] >= GOAL,
         "load_average": round(os.getloadavg()[0], 1),
-        "cores": os.cpu_count(),
-        "machine": platform.processor() or platform.machine(),
     }
 
 
@@ -142,14 +140,22 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a parquet file with a column `text`")
     parser.add_argument("--documents", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--output", type=Path, default=Path("export.json"))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to write into")
     given = parser.parse_args()
     column = pq.read_table(given.data, columns=["text"])["text"].to_pylist() if given.data else []
     texts = [text for text in column if text][: given.documents] or made_up_texts(given.documents)
     chosen = AutoTokenizer.from_pretrained(given.tokenizer) if given.tokenizer else trained_tokenizer(texts)
     result = measure(texts, load_tokenizer(chosen), given.rounds)
-    given.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=2))
+    speeds, cores = result.pop("median_tokens_per_second"), result.pop("cores_used")
+    report = Report(
+        "export",
+        f"export --to olmo against the bare tokenizer: {len(texts):,} texts (goal: {GOAL} of encode_batch)",
+        [{"side": side, "tokens a second": speed, "cores": cores[side]} for side, speed in speeds.items()],
+        result,
+        bars={side: float(speed) for side, speed in speeds.items()},
+        unit="tokens a second",
+    )
+    publish(report, given.results)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ python benchmarks/mapping.py
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import time
 from pathlib import Path
 
+from common import RESULTS, Report, publish
 from datasets import Dataset, disable_progress_bars
 
 from hfsynth import Sampling, Synthesizer
@@ -64,15 +64,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=20_000)
     parser.add_argument("--words", type=int, default=300)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/mapping.json"))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to write into")
     args = parser.parse_args()
     disable_progress_bars()
     ds = corpus(args.documents, args.words)
     found = {shots: round(rate(ds, shots)) for shots in (1, 2, 3)}
-    for shots, documents in found.items():
-        print(f"M={shots}: {documents:,} documents a second a core (target: at least {TARGET:,})")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps({"documents_per_core_second": found}, indent=2) + "\n")
+    rows = [{"M": shots, "documents a core-second": documents} for shots, documents in found.items()]
+    report = Report(
+        "mapping",
+        f"ds.map beside an engine that answers at once: {args.documents:,} documents (target: {TARGET:,} a second)",
+        rows,
+        {"documents_per_core_second": found, "target": TARGET},
+        bars={f"M={shots}": float(documents) for shots, documents in found.items()},
+        unit="documents a core-second",
+    )
+    publish(report, args.results)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Measure texts a second of `render_rows` on one core, next to `cook_pt_entries` of the published code.
 
-    python benchmarks/rendering.py [--reference PATH] [--output rendering.json]
+    python benchmarks/rendering.py [--reference PATH] [--results FOLDER]
 
 PATH is a checkout of microsoft/LMOps; both sides then get the same documents and pairs in the same run. Documents have
 300 words and five pairs: four free-form, and in turn multiple choice or a chain of thought. --shots is the number of
@@ -14,14 +14,14 @@ from __future__ import annotations
 import argparse
 import copy
 import importlib
-import json
-import platform
 import random
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from common import RESULTS, Report, publish
 
 from hfsynth.training_texts import render_rows
 
@@ -118,7 +118,7 @@ def measure(documents: int, shots: int, rounds: int, cook: Cook | None) -> dict[
         result["goal_of_reference"] = GOAL_OF_REFERENCE
     else:
         result["reference"] = "skipped: it needs --reference, the path of a checkout of microsoft/LMOps"
-    return result | {"python": platform.python_version(), "machine": platform.processor() or platform.machine()}
+    return result
 
 
 def main() -> None:
@@ -127,12 +127,20 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=10_000)
     parser.add_argument("--shots", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=Path("rendering.json"))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to write into")
     given = parser.parse_args()
     cook = load_reference(given.reference) if given.reference else None
     result = measure(given.documents, given.shots, given.rounds, cook)
-    given.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=2))
+    sides = {side: result[side] for side in ("hfsynth", "reference") if isinstance(result[side], dict)}
+    report = Report(
+        "rendering",
+        f"Rendering {given.documents:,} documents on one core, M={given.shots} (goal: {GOAL:,} a second)",
+        [{"side": side, **figures} for side, figures in sides.items()],
+        {name: value for name, value in result.items() if name not in sides},
+        bars={side: float(figures["documents_per_second"]) for side, figures in sides.items()},
+        unit="documents a second",
+    )
+    publish(report, given.results)
 
 
 if __name__ == "__main__":

@@ -23,12 +23,11 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One script: what it needs, which of the shared options it has, and options of its own."""
+    """One script: which of the shared options it has, and the library it needs."""
 
     name: str
     shared: tuple[str, ...] = ()
     needs: str | None = None
-    options: tuple[str, ...] = ()
 
 
 MODEL = ("full", "model", "load_format")
@@ -43,8 +42,8 @@ BENCHMARKS = (
     Benchmark("scale", ("full",)),
     Benchmark("overhead"),
     Benchmark("mapping"),
-    Benchmark("rendering", ("reference",), options=("--output", str(RESULTS / "rendering.json"))),
-    Benchmark("export", needs="transformers", options=("--output", str(RESULTS / "export.json"))),
+    Benchmark("rendering", ("reference",)),
+    Benchmark("export", needs="transformers"),
 )
 
 
@@ -85,7 +84,7 @@ def outcome(one: Benchmark, given: argparse.Namespace) -> dict[str, str]:
 
 
 def arguments(one: Benchmark, given: argparse.Namespace) -> Sequence[str]:
-    """Return a benchmark's own options, and those of the shared ones that were given."""
+    """Return those of a benchmark's options that were given."""
     values = {name: getattr(given, name) for name in one.shared}
     flags = [f"--{name.replace('_', '-')}" for name, value in values.items() if value is True]
     named = [
@@ -94,7 +93,7 @@ def arguments(one: Benchmark, given: argparse.Namespace) -> Sequence[str]:
         if isinstance(value, str)
         for text in (f"--{name.replace('_', '-')}", value)
     ]
-    return [*one.options, *flags, *named]
+    return [*flags, *named]
 
 
 if __name__ == "__main__":
