@@ -37,7 +37,7 @@ class ModelTokenizer:
         """
         if not self._tokenizer.is_fast:
             raise ModelError(
-                "Training needs a tokenizer that says which characters a token stands for; this one is of the slow kind.",
+                "Training needs a tokenizer that says which characters a token stands for; this one does not.",
                 hint="Use a base model with a tokenizer.json.",
             )
         found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
