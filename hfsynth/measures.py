@@ -35,9 +35,18 @@ _ENUMERATOR = re.compile(r"^[^\S\n]*\(?\d{1,3}[.)](?=\s)", re.MULTILINE)  # the 
 _OPENERS = frozenset('\n:"“„«»”「『¿¡')
 _STOPS = frozenset(".!?…。！？।")
 _YES_NO_ANSWER = re.compile(r"[\s\"“'(]*([^\s.,;:!?。，、！？)\"”'—–-]+)[\"”')]*\s*(?:$|[.,;:!。，、！—–-])")
-_OR = r"\b(?:or|oder|ou|o|или|ή|veya|yoksa|hoặc|hay|أو|أم|या|of|sau)\b|或者?|还是|หรือ|または|또는"
-_OF_ALTERNATIVES = re.compile(_OR)
-_BETWEEN_ALTERNATIVES = re.compile(rf"{_OR}|[,;:/()\[\]\"“”\n、，；：]")
+_OR = r"\b(?:or|oder|ou|или|ή|veya|yoksa|hoặc|أو|أم|या)\b|或者?|还是|หรือ|または|또는"
+# What means "or" in one language and something else in others, and by what a question in that language is known.
+_OR_IN = {
+    "of": re.compile(
+        r"\b(?:een|het|niet|wie|wat|welke?|wanneer|waarom|hoe|wordt|worden|werd|werden|zijn|heeft|hebben|deze"
+        r"|(?:is|was|kan|van|in|op) d(?:e|it|at|ie))\b"
+    ),
+    "o": re.compile(r"[¿ñèìù]|\b(?:el|los|las|es|un|una|del|il|gli|della?|dei|di|che|chi|per|sono|era|son|está)\b"),
+    "hay": re.compile(r"[ăđơưạ-ỹ]"),
+    "sau": re.compile(r"[ășțşţ]|\b(?:este|sunt|care|erau|fost|unui|unei)\b"),
+}
+_APART = r"[,;:/()\[\]\"“”\n、，；：]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +204,15 @@ def is_option(answer: str, instruction: str) -> bool:
     if any(words(line) == said for line in listed.splitlines()):
         return True
     asked = folded(compatible(stem))
-    if not said or not _OF_ALTERNATIVES.search(asked):
+    either = _either(asked)
+    if not said or not re.search(either, asked):
         return False
-    return any(_stands_at_an_edge(said, words(piece)) for piece in _BETWEEN_ALTERNATIVES.split(asked))
+    return any(_stands_at_an_edge(said, words(piece)) for piece in re.split(f"{either}|{_APART}", asked))
+
+
+def _either(asked: str) -> str:
+    """Return the pattern of the words for "or" that a question may use, its language considered."""
+    return "|".join([_OR, *(rf"\b{word}\b(?!['’.])" for word, known in _OR_IN.items() if known.search(asked))])
 
 
 def _stands_at_an_edge(said: list[str], piece: list[str]) -> bool:
