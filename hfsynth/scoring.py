@@ -11,20 +11,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from hfsynth.lexical import CHARACTER
 from hfsynth.records import Pair
 
-# Scripts that put no spaces between words (Thai, Lao, Tibetan, Myanmar, Khmer, kana, Han), and their punctuation.
-_UNSPACED = (
-    "\u0e01-\u0e4e\u0e81-\u0ede\u0f40-\u0fbc\u1000-\u109f\u1780-\u17d3\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
-    "\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9d\U00020000-\U0003134f"
-)
+# The punctuation of scripts that put no spaces between words.
 _UNSPACED_PUNCTUATION = (
     "\u0e4f\u0e5a\u0e5b\u0f04-\u0f14\u17d4-\u17da\u3001-\u3003\u3008-\u3011\u3014-\u301f\u30fb"
     "\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
 )
 _PUNCTUATION = re.compile(f"[{re.escape(string.punctuation)}]")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_CHARACTER = re.compile(f"([{_UNSPACED}])")
+_CHARACTER = re.compile(f"({CHARACTER})")
 _FOREIGN_PUNCTUATION = re.compile(f"[{_UNSPACED_PUNCTUATION}]")
 
 
@@ -32,8 +29,8 @@ def normalized(text: str) -> str:
     """Return an answer as SQuAD 1.1 compares it: lower case, no ASCII punctuation, no English article, single spaces.
 
     Beyond SQuAD: characters of scripts without spaces between words (Chinese, Japanese, Thai and others) become a
-    token each and their own punctuation is dropped, as multilingual evaluations do. Text without such characters, and
-    so every English one, gives exactly what SQuAD's definition gives.
+    token each, with the marks on them, and their own punctuation is dropped, as multilingual evaluations do. Text
+    without such characters, and so every English one, gives exactly what SQuAD's definition gives.
     """
     bare = _PUNCTUATION.sub("", text.lower())
     plain = _ARTICLES.sub(" ", _FOREIGN_PUNCTUATION.sub(" ", bare))

@@ -27,6 +27,8 @@ ENGLISH = st.text(st.characters(max_codepoint=0x24F, exclude_categories=("Cs",))
         ("Der Fluß", "der fluß"),
         ("東京タワー。", "東 京 タ ワ ー"),
         ("在1958年（昭和33年）", "在 1958 年 昭 和 33 年"),
+        ("ที่นี่", "ที่ นี่"),  # vowels and tones are marks on a consonant
+        ("ﾄｳｷｮｳ", "ﾄ ｳ ｷ ｮ ｳ"),
     ],
 )
 def test_answers_are_normalised_as_squad_does(text: str, expected: str) -> None:
