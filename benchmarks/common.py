@@ -118,10 +118,13 @@ def texts_of(path: Path) -> list[str]:
     return [json.loads(line)["text"] for line in path.read_text("utf-8").splitlines()]
 
 
-def made_documents(path: Path, number: int) -> list[Document]:
-    """Return so many documents of the file's texts; the first words make every prefix its own."""
+def made_documents(path: Path, number: int, *, joined: int = 1) -> list[Document]:
+    """Return so many documents, each of `joined` neighbouring texts; the first words make every prefix its own."""
     texts = texts_of(path)
-    return [Document(str(n), f"Text {n} of {number}.\n{texts[n % len(texts)]}") for n in range(number)]
+    return [
+        Document(str(n), "\n".join([f"Text {n} of {number}.", *(texts[(n + k) % len(texts)] for k in range(joined))]))
+        for n in range(number)
+    ]
 
 
 def write_documents(path: Path, documents: Sequence[Document]) -> Path:

@@ -20,7 +20,7 @@ import importlib
 import io
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--reference", type=Path, help="a checkout of microsoft/LMOps")
     made.add_argument("--sequences", type=int, help="sequences the engine runs at once")
-    made.add_argument("--cache-tokens", type=int, default=3072, help="size of the KV cache (not with --full)")
+    made.add_argument("--cache-tokens", type=int, default=2560, help="size of the KV cache (not with --full)")
     args = made.parse_args()
     if args.reference is None:
         why = "needs --reference PATH, a checkout of microsoft/LMOps"
@@ -121,7 +121,7 @@ def loaded_reference(checkout: Path) -> Any:  # noqa: ANN401
 
 def measured(args: Namespace, reference: Any) -> Report:  # noqa: ANN401
     number = chosen(args.documents, args.full, small=18, large=6000)
-    documents = made_documents(args.corpus, number - number % 6 or 6)  # rounds of one size for every M
+    documents = made_documents(args.corpus, number - number % 6 or 6, joined=2)  # rounds of one size for every M
     sampling = Sampling(max_tokens=chosen(args.max_tokens, args.full, small=112, large=400))
     small = {} if args.full else {"num_gpu_blocks_override": args.cache_tokens // BLOCK}
     model, engine_config = engine_of(args, max_num_seqs=chosen(args.sequences, args.full, small=2, large=256), **small)
@@ -149,10 +149,17 @@ def measured(args: Namespace, reference: Any) -> Report:  # noqa: ANN401
         f"{TITLE}: {len(documents)} documents, {args.model}",
         rows,
         ratios,
-        [against_published(raw_tokens, seconds, gpu_name())],
+        [round_and_cache(raw_tokens, small), against_published(raw_tokens, seconds, gpu_name())],
         {f"{one['run']} {one['side']}": one["documents a second"] for one in rows[:6]},
         "documents a second",
     )
+
+
+def round_and_cache(raw_tokens: int, arguments: Mapping[str, int]) -> str:
+    """Say how large the first round is for most shots, against the cache."""
+    blocks = arguments.get("num_gpu_blocks_override")
+    cache = "the GPU's own" if blocks is None else f"{blocks * BLOCK:,} tokens"
+    return f"The documents of a round have {raw_tokens // max(SHOTS):,} tokens (M={max(SHOTS)}); KV cache: {cache}."
 
 
 def row(run: str, side: str, found: Found, documents: Sequence[Document]) -> dict[str, Any]:

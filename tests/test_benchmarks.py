@@ -107,6 +107,8 @@ def test_without_a_gpu_no_speed_is_put_next_to_the_published_one(common: ModuleT
 def test_documents_have_no_common_prefix(common: ModuleType) -> None:
     documents = common.made_documents(common.EXAMPLES, 60)
     assert len({document.text[:12] for document in documents}) == 60
+    longer = common.made_documents(common.EXAMPLES, 3, joined=2)
+    assert [len(document.text) > len(one.text) for document, one in zip(longer, documents, strict=False)] == [True] * 3
     assert common.chosen(None, True, small=1, large=2) == 2
     assert common.chosen(5, True, small=1, large=2) == 5
 
