@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-import numpy as np
-
+from hfsynth.intervals import Ratios
 from hfsynth.judging import Answered, Said, Written
 
 Figures = dict[str, Any]
-
-_RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +136,8 @@ def _macro(sources: Sequence[Figures]) -> Figures:
 
 
 def _interval(values: Sequence[float], seed: int) -> Mapping[str, float | None]:
-    """Return the mean and its 95% interval by the percentile bootstrap; a single value has no interval."""
-    mean = sum(values) / len(values) if values else None
-    if len(values) < 2:
-        return {"mean": mean, "low": None, "high": None}
-    drawn = np.random.default_rng(seed).integers(0, len(values), (_RESAMPLES, len(values)))
-    low, high = np.quantile(np.asarray(values)[drawn].mean(axis=1), [0.025, 0.975])
-    return {"mean": mean, "low": float(low), "high": float(high)}
+    """Return the mean and its 95% interval over documents; a single value has no interval."""
+    ratios = Ratios(["mean"], seed=seed)
+    for value in values:
+        ratios.add({"mean": (value, 1)})
+    return ratios.interval("mean")

@@ -95,7 +95,8 @@ def test_figures_are_given_by_source_and_as_the_plain_mean_of_sources(tmp_path: 
         "wrong": 0,
     }
     assert found["all"]["pair_quality"]["f1"]["mean"] == found["all"]["with_pairs"]["mean"] == 0.25
-    assert (found["all"]["pair_quality"]["f1"]["low"], found["all"]["pair_quality"]["f1"]["high"]) == (0, 0.75)
+    assert found["all"]["pair_quality"]["f1"]["low"] == 0
+    assert 0.75 <= found["all"]["pair_quality"]["f1"]["high"] <= 1  # one of four documents
     assert found["sources"]["right"]["pair_quality"]["f1"] == {"mean": 1, "low": None, "high": None}  # one document
     assert found["macro"]["pair_quality"] == {"f1": 0.5}
     assert found["macro"]["sources"] == 2
