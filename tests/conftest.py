@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,9 @@ os.environ.update(
     VLLM_ENABLE_V1_MULTIPROCESSING="0",  # the engine in this process: it starts in seconds
     VLLM_CPU_KVCACHE_SPACE="1",
 )
+
+# Started in the background by a shell, a process ignores the keyboard's interrupt, and so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("hfsynth", deadline=None)
 settings.load_profile("hfsynth")
