@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from hfsynth.pair_judge import Judgeable, PairJudge, judged_figures
 from hfsynth.records import Pair
 from hfsynth.repetition import Sample
 
+_LIBRARIES = ("datasketch", "py3langid")
 _COLUMNS = ("text", "pairs")
 _BATCH = 500  # rows that are read at once
 _INSTRUCTIONS = "pairs.list.element.instruction"
@@ -47,7 +49,7 @@ def evaluate_corpus(
     """
     if sample is not None and sample < 1:
         raise ConfigError(f"sample must be a whole number of at least 1, not {sample}.", hint="Use --sample 1000.")
-    parts = _parts(Corpus(Path(folder)))
+    parts = require_measurable(folder)
     rows, expected = _extent(parts)
     drawn = _drawn(rows, sample, seed)
     share = len(drawn) / rows if rows else 0.0
@@ -72,8 +74,14 @@ def save_corpus_evaluation(folder: str | Path, values: Mapping[str, Any]) -> Pat
     return corpus.stats
 
 
-def _parts(corpus: Corpus) -> list[Path]:
-    """Return the files with the pairs of a folder that a job has finished or that came from elsewhere."""
+def require_measurable(folder: str | Path) -> list[Path]:
+    """Return the files with the pairs of a folder that a job has finished or that came from elsewhere.
+
+    Raise OutputError where there are none, ConfigError where a library is missing: what `evaluate_corpus` would raise,
+    before anything is loaded or read.
+    """
+    _require_libraries()
+    corpus = Corpus(Path(folder))
     unfinished = corpus.journal.is_dir() and not corpus.manifest.exists()
     parts = sorted(corpus.pairs.glob("*.parquet"))
     if unfinished or not parts:
@@ -88,6 +96,15 @@ def _parts(corpus: Corpus) -> list[Path]:
                 f"{path} has no column {missing[0]!r}.", hint="Pairs are measured with the documents they are about."
             )
     return parts
+
+
+def _require_libraries() -> None:
+    missing = [name for name in _LIBRARIES if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"A corpus is measured with {' and '.join(_LIBRARIES)}; not installed: {', '.join(missing)}.",
+            hint='Run `pip install "hfsynth[evaluate]"`.',
+        )
 
 
 def _extent(parts: list[Path]) -> tuple[int, int]:

@@ -32,7 +32,8 @@ LAYERS = {
     3: "corpus_card corpus_evaluation corpus_texts hub job launch local_crew publication ray_crew remote slurm "
     "synthesizer_evaluation training trial_process tuning verification worker worker_process",
     # the command line
-    4: "__main__ cli cli_crews cli_evaluate cli_options cli_publish cli_texts cli_train cli_tune console counting",
+    4: "__main__ cli cli_crews cli_evaluate cli_options cli_publish cli_texts cli_train cli_tune console counting "
+    "evaluation_tables",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
