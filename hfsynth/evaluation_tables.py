@@ -98,10 +98,12 @@ def _table(title: str, headings: Sequence[str], rows: Iterable[Row]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=SIMPLE)
+    table = Table(box=SIMPLE)
     for heading in ("", *headings):
         table.add_column(heading, no_wrap=True, justify="right" if heading else "left")
     for row in rows:
         table.add_row(*row)
     width = None if sys.stdout.isatty() else _PLAIN_WIDTH
-    Console(file=sys.stdout, width=width, markup=False, emoji=False).print(table)  # names are text as it is
+    output = Console(file=sys.stdout, width=width, markup=False, emoji=False, highlight=False)  # names stay as they are
+    output.print(title, soft_wrap=True)  # a table's own title would be broken at the width of the table
+    output.print(table)

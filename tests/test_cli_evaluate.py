@@ -111,6 +111,7 @@ def test_a_judge_is_asked_and_a_sample_drawn(corpus: Path, capsys: pytest.Captur
     shown = capsys.readouterr().out
     assert "6 pairs judged by test_cli_evaluate:judging" in shown
     assert "with a right response" in shown
+    assert "pairs without a verdict" in shown
     assert "unreadable" in shown
     sampled = ["--sample", 2, "--judge-pairs", 1, "--judge", "scripted", "--engine", "scripted", "--seed", 5]
     assert run("evaluate", corpus, *sampled, "--quiet", "--json") == 0
