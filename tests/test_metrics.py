@@ -17,6 +17,8 @@ from hfsynth.errors import ConfigError
 from hfsynth.metrics import METRICS
 
 evaluate = pytest.importorskip("evaluate")
+pytest.importorskip("datasketch")
+pytest.importorskip("py3langid")
 
 WHO, WHEN = ({"instruction": q, "response": a} for q, a in (("Who wrote it?", "Ada"), ("When?", "In 1843")))
 
@@ -79,6 +81,74 @@ def test_answer_leak(tmp_path: Path) -> None:
     metric = load("answer_leak", tmp_path)
     assert metric.compute(predictions=questions, references=answers) == expected
     assert batched(metric, questions, answers) == expected
+
+
+def test_foreign_details(tmp_path: Path) -> None:
+    """Of the four responses the second has a number and a name too many, the third a number, the fourth a name."""
+    answers = [["It was Ada in 1843.", "That was Bob Ray in 1900."], [], ["In 12 rooms.", "It was there, said Eve."]]
+    pairs = [[{"instruction": "?", "response": answer} for answer in those] for those in answers]
+    documents = ["Ada wrote it in 1843.", "Nothing is said.", "It has 3 rooms."]
+    expected = pytest.approx({"foreign_numbers": 2 / 4, "foreign_names": 2 / 4, "foreign_details": 3 / 4})
+    metric = load("foreign_details", tmp_path)
+    assert metric.compute(predictions=pairs, references=documents) == expected
+    assert batched(metric, pairs, documents) == expected
+    nothing = metric.compute(predictions=[[]], references=["Nothing is said."])
+    assert set(nothing.values()) == {None}
+
+
+def test_instruction_duplicates(tmp_path: Path) -> None:
+    """The fourth is the first again; of the 26 different words and pairs of words of the second the third has 24."""
+    long = "Which of the rivers that rise in the Alps is the longest one"
+    instructions = ["Who wrote it?", f"{long} of all?", f"{long} of?", "WHO wrote it", "Who wrote that?"]
+    expected = pytest.approx({"duplicates": 1 / 5, "near_duplicates": 2 / 5})
+    metric = load("instruction_duplicates", tmp_path)
+    assert metric.compute(predictions=instructions) == expected
+    metric.add_batch(predictions=instructions[:3])
+    metric.add_batch(predictions=instructions[3:])
+    assert metric.compute() == expected
+    assert metric.compute(predictions=[]) == {"duplicates": None, "near_duplicates": None}
+
+
+def test_diversity(tmp_path: Path) -> None:
+    """Nine words of which five differ, six pairs of words of which five do, three different triples."""
+    metric = load("diversity", tmp_path)
+    found = metric.compute(predictions=["Who was it there?", "who was there", "Where, it?"])
+    assert found == pytest.approx(
+        {"distinct_1": 5 / 9, "distinct_2": 5 / 6, "distinct_3": 1.0, "words": 3.0}
+        | {"words_min": 2, "words_p5": 2, "words_p25": 2, "words_p50": 3, "words_p75": 4, "words_p95": 4}
+        | {"words_max": 4}
+    )
+    few = metric.compute(predictions=["One", ""])
+    assert (few["distinct_1"], few["distinct_2"], few["words"], few["words_min"]) == (1.0, None, 0.5, 0)
+    assert set(metric.compute(predictions=[]).values()) == {None}
+
+
+def test_task_categories(tmp_path: Path) -> None:
+    questions = ["Who wrote it?", "When was it?", "Who is she?", "Is it big?", "Translate it."]
+    answers = ["Ada", "In 1843", "A poet", "No.", "Hallo"]
+    expected = {"who": 0.4, "translation": 0.2, "when": 0.2, "yes_no": 0.2}
+    metric = load("task_categories", tmp_path)
+    found = metric.compute(predictions=questions, references=answers)
+    assert list(found.items()) == list(expected.items())
+    assert batched(metric, questions, answers) == expected
+
+
+def test_language_mismatch(tmp_path: Path) -> None:
+    """Of four pairs three have a known language and a document with one; one of these differs."""
+    english = {"instruction": "What was the old bridge over the river built of?", "response": "It was built of stone."}
+    german = {"instruction": "Woraus wurde die alte Brücke über den Fluss gebaut?", "response": "Sie ist aus Stein."}
+    short = {"instruction": "1889?", "response": "1889"}
+    documents = ["The old bridge over the river was built of stone, and people still walk over it every day."] * 2
+    pairs = [[english, short], [german, english], []]
+    expected = pytest.approx({"language_mismatch": 1 / 3, "language_known": 3 / 4})
+    metric = load("language_mismatch", tmp_path)
+    assert metric.compute(predictions=pairs, references=[*documents, "?"]) == expected
+    assert batched(metric, pairs, [*documents, "?"]) == expected
+    assert metric.compute(predictions=[[short]], references=documents[:1]) == {
+        "language_mismatch": None,
+        "language_known": 0.0,
+    }
+    assert set(metric.compute(predictions=[[]], references=["?"]).values()) == {None}
 
 
 @pytest.mark.parametrize("name", METRICS)
