@@ -8,10 +8,13 @@ COLLECTION is a parquet file in the schema `context, pairs: [{instruction, respo
 rows whose licence permits the weights to be shipped. Within a row, pairs are put in the order in which the text
 answers them, so that a small model learns to walk through a text instead of asking the same thing twice; stock
 instructions, which it would fall back on, are thinned out; long texts are cut to a stretch of whole sentences around
-the answers. Choice and training depend on the seed alone.
+the answers; and short texts with few pairs are joined, so that the model learns to go on through a longer one. Choice
+and training depend on the seed alone.
 
-    python dataset_scripts/train_embedded.py COLLECTION OUT
-    python dataset_scripts/train_embedded.py COLLECTION OUT --choose-only   # writes OUT.parquet and stops
+    uv run dataset_scripts/train_embedded.py COLLECTION OUT
+    uv run dataset_scripts/train_embedded.py COLLECTION OUT --choose-only  # writes OUT.parquet and stops
+    hf jobs uv run --flavor a10g-small --secrets HF_TOKEN dataset_scripts/train_embedded.py \
+        hf://datasets/user/tasks/train.parquet OUT --push user/synthesizer
 """
 
 from __future__ import annotations
@@ -26,9 +29,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hfsynth.card_facts import CardSettings
+from hfsynth.hub import PushOptions, push
 from hfsynth.streams import Stream
 
 CLOSED = ("CC-BY-SA", "upstream", "none in repo")
@@ -41,17 +47,18 @@ ELSEWHERE = 115
 LONGER = 0.12  # share of texts that may have more words than usual
 RESPONSE, INSTRUCTION = 45, 40  # words at most
 PAIRS = 6
+FEW, JOINED = 3, 0.35  # a text with fewer pairs is joined with another of its source; of the others, this share
 CAPS = {
-    "fairytaleqa": 900,
-    "openstax": 450,
-    "medquad": 340,
-    "policyqa": 60,
-    "strategyqa": 90,
-    "propara": 80,
-    "scitldr": 100,
-    "gap": 20,
-    "mts_dialog": 30,
-    "qmsum": 10,
+    "fairytaleqa": 370,
+    "openstax": 190,
+    "medquad": 150,
+    "policyqa": 22,
+    "strategyqa": 40,
+    "propara": 32,
+    "scitldr": 50,
+    "gap": 8,
+    "mts_dialog": 12,
+    "qmsum": 4,
 }
 """Rows of each source: those whose instructions vary with the text first."""
 
@@ -71,7 +78,8 @@ QUOTED = re.compile(r"[\"“]([^\"”]{3,60})[\"”]")
 
 def main() -> None:
     args = arguments()
-    chosen = choose(pq.read_table(args.collection).to_pylist(), args.seed)
+    with fsspec.open(args.collection, "rb") as file:
+        chosen = choose(pq.read_table(file).to_pylist(), args.seed)
     data = Path(f"{args.out}.parquet")
     pq.write_table(pa.Table.from_pylist(chosen), data)
     counts = Counter(row["source"] for row in chosen)
@@ -79,6 +87,9 @@ def main() -> None:
     print(f"{len(chosen)} texts, {pairs} pairs: {json.dumps(dict(counts))}", file=sys.stderr)
     if not args.choose_only:
         train_on(data, args)
+    if args.push and not args.choose_only:
+        stated = CardSettings(license="apache-2.0", language=("en",))
+        print(push(args.out, args.push, PushOptions(kind="model"), settings=stated).url)
 
 
 def arguments() -> argparse.Namespace:
@@ -94,6 +105,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device-tokens", type=int, default=1024)
     parser.add_argument("--save-every", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--push", help="USER/NAME: publish the model there, under Apache-2.0")
     parser.add_argument("--choose-only", action="store_true")
     return parser.parse_args()
 
@@ -128,7 +140,11 @@ def choose(rows: Sequence[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]
     for row in open_rows:
         if row["source"] in CAPS and (found := prepared(row, asked, seed)) is not None:
             by_source.setdefault(row["source"], []).append(found)
-    chosen = [found for source, all_found in sorted(by_source.items()) for found in best(all_found, CAPS[source], seed)]
+    chosen = [
+        text
+        for source, found in sorted(by_source.items())
+        for text in joined(best(found, CAPS[source], seed), Stream(f"{seed}/joined {source}"))
+    ]
     return [
         {"context": found.context, "pairs": list(found.pairs), "source": found.source}
         for found in (chosen[number] for number in Stream(f"rows/{seed}").order(len(chosen)))
@@ -165,6 +181,26 @@ def best(found: Sequence[Prepared], cap: int, seed: int) -> list[Prepared]:
     """Return `cap` rows: those with the most pairs of their own, up to four, before others, else as drawn."""
     drawn = [found[number] for number in Stream(f"{seed}/{found[0].source}").order(len(found))]
     return sorted(drawn, key=lambda row: -min(row.own, 4))[:cap]
+
+
+def joined(texts: Sequence[Prepared], stream: Stream) -> Iterator[Prepared]:
+    """Yield texts, those with few pairs and some others joined in twos: one text, all its pairs in order."""
+    waiting: Prepared | None = None
+    for text in texts:
+        if waiting is None and (len(text.pairs) < FEW or stream.share() < JOINED):
+            waiting = text
+        elif waiting is not None:
+            yield both(waiting, text)
+            waiting = None
+        else:
+            yield text
+    if waiting is not None:
+        yield waiting
+
+
+def both(one: Prepared, other: Prepared) -> Prepared:
+    pairs = {pair["instruction"].casefold(): pair for pair in (*one.pairs, *other.pairs)}
+    return Prepared(one.source, f"{one.context}\n\n{other.context}", tuple(pairs.values()), one.own + other.own)
 
 
 def cut(pair: Mapping[str, str]) -> Mapping[str, str]:
