@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hfsynth.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig
+    from hfsynth.corpus_evaluation import evaluate_corpus
     from hfsynth.engine import Engine
     from hfsynth.errors import HfsynthError
     from hfsynth.exporting import export
@@ -20,9 +21,13 @@ if TYPE_CHECKING:
     from hfsynth.presets import PRESETS
     from hfsynth.rendering import render, render_rows
     from hfsynth.scripted import ScriptedEngine
+    from hfsynth.sequences import Packing as Packing
     from hfsynth.sources import Source
     from hfsynth.splitting import split_documents
     from hfsynth.synthesizer import Synthesizer
+    from hfsynth.synthesizer_evaluation import evaluate_synthesizer
+    from hfsynth.training import TrainingConfig as TrainingConfig
+    from hfsynth.training import train as train
 
 __version__ = "0.1.0"
 
@@ -32,12 +37,16 @@ _HOMES = {
     "EngineConfig": "config",
     "HfsynthError": "errors",
     "PRESETS": "presets",
+    "Packing": "sequences",
     "Part": "parts",
     "Sampling": "config",
     "ScriptedEngine": "scripted",
     "Source": "sources",
     "Synthesizer": "synthesizer",
     "SynthesizerConfig": "config",
+    "TrainingConfig": "training",
+    "evaluate_corpus": "corpus_evaluation",
+    "evaluate_synthesizer": "synthesizer_evaluation",
     "export": "exporting",
     "metric_path": "metrics",
     "mix": "mixing",
@@ -46,8 +55,10 @@ _HOMES = {
     "render_rows": "rendering",
     "split_documents": "splitting",
     "synthesize": "job",
+    "train": "training",
 }
 
+# Without what `train` needs: whoever imports everything may have no torch.
 __all__ = [
     "ChatOptions",
     "Engine",
@@ -60,6 +71,8 @@ __all__ = [
     "Source",
     "Synthesizer",
     "SynthesizerConfig",
+    "evaluate_corpus",
+    "evaluate_synthesizer",
     "export",
     "metric_path",
     "mix",
@@ -78,4 +91,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_HOMES})

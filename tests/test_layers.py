@@ -92,3 +92,23 @@ def test_importing_the_package_loads_no_heavy_library() -> None:
     program = f"import sys, hfsynth; print([name for name in {heavy} if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_found() -> None:
+    names = [name for name in dir(hfsynth) if not name.startswith("_") and name not in MODULES]
+    assert {"synthesize", "evaluate_corpus", "evaluate_synthesizer", "train", "TrainingConfig"} <= set(names)
+    assert set(hfsynth.__all__) <= set(names)
+    for name in hfsynth.__all__:
+        assert getattr(hfsynth, name) is not None
+
+
+def test_everything_can_be_imported_where_there_is_no_model_library() -> None:
+    program = "import sys; sys.modules.update(dict.fromkeys(['torch', 'transformers', 'peft'])); from hfsynth import *"
+    subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+
+
+def test_training_is_a_library_function() -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("peft")
+    assert hfsynth.TrainingConfig(base="embedded", packing=hfsynth.Packing(512)).rate == 2e-4
+    assert callable(hfsynth.train)
