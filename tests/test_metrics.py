@@ -58,6 +58,11 @@ def test_pair_quality(tmp_path: Path) -> None:
     assert batched(metric, predictions, references) == expected
 
 
+@pytest.mark.parametrize("name", ["answer_leak", "pair_quality", "response_accuracy"])
+def test_of_nothing_there_is_no_figure(name: str, tmp_path: Path) -> None:
+    assert set(load(name, tmp_path)._compute([], []).values()) == {None}
+
+
 def test_grounding(tmp_path: Path) -> None:
     """Content words: of "It was Ada in 1843" Ada and 1843, of "a machine" machine, of "Bob Ray in 1900" all three."""
     pairs = [

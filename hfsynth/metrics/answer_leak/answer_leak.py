@@ -48,6 +48,8 @@ class AnswerLeak(evaluate.Metric):
             features=datasets.Features({"predictions": text, "references": text}),
         )
 
-    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float | None]:
         leaks = [answer_leak(question, answer) for question, answer in zip(predictions, references, strict=True)]
+        if not leaks:
+            return {"answer_leak": None, "leaked": None}
         return {"answer_leak": sum(leaks) / len(leaks), "leaked": sum(leak == 1 for leak in leaks) / len(leaks)}

@@ -28,6 +28,7 @@ Returns:
     f1 (float): the mean F1, 0 to 1, higher is better.
     precision (float): the mean precision, 0 to 1.
     recall (float): the mean recall, 0 to 1.
+    All three are None where there is no document.
 Examples:
     >>> metric = evaluate.load(hfsynth.metric_path("pair_quality"))
     >>> gold = [{"instruction": "Who?", "response": "Ada"}, {"instruction": "When?", "response": "1843"}]
@@ -60,12 +61,11 @@ class PairQuality(evaluate.Metric):
             features=datasets.Features({"predictions": pairs, "references": pairs}),
         )
 
-    def _compute(self, predictions: Sequence[Pairs], references: Sequence[Pairs]) -> dict[str, float]:
+    def _compute(self, predictions: Sequence[Pairs], references: Sequence[Pairs]) -> dict[str, float | None]:
         found = [pair_quality(_pairs(ours), _pairs(gold)) for ours, gold in zip(predictions, references, strict=True)]
         return {
-            "f1": sum(quality.f1 for quality in found) / len(found),
-            "precision": sum(quality.precision for quality in found) / len(found),
-            "recall": sum(quality.recall for quality in found) / len(found),
+            name: sum(getattr(quality, name) for quality in found) / len(found) if found else None
+            for name in ("f1", "precision", "recall")
         }
 
 

@@ -26,6 +26,7 @@ Args:
 Returns:
     f1 (float): the mean token F1, 0 to 1, higher is better.
     exact_match (float): the share of answers that are the same as a gold one once normalised, 0 to 1.
+    Both are None where there is no answer.
 Examples:
     >>> metric = evaluate.load(hfsynth.metric_path("response_accuracy"))
     >>> metric.compute(predictions=["in Paris, France"], references=["Paris"])
@@ -57,10 +58,11 @@ class ResponseAccuracy(evaluate.Metric):
             ],
         )
 
-    def _compute(self, predictions: Sequence[str], references: Sequence[Any]) -> dict[str, float]:
+    def _compute(self, predictions: Sequence[str], references: Sequence[Any]) -> dict[str, float | None]:
         gold = [[one] if isinstance(one, str) else one for one in references]
         answers = list(zip(predictions, gold, strict=True))
+        scores = {"f1": token_f1, "exact_match": exact_match}
         return {
-            "f1": sum(best(token_f1, answer, those) for answer, those in answers) / len(answers),
-            "exact_match": sum(best(exact_match, answer, those) for answer, those in answers) / len(answers),
+            name: sum(best(score, answer, those) for answer, those in answers) / len(answers) if answers else None
+            for name, score in scores.items()
         }
