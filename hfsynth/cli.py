@@ -7,14 +7,36 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hfsynth import __version__, cli_evaluate, cli_publish, cli_texts, cli_train, cli_tune, console
-from hfsynth.cli_options import key_values
+from hfsynth.cli_options import (
+    EngineArgs,
+    IdColumn,
+    Json,
+    LongDocuments,
+    MaxTokens,
+    Model,
+    ModelRevision,
+    PromptFormat,
+    Quiet,
+    Recipe,
+    Shots,
+    SourceConfig,
+    SourceName,
+    SourceRevision,
+    Split,
+    Temperature,
+    TextColumn,
+    TrustRemoteCode,
+    Window,
+    key_values,
+    recipe_fields,
+    with_recommended,
+)
 from hfsynth.errors import ConfigError, HfsynthError
 
 app = typer.Typer(
@@ -27,9 +49,6 @@ app = typer.Typer(
 )
 
 PUBLISHED_SYNTHESIZER = "instruction-pretrain/instruction-synthesizer"
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def main() -> None:
@@ -51,35 +70,29 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command()
 def synthesize(
-    source: Annotated[str, typer.Argument(help="A Hub dataset, a save_to_disk folder, files, a folder or a glob.")],
+    source: SourceName,
     out: Annotated[Path, typer.Argument(help="The corpus folder to write.")],
-    config: Annotated[str | None, typer.Option(help="The Hub dataset's config.")] = None,
-    split: Annotated[str, typer.Option(help="The split to read.")] = "train",
-    revision: Annotated[str | None, typer.Option(help="The Hub dataset's revision.")] = None,
-    text_column: Annotated[str, typer.Option(help="The column that holds the documents.")] = "text",
-    id_column: Annotated[str | None, typer.Option(help="The column that names them.")] = None,
+    config: SourceConfig = None,
+    split: Split = "train",
+    revision: SourceRevision = None,
+    text_column: TextColumn = "text",
+    id_column: IdColumn = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Read so many rows only.")] = None,
-    model: Annotated[str | None, typer.Option(help="A Hub model, a folder, or `embedded`.")] = None,
-    model_revision: Annotated[str | None, typer.Option(help="The Hub model's revision.")] = None,
-    prompt_format: Annotated[str | None, typer.Option(help="instruction-pretrain or chat.")] = None,
-    shots: Annotated[int | None, typer.Option(help="Documents a few-shot chain. [default: 1]")] = None,
+    model: Model = None,
+    model_revision: ModelRevision = None,
+    prompt_format: PromptFormat = None,
+    shots: Shots = None,
     seed: Annotated[int | None, typer.Option(help="The seed of sampling. [default: 0]")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Tokens a completion at most. [default: 400]")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 is greedy. [default: 0]")] = None,
-    window: Annotated[
-        int | None, typer.Option(help="Tokens a prompt and its completion. [default: the model's]")
-    ] = None,
-    long_documents: Annotated[
-        str | None, typer.Option(help="split, truncate or skip documents that do not fit. [default: split]")
-    ] = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    window: Window = None,
+    long_documents: LongDocuments = None,
     max_pairs: Annotated[int | None, typer.Option(help="Pairs a document at most (chat format). [default: 5]")] = None,
     keep: Annotated[
         list[str] | None,
         typer.Option(help='A condition on pairs, "grounding>=0.5"; may be repeated. Others are kept aside, counted.'),
     ] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="YAML or JSON like synthesizer_config.json, or a repo: USER/NAME[@REVISION].")
-    ] = None,
+    recipe: Recipe = None,
     engine: Annotated[
         str | None,
         typer.Option(help="vllm, server, or scripted to try a pipeline without a model. [default: vllm]"),
@@ -90,15 +103,11 @@ def synthesize(
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Requests to the server at once. [default: 64]")
     ] = None,
-    engine_arg: Annotated[
-        list[str] | None, typer.Option(help="An argument of the engine, key=value; may be repeated.")
-    ] = None,
+    engine_arg: EngineArgs = None,
     speculative: Annotated[
         str | None, typer.Option(help="ngram, or ngram:TOKENS: guess words that pairs quote; the pairs stay the same.")
     ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let code from the model's repo run here.")
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
     shard_rows: Annotated[int | None, typer.Option(min=1, help="Source rows a shard. [default: 4096]")] = None,
     workers: Annotated[
         int | None,
@@ -130,16 +139,14 @@ def synthesize(
     """
     from hfsynth import cli_crews, job
     from hfsynth.config import EngineConfig
-    from hfsynth.hub_recipes import open_recipe
-    from hfsynth.models import recommended_sampling
     from hfsynth.recipes import config_from
     from hfsynth.sources import Source
     from hfsynth.speculation import require_greedy, speculating
 
     engine = engine or ("server" if base_url else "vllm")
-    fields = open_recipe(recipe) if recipe else {}
+    fields = recipe_fields(recipe)
     model = model or fields.get("model") or _default_model(engine, quiet=quiet)
-    fields = fields or {"sampling": asdict(recommended_sampling(model))}
+    fields = with_recommended(fields, model)
     server = {"base_url": base_url, "concurrency": concurrency}
     arguments = key_values(engine_arg or []) | {name: value for name, value in server.items() if value is not None}
     settings: dict[str, Any] = {

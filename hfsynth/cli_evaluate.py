@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hfsynth import console
-from hfsynth.cli_options import key_values
+from hfsynth.cli_options import EngineArgs, Json, Quiet, TrustRemoteCode, Window, key_values
 from hfsynth.counting import counting
 from hfsynth.errors import ConfigError
 from hfsynth.evaluation_tables import show_corpus, show_synthesizer
@@ -65,19 +65,13 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="The file to write. [default: evaluation.json in the model's folder]")
     ] = None,
-    window: Annotated[
-        int | None, typer.Option(help="Tokens a prompt and its completion. [default: the model's]")
-    ] = None,
+    window: Window = None,
     seed: Annotated[int, typer.Option(help="Which documents, pairs and examples are drawn.")] = 0,
     engine: Annotated[str, typer.Option(help="vllm, server or scripted; for a corpus the judge's.")] = "vllm",
-    engine_arg: Annotated[
-        list[str] | None, typer.Option(help="An argument of the engine, key=value; may be repeated.")
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let code from the model's repo run here.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    engine_arg: EngineArgs = None,
+    trust_remote_code: TrustRemoteCode = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Say how good the pairs of CORPUS are, or how good the synthesizer --model is on gold data.
 

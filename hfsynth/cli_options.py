@@ -1,11 +1,54 @@
-"""Options that several commands read in the same way."""
+"""Options that several commands read in the same way: their types with help texts, and how some are read."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
 
 from hfsynth.errors import ConfigError
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+SourceName = Annotated[str, typer.Argument(help="A Hub dataset, a save_to_disk folder, files, a folder or a glob.")]
+SourceConfig = Annotated[str | None, typer.Option(help="The Hub dataset's config.")]
+Split = Annotated[str, typer.Option(help="The split to read.")]
+SourceRevision = Annotated[str | None, typer.Option(help="The Hub dataset's revision.")]
+TextColumn = Annotated[str, typer.Option(help="The column that holds the documents.")]
+IdColumn = Annotated[str | None, typer.Option(help="The column that names them.")]
+
+Model = Annotated[str | None, typer.Option(help="A Hub model, a folder, or `embedded`.")]
+ModelRevision = Annotated[str | None, typer.Option(help="The Hub model's revision.")]
+PromptFormat = Annotated[str | None, typer.Option(help="instruction-pretrain or chat.")]
+Shots = Annotated[int | None, typer.Option(help="Documents a few-shot chain. [default: 1]")]
+MaxTokens = Annotated[int | None, typer.Option(help="Tokens a completion at most. [default: 400]")]
+Temperature = Annotated[float | None, typer.Option(help="0 is greedy. [default: 0]")]
+Window = Annotated[int | None, typer.Option(help="Tokens a prompt and its completion. [default: the model's]")]
+LongDocuments = Annotated[
+    str | None, typer.Option(help="split, truncate or skip documents that do not fit. [default: split]")
+]
+Recipe = Annotated[
+    str | None, typer.Option(help="YAML or JSON like synthesizer_config.json, or a repo: USER/NAME[@REVISION].")
+]
+EngineArgs = Annotated[list[str] | None, typer.Option(help="An argument of the engine, key=value; may be repeated.")]
+TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Let code from the model's repo run here.")]
+
+
+def recipe_fields(recipe: str | None) -> dict[str, Any]:
+    """Return the fields of the recipe that `--recipe` names, none where it was not given."""
+    from hfsynth.hub_recipes import open_recipe
+
+    return open_recipe(recipe) if recipe else {}
+
+
+def with_recommended(fields: dict[str, Any], model: str) -> dict[str, Any]:
+    """Return a recipe's fields; where there is no recipe, the sampling that the model's own folder recommends."""
+    from hfsynth.models import recommended_sampling
+
+    return fields or {"sampling": asdict(recommended_sampling(model))}
 
 
 def key_values(pairs: list[str]) -> dict[str, Any]:

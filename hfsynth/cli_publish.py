@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hfsynth import console
+from hfsynth.cli_options import Json, Quiet
 from hfsynth.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ Language = Annotated[list[str] | None, typer.Option(help="A language code; may b
 Title = Annotated[str | None, typer.Option(help="The card's title. [default: the repo's name]")]
 Template = Annotated[Path | None, typer.Option(help="A Jinja template in place of the card's own body.")]
 Kind = Annotated[str, typer.Option("--type", help="dataset or model.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def register(app: typer.Typer) -> None:

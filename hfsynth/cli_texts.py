@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hfsynth import console
+from hfsynth.cli_options import Json, Quiet
 from hfsynth.counting import counting
 from hfsynth.errors import ConfigError
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from hfsynth.parts import Part
 
 Folder = Annotated[Path, typer.Argument(help="A corpus folder.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Locations = Annotated[list[str] | None, typer.Option(help="May be repeated.")]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hfsynth import console
+from hfsynth.cli_options import Json, Quiet
 from hfsynth.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
 _LINE_EVERY = 10.0
 _SHOWN = ("method", "sequences", "tokens", "tokens_learnt", "steps", "final_loss", "held_out_loss", "device")
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def register(app: typer.Typer) -> None:

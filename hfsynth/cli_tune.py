@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hfsynth import console
-from hfsynth.cli_options import key_values
+from hfsynth.cli_options import (
+    IdColumn,
+    Json,
+    LongDocuments,
+    MaxTokens,
+    Model,
+    ModelRevision,
+    PromptFormat,
+    Quiet,
+    Recipe,
+    Shots,
+    SourceConfig,
+    SourceName,
+    SourceRevision,
+    Split,
+    Temperature,
+    TextColumn,
+    TrustRemoteCode,
+    Window,
+    key_values,
+    recipe_fields,
+    with_recommended,
+)
 from hfsynth.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,40 +50,32 @@ def register(app: typer.Typer) -> None:
 
 
 def tune(
-    source: Annotated[str, typer.Argument(help="A Hub dataset, a save_to_disk folder, files, a folder or a glob.")],
-    config: Annotated[str | None, typer.Option(help="The Hub dataset's config.")] = None,
-    split: Annotated[str, typer.Option(help="The split to read.")] = "train",
-    revision: Annotated[str | None, typer.Option(help="The Hub dataset's revision.")] = None,
-    text_column: Annotated[str, typer.Option(help="The column that holds the documents.")] = "text",
-    id_column: Annotated[str | None, typer.Option(help="The column that names them.")] = None,
-    model: Annotated[str | None, typer.Option(help="A Hub model, a folder, or `embedded`.")] = None,
-    model_revision: Annotated[str | None, typer.Option(help="The Hub model's revision.")] = None,
-    prompt_format: Annotated[str | None, typer.Option(help="instruction-pretrain or chat.")] = None,
-    shots: Annotated[int | None, typer.Option(help="Documents a few-shot chain. [default: 1]")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Tokens a completion at most. [default: 400]")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 is greedy. [default: 0]")] = None,
-    window: Annotated[
-        int | None, typer.Option(help="Tokens a prompt and its completion. [default: the model's]")
-    ] = None,
-    long_documents: Annotated[
-        str | None, typer.Option(help="split, truncate or skip documents that do not fit. [default: split]")
-    ] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="YAML or JSON like synthesizer_config.json, or a repo: USER/NAME[@REVISION].")
-    ] = None,
+    source: SourceName,
+    config: SourceConfig = None,
+    split: Split = "train",
+    revision: SourceRevision = None,
+    text_column: TextColumn = "text",
+    id_column: IdColumn = None,
+    model: Model = None,
+    model_revision: ModelRevision = None,
+    prompt_format: PromptFormat = None,
+    shots: Shots = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    window: Window = None,
+    long_documents: LongDocuments = None,
+    recipe: Recipe = None,
     engine_arg: Annotated[
         list[str] | None, typer.Option(help="An argument that every trial has, key=value; may be repeated.")
     ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let code from the model's repo run here.")
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
     documents: Annotated[
         int | None, typer.Option(min=1, help="The sample's size at most. [default: 512 with a GPU, 24 without]")
     ] = None,
     minutes: Annotated[float, typer.Option(help="How long to search.")] = 5.0,
     seed: Annotated[int, typer.Option(help="Which documents are drawn.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Find the engine's fastest settings for the documents of SOURCE, and predict what all of them will take.
 
@@ -72,17 +85,15 @@ def tune(
     Example: hfsynth tune notes.jsonl --model embedded --shots 2 --minutes 10
     """
     from hfsynth.config import EngineConfig
-    from hfsynth.hub_recipes import open_recipe
-    from hfsynth.models import recommended_sampling
     from hfsynth.recipes import config_from
     from hfsynth.sources import Source
     from hfsynth.tuning import tune as tune_engine
 
-    fields = open_recipe(recipe) if recipe else {}
+    fields = recipe_fields(recipe)
     model = model or fields.get("model")
     if not model:
         raise ConfigError("No model was named.", hint="Use --model with a Hub model, a folder, or embedded.")
-    fields = fields or {"sampling": asdict(recommended_sampling(model))}
+    fields = with_recommended(fields, model)
     settings = {
         "model": model,
         "model_revision": model_revision,
