@@ -21,6 +21,7 @@ import peft
 import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import TensorBoardCallback
 from transformers.utils import logging as library_logging
 
 from hfsynth.config import SynthesizerConfig, digest
@@ -144,11 +145,14 @@ def _train(
     held = _Batches(batched(validation, config.device_tokens, within=len(validation) or 1), tokenizer)
     trainer = _SynthesizerTrainer(
         model=model,
-        args=_arguments(folder, config, schedule, batches),
+        args=_arguments(folder, config, schedule, len(batches), measured=len(held) > 0),
         train_dataset=batches,
         eval_dataset=held if len(held) else None,
         data_collator=_only,
-        callbacks=[_Report(on_progress, batches.tokens)] if on_progress else [],
+        callbacks=[
+            *([_Report(on_progress, batches.tokens)] if on_progress else []),
+            *([_tensorboard(folder)] if schedule.tensorboard else []),
+        ],
     )
     trainer.remove_callback(transformers.PrinterCallback)
     started = time.monotonic()
@@ -304,9 +308,24 @@ class _Report(TrainerCallback):
         self._tell(TrainingProgress(state.global_step, state.max_steps, self._loss, tokens, seconds))
 
 
-def _arguments(folder: Path, config: TrainingConfig, schedule: Schedule, batches: _Batches) -> TrainingArguments:
+def _tensorboard(folder: Path) -> TrainerCallback:
+    """Return what logs for TensorBoard into `folder/.hfsynth/tensorboard`."""
+    try:
+        callback = TensorBoardCallback()
+    except RuntimeError as error:
+        raise ConfigError(
+            "Logs for TensorBoard were asked for, and tensorboard is not installed.",
+            hint="Run `pip install tensorboard`, or go without.",
+        ) from error
+    callback.logging_dir = str(folder / _STATE / "tensorboard")
+    return callback
+
+
+def _arguments(
+    folder: Path, config: TrainingConfig, schedule: Schedule, batches: int, *, measured: bool
+) -> TrainingArguments:
     accumulated = max(1, round(config.batch_tokens / config.device_tokens))
-    steps = min(config.max_steps or len(batches), max(1, -(-len(batches) // accumulated)))
+    steps = min(config.max_steps or batches, max(1, -(-batches // accumulated)))
     cuda = torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(folder / _STATE / "checkpoints"),
@@ -322,11 +341,11 @@ def _arguments(folder: Path, config: TrainingConfig, schedule: Schedule, batches
         dataloader_pin_memory=cuda,
         train_sampling_strategy="sequential",
         logging_steps=schedule.log,
-        eval_strategy="steps" if config.validation else "no",
+        eval_strategy="steps" if measured else "no",
         eval_steps=schedule.evaluate,
         save_steps=schedule.save,
         save_total_limit=2,
-        report_to=["tensorboard"] if schedule.tensorboard else [],
+        report_to=[],
         remove_unused_columns=False,
         label_names=["labels"],
         prediction_loss_only=True,

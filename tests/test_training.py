@@ -147,6 +147,19 @@ def test_a_finished_run_is_not_repeated_and_other_settings_are_refused(
         train(tasks, tmp_path / "out", config(tiny_llama, lora=Lora(4, 8), learning_rate=1e-3))
 
 
+def test_so_few_examples_that_none_is_held_out_are_trained_on(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
+    figures = train(tasks, tmp_path / "out", config(tiny_llama, lora=Lora(4, 8), validation=0.001, max_steps=1))
+    assert figures["held_out_loss"] is None
+    assert figures["steps"] == 1
+
+
+def test_logs_for_tensorboard_outlast_the_run(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    settings = config(tiny_llama, lora=Lora(4, 8), max_steps=1)
+    train(tasks, tmp_path / "out", settings, schedule=Schedule(log=1, tensorboard=True))
+    assert list((tmp_path / "out" / ".hfsynth" / "tensorboard").glob("events.*"))
+
+
 def test_a_folder_with_other_things_is_refused(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match="not empty"):
