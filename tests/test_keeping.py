@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from datasets import Dataset
-from hfsynth.measures import MEASURES
 from hypothesis import given
 from hypothesis import strategies as st
 from scripts import shown_documents
@@ -26,6 +25,7 @@ from hfsynth.delimiters import encodable
 from hfsynth.engine import Generation
 from hfsynth.errors import ConfigError
 from hfsynth.keeping import keep_pairs
+from hfsynth.measures import MEASURES
 from hfsynth.parsing import Parsed, render_pairs
 from hfsynth.prompts import InstructionPretrain
 from hfsynth.recipes import config_from, read_recipe
