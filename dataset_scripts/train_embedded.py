@@ -112,7 +112,8 @@ def arguments() -> argparse.Namespace:
 
 def train_on(data: Path, args: argparse.Namespace) -> None:
     from hfsynth.sequences import Packing
-    from hfsynth.training import Schedule, TrainingConfig, TrainingProgress, train
+    from hfsynth.synthesizer_trainer import TrainingProgress
+    from hfsynth.training import Schedule, TrainingConfig, train
 
     def tell(progress: TrainingProgress) -> None:
         loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"

@@ -16,7 +16,7 @@ from hfsynth.cli_options import Json, Quiet
 from hfsynth.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
-    from hfsynth.training import OnProgress, TrainingProgress
+    from hfsynth.synthesizer_trainer import OnProgress, TrainingProgress
 
 _LINE_EVERY = 10.0
 _SHOWN = ("method", "sequences", "tokens", "tokens_learnt", "steps", "final_loss", "held_out_loss", "device")

@@ -1,6 +1,6 @@
 """Fine-tune a synthesizer on task data: LoRA by default, all weights on request, checkpoints that a rerun goes on from.
 
-The only module that imports Transformers' Trainer and PEFT. Knows nothing of the Hub, of engines or of corpora.
+The only module that imports PEFT. Knows nothing of the Hub, of engines or of corpora.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import shutil
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,8 +20,7 @@ import datasets
 import peft
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
-from transformers.integrations import TensorBoardCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 from transformers.utils import logging as library_logging
 
 from hfsynth.config import SynthesizerConfig, digest
@@ -31,12 +30,12 @@ from hfsynth.errors import ConfigError, ModelError, OutputError, SourceError
 from hfsynth.model_tokenizer import ModelTokenizer
 from hfsynth.prompts import InstructionPretrain
 from hfsynth.sequences import Packing, TrainingSequence, batched, held_out, in_order, pack
+from hfsynth.synthesizer_trainer import Batches, OnProgress, Report, SynthesizerTrainer, only, tensorboard_logs
 from hfsynth.training_data import Example, read_examples
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerControl, TrainerState
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_IGNORED = -100
 _NEIGHBOURS = 256  # sequences among which batches of like length are looked for
 _STATE = ".hfsynth"
 _RECIPE = "training_recipe.json"
@@ -96,20 +95,6 @@ class Schedule:
     tensorboard: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingProgress:
-    """How far a run is. `loss` is that of the last logged steps, None before the first; `tokens` since this start."""
-
-    step: int
-    steps: int
-    loss: float | None
-    tokens: int
-    seconds: float
-
-
-OnProgress = Callable[[TrainingProgress], None]
-
-
 def train(
     data: str | Path,
     out: str | Path,
@@ -141,17 +126,17 @@ def _train(
     training, validation, packed = _sequences(examples.rows, tokenizer, config)
     model = _model(config)
     device_batches = batched(training, config.device_tokens, within=_NEIGHBOURS)
-    batches = _Batches(in_order(device_batches, config.packing.seed), tokenizer)
-    held = _Batches(batched(validation, config.device_tokens, within=len(validation) or 1), tokenizer)
-    trainer = _SynthesizerTrainer(
+    batches = Batches(in_order(device_batches, config.packing.seed), tokenizer)
+    held = Batches(batched(validation, config.device_tokens, within=len(validation) or 1), tokenizer)
+    trainer = SynthesizerTrainer(
         model=model,
         args=_arguments(folder, config, schedule, len(batches), measured=len(held) > 0),
         train_dataset=batches,
         eval_dataset=held if len(held) else None,
-        data_collator=_only,
+        data_collator=only,
         callbacks=[
-            *([_Report(on_progress, batches.tokens)] if on_progress else []),
-            *([_tensorboard(folder)] if schedule.tensorboard else []),
+            *([Report(on_progress, batches.tokens)] if on_progress else []),
+            *([tensorboard_logs(folder / _STATE / "tensorboard")] if schedule.tensorboard else []),
         ],
     )
     trainer.remove_callback(transformers.PrinterCallback)
@@ -195,130 +180,6 @@ def _sequences(
         )
     once = Packing(packing.window, packing.shots, seed=packing.seed, cap=packing.cap, caps=packing.caps)
     return training, pack(to_measure, prompts, wrapped, once)[0], left_out
-
-
-class _Batches(torch.utils.data.Dataset[Mapping[str, torch.Tensor]]):
-    """Batches as the trainer's items: `input_ids` and `labels`, padded at the end."""
-
-    def __init__(self, batches: Sequence[Sequence[TrainingSequence]], tokenizer: PreTrainedTokenizerBase) -> None:
-        self._batches = batches
-        padding = tokenizer.pad_token_id
-        self._padding: int = tokenizer.eos_token_id if padding is None else padding
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __getitem__(self, number: int) -> Mapping[str, torch.Tensor]:
-        rows = self._batches[number]
-        return {
-            "input_ids": self._padded([row.token_ids for row in rows], self._padding),
-            "labels": self._padded([row.labels(_IGNORED) for row in rows], _IGNORED),
-        }
-
-    @property
-    def tokens(self) -> list[int]:
-        """The tokens of each batch, without padding."""
-        return [sum(len(row.token_ids) for row in rows) for rows in self._batches]
-
-    @staticmethod
-    def _padded(rows: Sequence[Sequence[int]], padding: int) -> torch.Tensor:
-        longest = max(map(len, rows))
-        return torch.tensor([[*row, *[padding] * (longest - len(row))] for row in rows])
-
-
-def _only(items: Sequence[Mapping[str, torch.Tensor]]) -> Mapping[str, torch.Tensor]:
-    """Return the one batch that the trainer takes at a time."""
-    (item,) = items
-    return item
-
-
-class _SynthesizerTrainer(Trainer):
-    """Computes logits only where the loss is, which spares most of the output head.
-
-    There is no attention mask: padding comes last, where no token that counts can see it.
-    """
-
-    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401
-        super().__init__(**arguments)
-        self.model_accepts_loss_kwargs = True  # the loss below is a sum over the tokens of the whole step
-
-    def compute_loss(
-        self,
-        model: PreTrainedModel,
-        inputs: Mapping[str, torch.Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> Any:  # noqa: ANN401 - the trainer's own signature
-        """Return the cross-entropy of the tokens that count, a mean over the step's."""
-        labels = inputs["labels"]
-        positions = (labels[:, 1:] != _IGNORED).any(dim=0).nonzero().squeeze(-1)
-        outputs = model(input_ids=inputs["input_ids"], logits_to_keep=positions, use_cache=False)
-        wanted = labels[:, positions + 1]
-        total = torch.nn.functional.cross_entropy(
-            outputs.logits.float().flatten(0, 1), wanted.flatten(), ignore_index=_IGNORED, reduction="sum"
-        )
-        items = (wanted != _IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-        loss = total / items
-        return (loss, {"loss": loss}) if return_outputs else loss
-
-    def prediction_step(
-        self,
-        model: PreTrainedModel,
-        inputs: Mapping[str, torch.Tensor],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[torch.Tensor, None, None]:
-        """Return the loss alone."""
-        with torch.no_grad():
-            return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
-
-
-class _Report(TrainerCallback):
-    """Tells how far the run is, after every step."""
-
-    def __init__(self, on_progress: OnProgress, tokens: Sequence[int]) -> None:
-        self._tell = on_progress
-        self._mean_tokens = sum(tokens) / len(tokens)
-        self._loss: float | None = None
-        self._started = time.monotonic()
-        self._first = 0
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-    ) -> None:
-        """Start the clock."""
-        self._started, self._first = time.monotonic(), state.global_step
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, float] | None = None,
-        **_: object,
-    ) -> None:
-        """Remember the newest loss."""
-        self._loss = (logs or {}).get("loss", self._loss)
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Report a finished step."""
-        done = state.global_step - self._first
-        tokens = round(done * args.gradient_accumulation_steps * self._mean_tokens)
-        seconds = time.monotonic() - self._started
-        self._tell(TrainingProgress(state.global_step, state.max_steps, self._loss, tokens, seconds))
-
-
-def _tensorboard(folder: Path) -> TrainerCallback:
-    """Return what logs for TensorBoard into `folder/.hfsynth/tensorboard`."""
-    try:
-        callback = TensorBoardCallback()
-    except RuntimeError as error:
-        raise ConfigError(
-            "Logs for TensorBoard were asked for, and tensorboard is not installed.",
-            hint="Run `pip install tensorboard`, or go without.",
-        ) from error
-    callback.logging_dir = str(folder / _STATE / "tensorboard")
-    return callback
 
 
 def _arguments(

@@ -22,7 +22,8 @@ from hfsynth.sequences import Packing
 torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
 
-from hfsynth.training import Lora, Schedule, TrainingConfig, TrainingProgress, train  # noqa: E402
+from hfsynth.synthesizer_trainer import TrainingProgress  # noqa: E402
+from hfsynth.training import Lora, Schedule, TrainingConfig, train  # noqa: E402
 
 THINGS = "lamp tide bond root salt fish rope moon rain bell sand wolf milk coal gate nest seed wind hare kite".split()  # noqa: SIM905
 
