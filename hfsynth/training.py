@@ -111,7 +111,7 @@ def train(
     that cannot be used, ModelError for a base that cannot.
     """
     folder = Path(out)
-    finished = _claimed(folder, _identity(str(data), config))
+    finished = _finished(folder, _identity(str(data), config))
     if finished is not None:
         return finished
     with _quietly():
@@ -125,6 +125,7 @@ def _train(
     tokenizer = _tokenizer(config.base)
     training, validation, packed = _sequences(examples.rows, tokenizer, config)
     model = _model(config)
+    _claim(folder, _identity(data, config))  # not before: a run that could not begin leaves the folder free
     device_batches = batched(training, config.device_tokens, within=_NEIGHBOURS)
     batches = Batches(in_order(device_batches, config.packing.seed), tokenizer)
     held = Batches(batched(validation, config.device_tokens, within=len(validation) or 1), tokenizer)
@@ -261,15 +262,21 @@ def _identity(data: str, config: TrainingConfig) -> dict[str, Any]:
     return {"data": data, **json.loads(json.dumps(asdict(config)))}
 
 
-def _claimed(folder: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
-    """Prepare `folder` for this recipe; return its figures where the run is finished already."""
+def _claim(folder: Path, recipe: Mapping[str, Any]) -> None:
+    """Write down which run the folder is for."""
+    file = folder / _STATE / _RECIPE
+    with writing(folder):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, json.dumps(recipe, indent=2) + "\n")
+
+
+def _finished(folder: Path, recipe: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the figures of this run where it is finished; refuse a folder that holds something else."""
     file = folder / _STATE / _RECIPE
     if not file.exists():
         if folder.exists() and any(folder.iterdir()):
             raise OutputError(f"{folder} is not empty, and no training run.", hint="Name a new folder.")
-        with writing(folder):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(file, json.dumps(recipe, indent=2) + "\n")
+        return None
     known = json.loads(file.read_text(encoding="utf-8"))
     if digest(known) != digest(recipe):
         other = [key for key in recipe if recipe[key] != known.get(key)]

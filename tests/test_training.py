@@ -173,6 +173,13 @@ def test_data_longer_than_the_window_is_refused(tasks: Path, tiny_llama: Path, t
         train(tasks, tmp_path / "out", config(tiny_llama, packing=Packing(16, 1)))
 
 
+def test_a_run_that_could_not_begin_does_not_take_the_folder(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
+    settings = config(tiny_llama, lora=Lora(4, 8), max_steps=1)
+    with pytest.raises(SourceError):
+        train(tmp_path / "none.parquet", tmp_path / "out", settings)
+    assert train(tasks, tmp_path / "out", settings)["steps"] == 1
+
+
 def test_a_base_that_is_not_there_is_refused(tasks: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be loaded"):
         train(tasks, tmp_path / "out", config(tmp_path / "none"))
