@@ -21,7 +21,7 @@ from hfsynth.finishing import finish, stats_so_far
 from hfsynth.job_spec import JobSpec
 from hfsynth.journal import JournalPaths
 from hfsynth.launch import PATIENCE, Crew, supervise
-from hfsynth.leases import Holder, Leases
+from hfsynth.leases import Holder, Leases, clear
 from hfsynth.locating import locate
 from hfsynth.models import pinned
 from hfsynth.progress import JournalView, Progress
@@ -85,6 +85,7 @@ def synthesize(
     _refuse_foreign(corpus)
     _refuse_other(corpus, read_json(corpus.plan), identity)
     if corpus.manifest.exists():
+        clear(JournalPaths(corpus.journal).leases)  # whoever published may have been killed before it did so
         return JobResult(corpus.root, read_json(corpus.stats), worked=False)
     leases = _begin(corpus, identity, opened, _exact_rows(opened, source))
     spec = JobSpec(
@@ -129,6 +130,7 @@ def _result(corpus: Corpus, identity: Mapping[str, Any], leases: Leases, shards:
         return JobResult(corpus.root, stats_so_far(corpus), worked=True, finished=False)
     with leases.waiting_for("publish"):
         stats = read_json(corpus.stats) if corpus.manifest.exists() else finish(corpus, identity)
+    clear(JournalPaths(corpus.journal).leases)
     return JobResult(corpus.root, stats, worked=True)
 
 

@@ -85,6 +85,12 @@ def _exists(pid: int) -> str:
     return "alive"
 
 
+def clear(folder: Path) -> None:
+    """Drop every lease in a folder, and what killed processes left there: there is nothing left to lease."""
+    for path in folder.iterdir() if folder.exists() else ():
+        path.unlink(missing_ok=True)
+
+
 class Leases:
     """The leases in one folder, as `holder` takes, keeps and gives them up. `is_gone` knows workers that have died."""
 
@@ -138,8 +144,8 @@ class Leases:
         with self._lock:
             path = self._held.pop(name, None)
         if path is not None and path.exists():
-            temporary = self._written({"released": True})
-            os.replace(temporary, path)
+            with suppress(FileNotFoundError):  # cleared away: there is nothing left to be given up
+                os.replace(self._written({"released": True}), path)
 
     def remove(self, name: str) -> None:
         """Drop the lease and those before it: there is nothing left to do."""
@@ -213,12 +219,12 @@ class Leases:
         """Make a lease, whole; return False where somebody else was quicker."""
         temporary = self._written(asdict(self._holder))
         try:
-            with writing(path), suppress(FileExistsError):
+            with writing(path), suppress(FileExistsError, FileNotFoundError):  # not found: cleared away, see `clear`
                 os.link(temporary, path)
                 return True
             return False
         finally:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
 
     def _written(self, values: dict[str, Any]) -> Path:
         temporary = self._folder / f".{self._holder.worker}.{token_hex(3)}.tmp"

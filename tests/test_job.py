@@ -291,6 +291,17 @@ def test_one_command_after_the_other_needs_no_engine(source: Path, tmp_path: Pat
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
 
 
+def test_what_killed_processes_left_among_the_leases_is_cleared_away(source: Path, tmp_path: Path) -> None:
+    left = tmp_path / "out" / ".hfsynth" / "leases" / ".worker-of-old.000000.tmp"
+    arguments = command(source, tmp_path / "out", *scripted())
+    run(arguments)
+    (tmp_path / "out" / ".hfsynth" / "manifest.json").unlink()
+    for _ in ("published again", "published before"):
+        left.write_text("{")
+        run(arguments)
+        assert not list(left.parent.iterdir())
+
+
 class Patient(ScriptedEngine):
     """An engine that answers nothing before it has ten chains in hand, or all there are."""
 

@@ -21,7 +21,7 @@ from hfsynth.claims import Claims, read_extent, write_extent
 from hfsynth.corpus import Corpus
 from hfsynth.errors import OutputError
 from hfsynth.journal import ALONE_AFTER, CERTAIN, POSSIBLE, Death, Segments, Strikes, read_journal
-from hfsynth.leases import Holder, Leases
+from hfsynth.leases import Holder, Leases, clear
 from hfsynth.progress import JournalView
 from hfsynth.records import Pair, Reason, Rejected, Status, Synthesis, Synthesized
 from hfsynth.sessions import DONE, OpenShard, Session, Sessions, working_seconds
@@ -105,6 +105,30 @@ def test_whoever_has_lost_a_lease_does_not_take_it_from_its_new_holder(tmp_path:
     assert slow.claim("00000") and quick.claim("00000")
     slow.release("00000")
     assert quick.holds("00000") and not Leases(tmp_path, holder()).claim("00000")
+
+
+def test_leases_may_be_cleared_away_while_somebody_takes_them(tmp_path: Path) -> None:
+    leases, ended = Leases(tmp_path, holder()), threading.Event()
+
+    def clear_again_and_again() -> None:
+        while not ended.is_set():
+            clear(tmp_path)
+
+    thread = threading.Thread(target=clear_again_and_again)
+    thread.start()
+    try:
+        for number in range(300):
+            leases.claim(f"{number}")
+            leases.beat()
+            leases.release(f"{number}")
+        with leases.waiting_for("publish"):
+            pass
+    finally:
+        ended.set()
+        thread.join()
+    (tmp_path / ".killed.000000.tmp").write_text("{")
+    clear(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["claim", "release", "remove"])), max_size=30))
