@@ -1,13 +1,11 @@
 """What a job costs beside the engine: documents a second of the whole job, of the raw engine, and of `datasets.map`.
 
-    python benchmarks/overhead.py                                          # a script that answers at once
+    python benchmarks/overhead.py                                            # a script that answers at once
     python benchmarks/overhead.py --model embedded --documents 64 --shots 2  # the real vLLM
-    python benchmarks/overhead.py --latency 0.02 --scaling                 # two workers against one
-    python benchmarks/overhead.py --model embedded --documents 256 --shots 2 --scaling
 
-All runs of one call use the same documents and, but for --scaling, one engine in this process, whose loading is not
-counted. The raw engine is driven with the same prompts, with no journal and no file; job and map start from a file
-and end with one.
+All runs use the same documents and one engine in this process, whose loading is not counted; they take turns, and the
+best of each counts. The raw engine is driven with the same prompts, with no journal and no file; job and map start from
+a file and end with one.
 """
 
 from __future__ import annotations
@@ -15,52 +13,59 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+from common import RESULTS, Report, publish, timed
 from datasets import load_dataset
 
 from hfsynth import Synthesizer
 from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.engine import Engine
 from hfsynth.job import synthesize
-from hfsynth.local_crew import LocalCrew
 from hfsynth.models import chainer_for, engine_for, generation_for, pinned
 from hfsynth.records import Document
 from hfsynth.sources import Source
 
+TARGETS = {"scripted": ("documents a second of the job", 1500.0), "real": ("of raw", 0.95)}
 SENTENCE = "It says something about the weather, the sea and the price of fish on that day. "
 
 
 def main() -> None:
-    """Print one line of JSON for each way to do the work."""
-    options = arguments()
-    engine_config = EngineConfig.create(
-        "scripted" if options.model == "scripted" else "vllm",
-        {"latency": options.latency} if options.latency else {},
-    )
-    config = SynthesizerConfig(options.model, shots=options.shots, sampling=Sampling(max_tokens=options.max_tokens))
-    with tempfile.TemporaryDirectory() as name:
-        source = write_corpus(Path(name) / "corpus.jsonl", options.documents, options.sentences)
-        if options.scaling:
-            scaling(source, Path(name), config, engine_config)
-        else:
-            overhead(source, Path(name), config, engine_config, options.repeats)
+    args = arguments()
+    publish(measured(args), args.results)
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--model", default="scripted")
-    parser.add_argument("--documents", type=int, default=20_000)
-    parser.add_argument("--sentences", type=int, default=5)
-    parser.add_argument("--shots", type=int, default=1)
-    parser.add_argument("--max-tokens", type=int, default=64)
-    parser.add_argument("--latency", type=float, default=0.0)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--scaling", action="store_true")
-    return parser.parse_args()
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--model", default="scripted", help="`scripted`, `embedded`, a Hub model or a folder")
+    made.add_argument("--documents", type=int, default=20_000)
+    made.add_argument("--sentences", type=int, default=5, help="of a document")
+    made.add_argument("--shots", type=int, default=1)
+    made.add_argument("--max-tokens", type=int, default=64)
+    made.add_argument("--repeats", type=int, default=3)
+    made.add_argument("--results", type=Path, default=RESULTS, help="the folder to write into")
+    return made.parse_args()
+
+
+def measured(args: argparse.Namespace) -> Report:
+    engine = EngineConfig.create("scripted" if args.model == "scripted" else "vllm", {})
+    config = SynthesizerConfig(args.model, shots=args.shots, sampling=Sampling(max_tokens=args.max_tokens))
+    with tempfile.TemporaryDirectory() as name:
+        source = write_corpus(Path(name) / "corpus.jsonl", args.documents, args.sentences)
+        best = best_of(source, Path(name), config, engine, args.repeats)
+    rates = {way: args.documents / seconds for way, seconds in best.items()}
+    rows = [{"way": way, "documents a second": rate, "of raw": rate / rates["raw"]} for way, rate in rates.items()]
+    what, target = TARGETS["scripted" if args.model == "scripted" else "real"]
+    return Report(
+        "overhead",
+        f"Beside the engine: {args.documents:,} documents, {args.model}, M={args.shots} (target: {target:,} {what})",
+        rows,
+        {"documents_per_second": round(rates["job"], 1), "of_raw": round(rates["job"] / rates["raw"], 3)},
+        bars=rates,
+        unit="documents a second",
+    )
 
 
 def write_corpus(path: Path, documents: int, sentences: int) -> Path:
@@ -72,32 +77,22 @@ def write_corpus(path: Path, documents: int, sentences: int) -> Path:
     return path
 
 
-def overhead(source: Path, folder: Path, config: SynthesizerConfig, engine: EngineConfig, repeats: int) -> None:
-    """Measure the three ways in turn, several times, and compare the best of each."""
+def best_of(
+    source: Path, folder: Path, config: SynthesizerConfig, engine: EngineConfig, repeats: int
+) -> dict[str, float]:
+    """Return the least seconds that each way takes, of several turns."""
     loaded = engine_for(pinned(config, engine), engine)
-    documents = sum(1 for _ in source.open())
-    ways = {
+    ways: dict[str, Callable[[int], object]] = {
         "raw": lambda number: raw(source, config, loaded),
-        "job": lambda number: job(source, folder / f"job{number}", config, engine),
+        "job": lambda number: synthesize(Source(str(source)), folder / f"job{number}", config, engine=engine),
         "map": lambda number: mapped(source, folder / f"map{number}", config, engine),
     }
     best = dict.fromkeys(ways, float("inf"))
     for number in range(repeats):
         for way, run in ways.items():
             forget(loaded)
-            best[way] = min(best[way], timed(lambda run=run, number=number: run(number)))
-    for way, seconds in best.items():
-        rate = documents / seconds
-        print(
-            json.dumps({"way": way, "documents_per_second": round(rate, 1), "of_raw": round(best["raw"] / seconds, 3)})
-        )
-
-
-def timed(work: Callable[[], None]) -> float:
-    """Return how long some work takes."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+            best[way] = min(best[way], timed(lambda run=run, number=number: run(number))[0])
+    return best
 
 
 def forget(engine: Engine) -> None:
@@ -116,37 +111,11 @@ def raw(source: Path, config: SynthesizerConfig, engine: Engine) -> None:
         pass
 
 
-def job(source: Path, out: Path, config: SynthesizerConfig, engine: EngineConfig) -> None:
-    """Run the whole job in this process."""
-    synthesize(Source(str(source)), out, config, engine=engine)
-
-
 def mapped(source: Path, out: Path, config: SynthesizerConfig, engine: EngineConfig) -> None:
     """Run the transform in `datasets.map`."""
     loaded = load_dataset("json", data_files=str(source), split="train", cache_dir=str(out))
     batch = 1000 // config.shots * config.shots
     loaded.map(Synthesizer.from_config(config, engine), batched=True, batch_size=batch)
-
-
-def scaling(source: Path, folder: Path, config: SynthesizerConfig, engine: EngineConfig) -> None:
-    """Run the job with one worker process and with two, in shards small enough to share; rates leave out loading.
-
-    Without a GPU two workers have half of the cores each, where one has them all.
-    """
-    rows = shard_rows(sum(1 for _ in source.open()), config.shots)
-    rates = {}
-    for workers in (1, 2):
-        result = synthesize(
-            Source(str(source)), folder / str(workers), config, engine=engine, shard_rows=rows, crew=LocalCrew(workers)
-        )
-        rates[workers] = result.stats["documents_per_second"]
-        print(json.dumps({"workers": workers, "documents_per_second": rates[workers]}))
-    print(json.dumps({"speedup": round(rates[2] / rates[1], 2)}))
-
-
-def shard_rows(documents: int, shots: int) -> int:
-    """Return the rows a shard: an eighth of the documents, at most 500, whole chains."""
-    return max(shots, min(500, documents // 8) // shots * shots)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ BENCHMARKS = (
     Benchmark("chaining", ("model",), "vllm"),
     Benchmark("scale", ("full",)),
     Benchmark("overhead"),
+    Benchmark("workers"),
     Benchmark("mapping"),
     Benchmark("rendering", ("reference",)),
     Benchmark("export", needs="transformers"),
