@@ -125,7 +125,8 @@ def _train(
     tokenizer = _tokenizer(config.base)
     training, validation, packed = _sequences(examples.rows, tokenizer, config)
     model = _model(config)
-    _claim(folder, _identity(data, config))  # not before: a run that could not begin leaves the folder free
+    content = digest({"examples": [asdict(example) for example in examples.rows]})
+    _claim(folder, _identity(data, config), content)  # not before: a run that could not begin leaves the folder free
     device_batches = batched(training, config.device_tokens, within=_NEIGHBOURS)
     batches = Batches(in_order(device_batches, config.packing.seed), tokenizer)
     held = Batches(batched(validation, config.device_tokens, within=len(validation) or 1), tokenizer)
@@ -262,12 +263,17 @@ def _identity(data: str, config: TrainingConfig) -> dict[str, Any]:
     return {"data": data, **json.loads(json.dumps(asdict(config)))}
 
 
-def _claim(folder: Path, recipe: Mapping[str, Any]) -> None:
-    """Write down which run the folder is for."""
+def _claim(folder: Path, recipe: Mapping[str, Any], content: str) -> None:
+    """Write down which run, on which content, the folder is for; refuse to go on with a run on other content."""
     file = folder / _STATE / _RECIPE
+    if file.exists() and json.loads(file.read_text(encoding="utf-8"))["content"] != content:
+        raise OutputError(
+            f"The examples in {recipe['data']} have changed since the run in {folder} began.",
+            hint="Put them back to go on with it, or name another folder.",
+        )
     with writing(folder):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(recipe, indent=2) + "\n")
+        write_text(file, json.dumps({**recipe, "content": content}, indent=2) + "\n")
 
 
 def _finished(folder: Path, recipe: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -278,8 +284,8 @@ def _finished(folder: Path, recipe: Mapping[str, Any]) -> dict[str, Any] | None:
             raise OutputError(f"{folder} is not empty, and no training run.", hint="Name a new folder.")
         return None
     known = json.loads(file.read_text(encoding="utf-8"))
-    if digest(known) != digest(recipe):
-        other = [key for key in recipe if recipe[key] != known.get(key)]
+    other = [key for key in recipe if recipe[key] != known.get(key)]
+    if other:
         raise OutputError(
             f"{folder} holds a run with other settings: "
             + "; ".join(f"{key} was {known.get(key)!r}, now {recipe[key]!r}" for key in other),

@@ -136,6 +136,21 @@ def test_the_loss_is_the_mean_over_the_tokens_that_count(tasks: Path, tiny_llama
     assert figures["curve"][0]["loss"] == pytest.approx(total / count, rel=1e-4)
 
 
+def test_a_run_does_not_go_on_with_other_examples(tiny_llama: Path, tmp_path: Path) -> None:
+    def die(progress: TrainingProgress) -> None:
+        raise InterruptedError
+
+    path, settings = tmp_path / "tasks.parquet", config(tiny_llama, lora=Lora(4, 8), max_steps=2)
+    pq.write_table(pa.Table.from_pylist(task_rows()), path)
+    with pytest.raises(InterruptedError):
+        train(path, tmp_path / "out", settings, on_progress=die)
+    pq.write_table(pa.Table.from_pylist(task_rows(19)), path)
+    with pytest.raises(OutputError, match="have changed since"):
+        train(path, tmp_path / "out", settings)
+    pq.write_table(pa.Table.from_pylist(task_rows()), path)
+    assert train(path, tmp_path / "out", settings)["steps"] == 2
+
+
 def test_a_finished_run_is_not_repeated_and_other_settings_are_refused(
     tasks: Path, tiny_llama: Path, tmp_path: Path
 ) -> None:
