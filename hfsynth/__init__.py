@@ -9,11 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hfsynth.card_facts import CardSettings
     from hfsynth.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig
     from hfsynth.corpus_evaluation import evaluate_corpus
     from hfsynth.engine import Engine
     from hfsynth.errors import HfsynthError
     from hfsynth.exporting import export
+    from hfsynth.hub import PushOptions, push
     from hfsynth.job import synthesize
     from hfsynth.metrics import metric_path
     from hfsynth.mixing import mix, mix_rows
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CardSettings": "card_facts",
     "ChatOptions": "config",
     "Engine": "engine",
     "EngineConfig": "config",
@@ -39,6 +42,7 @@ _HOMES = {
     "PRESETS": "presets",
     "Packing": "sequences",
     "Part": "parts",
+    "PushOptions": "hub",
     "Sampling": "config",
     "ScriptedEngine": "scripted",
     "Source": "sources",
@@ -51,6 +55,7 @@ _HOMES = {
     "metric_path": "metrics",
     "mix": "mixing",
     "mix_rows": "mixing",
+    "push": "hub",
     "render": "rendering",
     "render_rows": "rendering",
     "split_documents": "splitting",
@@ -60,12 +65,14 @@ _HOMES = {
 
 # Without what `train` needs: whoever imports everything may have no torch.
 __all__ = [
+    "CardSettings",
     "ChatOptions",
     "Engine",
     "EngineConfig",
     "HfsynthError",
     "PRESETS",
     "Part",
+    "PushOptions",
     "Sampling",
     "ScriptedEngine",
     "Source",
@@ -77,6 +84,7 @@ __all__ = [
     "metric_path",
     "mix",
     "mix_rows",
+    "push",
     "render",
     "render_rows",
     "split_documents",
