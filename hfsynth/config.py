@@ -42,12 +42,17 @@ _RESULT_ARGS = {
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How completions are drawn. The defaults are those the published corpora were made with: greedy, 400 tokens."""
+    """How completions are drawn. The defaults are those the published corpora were made with: greedy, 400 tokens.
+
+    `repetition_penalty` divides the score of every token that stands in the prompt or the completion;
+    `frequency_penalty` is taken from a token's score once for each time that it stands in the completion.
+    """
 
     max_tokens: int = 400
     temperature: float = 0.0
     top_p: float = 1.0
     repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         _require(_whole(self.max_tokens, 1), "max_tokens", "a whole number of at least 1", self.max_tokens)
@@ -59,7 +64,10 @@ class Sampling:
             "a number over 0, at most 5",
             self.repetition_penalty,
         )
-        for name in ("temperature", "top_p", "repetition_penalty"):  # 0 and 0.0 are one recipe
+        _require(
+            _within(self.frequency_penalty, -2, 2), "frequency_penalty", "a number from -2 to 2", self.frequency_penalty
+        )
+        for name in ("temperature", "top_p", "repetition_penalty", "frequency_penalty"):  # 0 and 0.0 are one recipe
             object.__setattr__(self, name, float(getattr(self, name)))
 
 

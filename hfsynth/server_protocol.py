@@ -132,6 +132,8 @@ def completion_body(request: Request, generation: Generation, served: Served) ->
         body |= _NEUTRAL
     if served.is_vllm or sampling.repetition_penalty != 1:
         body["repetition_penalty"] = sampling.repetition_penalty
+    if served.is_vllm or sampling.frequency_penalty != 0:
+        body["frequency_penalty"] = sampling.frequency_penalty
     if generation.stop:
         body["stop"] = list(generation.stop)
     if schema:

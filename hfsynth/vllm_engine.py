@@ -254,6 +254,7 @@ def _parameters(request: Request, generation: Generation) -> SamplingParams:
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         repetition_penalty=sampling.repetition_penalty,
+        frequency_penalty=sampling.frequency_penalty,
         seed=request.seed if sampling.temperature > 0 else None,
         stop=list(generation.stop),
         structured_outputs=StructuredOutputsParams(json=schema) if schema else None,

@@ -21,6 +21,7 @@ samplings = st.builds(
     temperature=st.floats(0, 5),
     top_p=st.floats(0, 1, exclude_min=True),
     repetition_penalty=st.floats(0, 5, exclude_min=True),
+    frequency_penalty=st.floats(-2, 2),
 )
 kinds = st.lists(st.sampled_from(["free_form", "multiple_choice", "chain_of_thought"]), min_size=1, unique=True)
 configs = st.builds(
@@ -87,6 +88,7 @@ def test_whole_numbers_and_fractions_name_the_same_sampling() -> None:
         ({"sampling": {"temperature": "hot"}}, "temperature"),
         ({"sampling": {"top_p": 0}}, "top_p"),
         ({"sampling": {"repetition_penalty": 0}}, "repetition_penalty"),
+        ({"sampling": {"frequency_penalty": 2.1}}, "frequency_penalty"),
         ({"sampling": {"best_of": 2}}, "best_of"),
         ({"chat": []}, "chat"),
         ({"chat": {"max_pairs": 0}}, "max_pairs"),

@@ -86,7 +86,7 @@ def texts(count: int) -> list[str]:
 
 
 def test_a_request_holds_token_ids_and_everything_that_decides_the_answer() -> None:
-    sampling = Sampling(max_tokens=7, temperature=0.5, top_p=0.9, repetition_penalty=1.1)
+    sampling = Sampling(max_tokens=7, temperature=0.5, top_p=0.9, repetition_penalty=1.1, frequency_penalty=0.4)
     body = completion_body(Request([1, 2, 3], 0, seed=5), Generation(sampling), Served("m", 100, is_vllm=True))
     assert body == {
         "model": "m",
@@ -95,6 +95,7 @@ def test_a_request_holds_token_ids_and_everything_that_decides_the_answer() -> N
         "temperature": 0.5,
         "top_p": 0.9,
         "repetition_penalty": 1.1,
+        "frequency_penalty": 0.4,
         "seed": 5,
         "top_k": 0,
         "min_p": 0.0,
@@ -104,6 +105,8 @@ def test_a_request_holds_token_ids_and_everything_that_decides_the_answer() -> N
 def test_a_server_that_is_not_vllm_gets_only_fields_of_the_common_protocol() -> None:
     body = completion_body(Request([1], 0, seed=5), Generation(Sampling()), Served("m", 100))
     assert set(body) == {"model", "prompt", "max_tokens", "temperature", "top_p"}
+    penalized = completion_body(Request([1], 0, seed=5), Generation(Sampling(frequency_penalty=0.4)), Served("m", 100))
+    assert set(penalized) - set(body) == {"frequency_penalty"}
 
 
 @needs_vllm
@@ -547,6 +550,7 @@ def test_vllm_serve_answers_as_the_engine_in_this_process(vllm_server: str, tiny
     assert there.window == here.window
     schema = json.dumps({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]})
     cases = [Generation(Sampling(max_tokens=16)), Generation(Sampling(max_tokens=16), schema)]
+    cases.append(Generation(Sampling(max_tokens=16, repetition_penalty=1.2, frequency_penalty=0.5)))
     for generation in [*cases, Generation(Sampling(max_tokens=16, temperature=1.0, top_p=0.9))]:
         answers = [
             sorted((c.text, c.finish_reason, c.output_tokens) for chain in ended for c in chain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,15 +35,28 @@ def asking(*prompts: list[int]) -> Chain[list[Completion]]:
     return completions
 
 
-def test_completions_are_those_of_plain_generate(engine: VLLMEngine) -> None:
+@pytest.mark.parametrize("penalties", [{}, {"repetition_penalty": 1.2, "frequency_penalty": 0.5}], ids=str)
+def test_completions_are_those_of_plain_generate(engine: VLLMEngine, penalties: dict[str, float]) -> None:
     from vllm import SamplingParams
 
     prompts = [engine.tokenizer.encode(f"<s> Tides and lamps, number {number}.") for number in range(11)]
-    ours = {completions[0].text for completions in engine.run((asking(p) for p in prompts), GENERATION)}
+    generation = Generation(Sampling(max_tokens=8, **penalties))
+    ours = {completions[0].text for completions in engine.run((asking(p) for p in prompts), generation)}
     plain = engine._llm.generate(
-        [{"prompt_token_ids": p} for p in prompts], SamplingParams(max_tokens=8, temperature=0.0), use_tqdm=False
+        [{"prompt_token_ids": p} for p in prompts],
+        SamplingParams(max_tokens=8, temperature=0.0, **penalties),
+        use_tqdm=False,
     )
     assert ours == {output.outputs[0].text for output in plain}
+
+
+def test_a_frequency_penalty_keeps_tokens_from_coming_again(engine: VLLMEngine) -> None:
+    prompt = engine.tokenizer.encode("<s> Tides and lamps")
+    most = {}
+    for penalty in (-2.0, 2.0):
+        ((completion,),) = engine.run([asking(prompt)], Generation(Sampling(max_tokens=40, frequency_penalty=penalty)))
+        most[penalty] = max(Counter(engine.tokenizer.encode(completion.text)).values())
+    assert most[2.0] < 20 < most[-2.0]
 
 
 def test_rounds_follow_without_a_barrier(engine: VLLMEngine) -> None:
