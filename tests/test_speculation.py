@@ -78,11 +78,15 @@ def test_the_command_line_refuses_it_before_anything_is_loaded(
 
 
 @needs_vllm
-def test_completions_are_the_same_with_and_without(tiny_llama: Path, tmp_path: Path) -> None:
-    source = written(tmp_path)
-    config = SynthesizerConfig(str(tiny_llama), shots=2, sampling=Sampling(max_tokens=40), long_documents="split")
+@pytest.mark.parametrize("penalties", [{}, {"repetition_penalty": 1.1, "frequency_penalty": 0.5}], ids=str)
+def test_completions_are_the_same_with_and_without(
+    tiny_llama: Path, tmp_path: Path, penalties: dict[str, float]
+) -> None:
+    source, sampling = written(tmp_path), Sampling(max_tokens=40, **penalties)
+    config = SynthesizerConfig(str(tiny_llama), shots=2, sampling=sampling, long_documents="split")
+    (tmp_path / "recipe.json").write_text(json.dumps(config.to_dict()))
     synthesize(Source(str(source)), tmp_path / "plain", config, engine=EngineConfig.create("vllm", {"max_num_seqs": 4}))
-    options = ["--model", str(tiny_llama), "--shots", "2", "--max-tokens", "40", "--workers", "0", "--quiet"]
+    options = ["--recipe", str(tmp_path / "recipe.json"), "--workers", "0", "--quiet"]
     command = [sys.executable, "-c", PROGRAM, "synthesize", str(source), str(tmp_path / "guessed"), *options]
     ran = subprocess.run(
         [*command, "--engine-arg", "max_num_seqs=4", "--speculative", "ngram"],
