@@ -49,16 +49,16 @@ RESPONSE, INSTRUCTION = 45, 40  # words at most
 PAIRS = 6
 FEW, JOINED = 3, 0.35  # a text with fewer pairs is joined with another of its source; of the others, this share
 CAPS = {
-    "fairytaleqa": 370,
-    "openstax": 190,
-    "medquad": 150,
-    "policyqa": 22,
-    "strategyqa": 40,
-    "propara": 32,
-    "scitldr": 50,
-    "gap": 8,
-    "mts_dialog": 12,
-    "qmsum": 4,
+    "fairytaleqa": 680,
+    "openstax": 320,
+    "medquad": 270,
+    "policyqa": 45,
+    "strategyqa": 75,
+    "propara": 60,
+    "scitldr": 80,
+    "gap": 14,
+    "mts_dialog": 22,
+    "qmsum": 8,
 }
 """Rows of each source: those whose instructions vary with the text first."""
 
@@ -98,11 +98,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("out", help="the folder of the model; OUT.parquet holds the rows it is trained on")
     parser.add_argument("--base", default="embedded", help="what to train; `embedded` is SmolLM2-135M-Instruct")
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--shots", type=int, default=3)
-    parser.add_argument("--window", type=int, default=1024)
+    parser.add_argument("--shots", type=int, default=4)
+    parser.add_argument("--window", type=int, default=2048)
     parser.add_argument("--learning-rate", type=float, default=1.2e-3)
     parser.add_argument("--batch-tokens", type=int, default=2048)
-    parser.add_argument("--device-tokens", type=int, default=1024)
+    parser.add_argument("--device-tokens", type=int, default=2048)
     parser.add_argument("--save-every", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--push", help="USER/NAME: publish the model there, under Apache-2.0")
