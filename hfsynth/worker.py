@@ -40,7 +40,8 @@ CLAIM_BELOW = 16
 """How few of them are left when the next shard is claimed: what is claimed early, another worker cannot do."""
 
 SIGN_OF_LIFE = 1.0
-_LOOK_AGAIN = 1.0
+_LOOK_AGAIN = 1.0  # for what other workers do
+_LOOK_AGAIN_SOON = 0.02  # for the shelf
 _TELL_EVERY = 0.5
 _PATIENCE = 5.0
 
@@ -185,17 +186,20 @@ class Worker:
     # --- the engine's own thread ---------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while not (self._stop.requested or self._claims.all_finished()):
+        while not self._stop.requested:
+            held = self._leases.held  # before looking: the shelf may finish them in the meantime
+            if self._claims.all_finished():
+                return
             shard = self._claims.next()
             if shard is None:
-                self._wait()
+                self._wait(_LOOK_AGAIN_SOON if held else _LOOK_AGAIN)
             else:
                 self._work_from(shard)
 
-    def _wait(self) -> None:
+    def _wait(self, seconds: float) -> None:
         """Wait for the shelf, or for other workers: they finish their shards, or die and leave them."""
         self._check()
-        time.sleep(0.02 if self._leases.held else _LOOK_AGAIN)
+        time.sleep(seconds)
 
     def _work_from(self, shard: int) -> None:
         """Run the chains of `shard`, and of those that can be claimed after it."""

@@ -8,6 +8,7 @@ import shlex
 import signal
 import stat
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -16,15 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs import children, command, documents, ended, parts, run, scripted, start, stats, until
 
+from hfsynth.claims import Claims
 from hfsynth.cli_crews import shard_range
 from hfsynth.config import EngineConfig, SynthesizerConfig
 from hfsynth.devices import core_groups, device_groups, usable_cores, visible_devices
 from hfsynth.errors import ConfigError
+from hfsynth.job import synthesize
 from hfsynth.job_spec import JobSpec
 from hfsynth.launch import End
 from hfsynth.local_crew import LocalCrew, with_tensor_parallel
 from hfsynth.slurm import array_script
 from hfsynth.sources import Source
+from hfsynth.worker import Worker
 
 
 def test_two_workers_share_a_job_and_make_what_one_makes(tmp_path: Path) -> None:
@@ -38,6 +42,26 @@ def test_two_workers_share_a_job_and_make_what_one_makes(tmp_path: Path) -> None
     assert sum(worker["documents"] for worker in found["workers"]) == 400
     assert found["engine_seconds"] >= found["seconds"] > 0
     assert len((tmp_path / "calls").read_text().splitlines()) == 400
+
+
+def test_a_worker_whose_shelf_ends_while_it_looks_does_not_wait_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, look = documents(tmp_path / "texts.jsonl", 20), Claims.next
+    waits: list[float] = []
+
+    def look_until_the_shelf_is_done(claims: Claims) -> int | None:
+        shard = look(claims)
+        while shard is None and threading.current_thread() is threading.main_thread() and claims._leases.held:
+            time.sleep(0.001)
+        return shard
+
+    monkeypatch.setattr(Claims, "next", look_until_the_shelf_is_done)
+    monkeypatch.setattr(Worker, "_wait", lambda _, seconds: waits.append(seconds))
+    config, engine = SynthesizerConfig("scripted"), EngineConfig.create("scripted")
+    synthesize(Source(str(source)), tmp_path / "out", config, engine=engine)
+    assert stats(tmp_path / "out")["documents"]["ok"] == 20
+    assert max(waits, default=0) < 0.1
 
 
 def test_the_shards_of_a_dead_worker_are_taken_over_at_once(tmp_path: Path) -> None:
