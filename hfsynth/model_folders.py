@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,14 +136,25 @@ def _seal(folder: Path) -> None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Tell whether `folder` holds exactly the bytes that its manifest lists. Sizes are compared before checksums."""
+    """Tell whether `folder` holds exactly the bytes that its manifest lists. Sizes are compared before checksums.
+
+    A process reads a file again only when its size or its time has changed since.
+    """
     try:
         files = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
-        return all((folder / name).stat().st_size == facts["size"] for name, facts in files.items()) and all(
-            sha256_of(folder / name) == facts["sha256"] for name, facts in files.items()
+        found = {name: (folder / name).stat() for name in files}
+        return all(found[name].st_size == facts["size"] for name, facts in files.items()) and all(
+            _sha256_then(folder / name, found[name].st_size, found[name].st_mtime_ns) == facts["sha256"]
+            for name, facts in files.items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+@lru_cache(maxsize=64)
+def _sha256_then(path: Path, size: int, changed_ns: int) -> str:
+    """Return the SHA-256 of a file as it was then."""
+    return sha256_of(path)
 
 
 def sha256_of(path: Path) -> str:
