@@ -213,7 +213,11 @@ def _document(text: str, pairs: Sequence[tuple[str, str]], look: _Look, stream: 
     """Write one document with its pairs, in pieces. A document without pairs stands alone."""
     if not pairs:
         return [text]
-    written = [_pair(pair, place, look, stream) for place, pair in enumerate(pairs, 1)]
+    plain = look.plain.text if look.number is None else ""
+    written = [
+        plain % pair if plain and is_plain(*pair) else _pair(pair, place, look, stream)
+        for place, pair in enumerate(pairs, 1)
+    ]
     if look.style == "next_turn":
         return _conversation(text, written, look)
     opening, bridge = look.opening, look.bridge
@@ -285,8 +289,6 @@ def _gap(before: str, gap: str) -> str:
 
 
 def _pair(pair: tuple[str, str], place: int, look: _Look, stream: Stream) -> str:
-    if is_plain(*pair):
-        return _numbered(look.plain, place, look).text % pair
     task = recognise_stripped(*pair)
     options, answer = list_options(task, look.options, stream) if task.options else (None, task.answer)
     contents = [content for content in (task.question, options, task.reasoning) if content is not None]

@@ -154,16 +154,9 @@ def _row(values: Mapping[str, Any], number: int) -> _Row:
     name = values.get("id")
     source = content_id(text) if name is None else str(name)
     synthesis = values.get("synthesis") or {}
-    return _Row(
-        text=text if text.strip() else "",
-        pairs=pairs,
-        source=source,
-        chain=synthesis.get("chain") or source,
-        shot=synthesis.get("shot") or 0,
-        follows=bool(synthesis.get("follows")),
-        empty_questions=unasked,
-        empty_answers=unanswered,
-    )
+    chain, shot = synthesis.get("chain") or source, synthesis.get("shot") or 0
+    follows = bool(synthesis.get("follows"))
+    return _Row(text if text.strip() else "", pairs, source, chain, shot, follows, unasked, unanswered)
 
 
 def _pairs(values: Any, number: int) -> tuple[list[tuple[str, str]], int, int]:  # noqa: ANN401 - whatever a row holds
