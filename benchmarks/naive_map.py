@@ -1,10 +1,11 @@
 """Against `datasets.map` with a naive function that calls `LLM.generate` on every batch, M=1.
 
 Each batch waits for its slowest completion before the next begins, so the engine drains at every batch's end; a job of
-ours hands the next document over the moment one ends. Both start from the same file, parse the same completions and
-end with files. A batch is what a user would write for the machine: 1,000 documents with --full. On two cores, where
-1,000 would take an hour, it is 12 with 6 sequences at once, so that there are batches at all: what is lost at the end
-of a batch depends on the number of sequences against its size, so this figure holds for these sizes only.
+ours hands the next document over the moment one ends. Both start from the same file, sample as the model recommends,
+parse the same completions and end with files. Completions end by themselves: cut at the same length they would all end
+together. What is lost at the end of a batch depends on its size against the number of sequences that run at once. With
+--full it has 1,000 documents, of which 256 run at once. On two cores, where 1,000 would take an hour, 6 run at once, of
+batches of 24 (about the same quotient) and of 6 (as with 1,000 documents on a GPU that runs 1,024 sequences).
 
     python benchmarks/naive_map.py
     python benchmarks/naive_map.py --full --load-format dummy
@@ -15,6 +16,7 @@ from __future__ import annotations
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +37,14 @@ from generating import best_of
 from hfsynth.chains import Chainer
 from hfsynth.config import Sampling, SynthesizerConfig
 from hfsynth.job import synthesize
-from hfsynth.models import chainer_for, engine_for, pinned
+from hfsynth.models import chainer_for, engine_for, pinned, recommended_sampling
 from hfsynth.sources import Source
 from hfsynth.vllm_engine import VLLMEngine
 
 
 def main() -> None:
     made = parser(__doc__)
-    made.add_argument("--batch", type=int, help="documents a batch")
+    made.add_argument("--batch", type=int, nargs="+", help="documents a batch; several sizes are several runs")
     made.add_argument("--sequences", type=int, help="sequences the engine runs at once")
     made.add_argument("--rounds", type=int, default=2)
     args = made.parse_args()
@@ -50,10 +52,10 @@ def main() -> None:
 
 
 def measured(args: Namespace) -> Report:
-    documents = made_documents(args.corpus, chosen(args.documents, args.full, small=36, large=8000))
-    batch = chosen(args.batch, args.full, small=12, large=1000)
-    sampling = Sampling(max_tokens=chosen(args.max_tokens, args.full, small=96, large=400))
+    documents = made_documents(args.corpus, chosen(args.documents, args.full, small=72, large=8000))
+    batches = args.batch or ([1000] if args.full else [24, 6])
     model, engine_config = engine_of(args, max_num_seqs=chosen(args.sequences, args.full, small=6, large=256))
+    sampling = replace(recommended_sampling(model), max_tokens=args.max_tokens or 400)
     config = pinned(SynthesizerConfig(model, sampling=sampling), engine_config)
     engine = engine_for(config, engine_config)
     if not isinstance(engine, VLLMEngine):
@@ -63,19 +65,24 @@ def measured(args: Namespace) -> Report:
     disable_progress_bars()
     with tempfile.TemporaryDirectory() as folder:
         path = write_documents(Path(folder) / "documents.jsonl", documents)
+        generated = naive(engine, chainer, sampling)
         ways: dict[str, Callable[[int], object]] = {
-            "map": lambda number: mapped(path, Path(folder) / f"map{number}", batch, naive(engine, chainer, sampling)),
             "job": lambda number: synthesize(
                 Source(str(path)), Path(folder) / f"job{number}", config, engine=engine_config
-            ),
+            )
         }
+        for batch in batches:
+            ways[f"map, batches of {batch:,}"] = lambda number, batch=batch: mapped(
+                path, Path(folder) / f"map{batch}-{number}", batch, generated
+            )
         best = best_of(ways, args.rounds, engine.reset_cache)
     speeds = {way: len(documents) / seconds for way, seconds in best.items()}
+    gains = {way: speeds["job"] / speed for way, speed in speeds.items()}
     return Report(
         "naive_map",
-        f"Against datasets.map with LLM.generate a batch of {batch}: {len(documents)} documents, {args.model}, M=1",
-        [{"way": way, "documents a second": speed, "of map": speed / speeds["map"]} for way, speed in speeds.items()],
-        {"ratio": round(speeds["job"] / speeds["map"], 3), "batch": batch},
+        f"Against datasets.map with LLM.generate a batch: {len(documents)} documents, {args.model}, M=1",
+        [{"way": way, "documents a second": speed, "job, times that": gains[way]} for way, speed in speeds.items()],
+        {f"gain over {way}": round(gain, 3) for way, gain in gains.items() if way != "job"},
         [against_published(raw_tokens, best["job"], gpu_name())],
         speeds,
         "documents a second",
@@ -86,7 +93,12 @@ def naive(engine: VLLMEngine, chainer: Chainer, sampling: Sampling) -> Callable[
     """Return the function that comes to mind first."""
     from vllm import SamplingParams
 
-    parameters = SamplingParams(temperature=0, max_tokens=sampling.max_tokens)
+    parameters = SamplingParams(
+        temperature=0,
+        max_tokens=sampling.max_tokens,
+        repetition_penalty=sampling.repetition_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+    )
 
     def write_pairs(batch: dict[str, Any]) -> dict[str, Any]:
         prompts = [{"prompt_token_ids": chainer.prompts.prompt((), text)} for text in batch["text"]]
