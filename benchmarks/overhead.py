@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common import RESULTS, Report, publish, timed
-from datasets import load_dataset
+from datasets import disable_progress_bars, load_dataset
 
 from hfsynth import Synthesizer
 from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
@@ -33,6 +33,7 @@ SENTENCE = "It says something about the weather, the sea and the price of fish o
 
 def main() -> None:
     args = arguments()
+    disable_progress_bars()
     publish(measured(args), args.results)
 
 
@@ -59,7 +60,7 @@ def measured(args: argparse.Namespace) -> Report:
     rows = [{"way": way, "documents a second": rate, "of raw": rate / rates["raw"]} for way, rate in rates.items()]
     what, target = TARGETS["scripted" if args.model == "scripted" else "real"]
     return Report(
-        "overhead",
+        "overhead" if args.model == "scripted" else "overhead_real",
         f"Beside the engine: {args.documents:,} documents, {args.model}, M={args.shots} (target: {target:,} {what})",
         rows,
         {"documents_per_second": round(rates["job"], 1), "of_raw": round(rates["job"] / rates["raw"], 3)},

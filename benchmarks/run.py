@@ -23,14 +23,17 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One script: which of the shared options it has, and the library it needs."""
+    """One run of a script, NAME.py where no other is named: its options, the shared ones it has, what it needs."""
 
     name: str
     shared: tuple[str, ...] = ()
     needs: str | None = None
+    script: str = ""
+    options: tuple[str, ...] = ()
 
 
 MODEL = ("full", "model", "load_format")
+REAL = ("--model", "embedded", "--shots", "2")  # a --model that is given comes after it
 BENCHMARKS = (
     Benchmark("generating", MODEL, "vllm"),
     Benchmark("naive_map", MODEL, "vllm"),
@@ -41,7 +44,9 @@ BENCHMARKS = (
     Benchmark("chaining", ("model",), "vllm"),
     Benchmark("scale", ("full",)),
     Benchmark("overhead"),
+    Benchmark("overhead_real", ("model",), "vllm", "overhead", (*REAL, "--documents", "64")),
     Benchmark("workers"),
+    Benchmark("workers_real", ("model",), "vllm", "workers", (*REAL, "--documents", "256")),
     Benchmark("mapping"),
     Benchmark("rendering", ("reference",)),
     Benchmark("export", needs="transformers"),
@@ -74,8 +79,9 @@ def outcome(one: Benchmark, given: argparse.Namespace) -> dict[str, str]:
     """Run one benchmark; return its row of the summary."""
     if one.needs and find_spec(one.needs) is None:
         return {"benchmark": one.name, "outcome": "skipped", "seconds": "", "why": f"needs {one.needs}"}
-    command = [sys.executable, str(HERE / f"{one.name}.py"), *arguments(one, given)]
-    sys.stdout.write(f"\n$ python benchmarks/{' '.join([f'{one.name}.py', *command[2:]])}\n")
+    script, flags = f"{one.script or one.name}.py", arguments(one, given)
+    command = [sys.executable, str(HERE / script), *flags]
+    sys.stdout.write(f"\n$ python benchmarks/{' '.join([script, *flags])}\n")
     sys.stdout.flush()
     seconds, done = timed(lambda: subprocess.run(command, check=False))
     without = "reference" in one.shared and given.reference is None
@@ -85,7 +91,7 @@ def outcome(one: Benchmark, given: argparse.Namespace) -> dict[str, str]:
 
 
 def arguments(one: Benchmark, given: argparse.Namespace) -> Sequence[str]:
-    """Return those of a benchmark's options that were given."""
+    """Return a benchmark's own options, and those of the shared ones that were given."""
     values = {name: getattr(given, name) for name in one.shared}
     flags = [f"--{name.replace('_', '-')}" for name, value in values.items() if value is True]
     named = [
@@ -94,7 +100,7 @@ def arguments(one: Benchmark, given: argparse.Namespace) -> Sequence[str]:
         if isinstance(value, str)
         for text in (f"--{name.replace('_', '-')}", value)
     ]
-    return [*flags, *named]
+    return [*one.options, *flags, *named]
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def measured(args: argparse.Namespace) -> Report:
             result = synthesize(source, out, config, engine=engine, shard_rows=rows, crew=LocalCrew(workers))
             rates[workers] = float(result.stats["documents_per_second"])
     return Report(
-        "workers",
+        "workers" if is_scripted else "workers_real",
         f"Two workers against one: {args.documents:,} documents, {args.model}, M={args.shots}",
         [{"workers": n, "documents a second": rate, "of one": rate / rates[1]} for n, rate in rates.items()],
         {"speedup": round(rates[2] / rates[1], 2)},

@@ -46,7 +46,7 @@ def called(name: str, *arguments: object) -> None:
 
 
 def test_every_benchmark_is_run_and_described() -> None:
-    assert sorted(one.name for one in script("run").BENCHMARKS) == SCRIPTS
+    assert sorted({one.script or one.name for one in script("run").BENCHMARKS}) == SCRIPTS
     readme = (FOLDER / "README.md").read_text("utf-8")
     assert [name for name in SCRIPTS if f"benchmarks/{name}.py" not in readme] == []
 
@@ -59,6 +59,10 @@ def test_options_go_to_the_benchmarks_that_have_them() -> None:
     assert told["reference"] == ["--full", "--load-format", "dummy", "--reference", "there"]
     assert told["scale"] == ["--full"]
     assert told["overhead"] == []
+    assert told["overhead_real"] == ["--model", "embedded", "--shots", "2", "--documents", "64"]
+    other = run.options().parse_args(["--model", "other"])
+    real = next(one for one in run.BENCHMARKS if one.name == "overhead_real")
+    assert run.arguments(real, other)[-2:] == ["--model", "other"]
     nothing = run.options().parse_args(["scale"])
     assert list(run.arguments(run.BENCHMARKS[0], nothing)) == []
     assert nothing.names == ["scale"]
