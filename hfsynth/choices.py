@@ -39,6 +39,8 @@ _KEEPS_PLACE = re.compile(
     r"^(?:all|none|any|each|both|either|neither)\b|\b(?:of|the|these) above\b", re.IGNORECASE | re.MULTILINE
 )
 
+_PLACES = ("all", "none", "any", "each", "both", "either", "above")  # without these it cannot match
+
 
 @dataclass(frozen=True, slots=True)
 class OptionLook:
@@ -60,17 +62,17 @@ def list_options(task: Task, look: OptionLook, stream: Stream) -> tuple[str, str
     Options are left as written where labels are spoken of in the pair, or where the answer is none of the options:
     "not B" must not end up beside another B. Those that speak of the other options keep their places.
     """
-    block = "\n".join(task.options)
+    options = task.options
+    block = "\n".join(options)
     if not task.correct or _speaks_of_labels(f"{block}\n{task.question}\n{task.reasoning or ''}"):
         return _as_written(task), task.answer
     if starts_with_label(block):
         return _as_written(task), task.answer
-    count = len(task.options)
-    order = range(count) if _KEEPS_PLACE.search(block) else stream.order(count)
-    labels = _labels(look.label, count)
-    listed = [f"{label} {task.options[index]}" for label, index in zip(labels, order, strict=True)]
+    order = range(len(options)) if _speaks_of_places(block) else stream.order(len(options))
+    labels = _labels(look.label, len(options))
+    listed = [f"{labels[place]} {options[index]}" for place, index in enumerate(order)]
     chosen = sorted([order.index(index) for index in task.correct])
-    answers = [_answer(labels[place], task.options[order[place]], look) for place in chosen]
+    answers = [_answer(labels[place], options[order[place]], look) for place in chosen]
     answer = (" and " if len(answers) == 2 else ", ").join(answers)
     stop = "." if task.answer.endswith(".") and not answer.endswith(".") else ""
     return _layout(listed, look), answer + stop
@@ -95,6 +97,10 @@ def _counter(label: str) -> str:
 
 def _speaks_of_labels(text: str) -> bool:
     return any(map(text.__contains__, _HINTS)) and _REFERS.search(text) is not None
+
+
+def _speaks_of_places(block: str) -> bool:
+    return any(map(block.lower().__contains__, _PLACES)) and _KEEPS_PLACE.search(block) is not None
 
 
 def _as_written(task: Task) -> str:

@@ -275,7 +275,7 @@ def _apart(blocks: Iterable[str], gap: str) -> list[str]:
     for block in blocks:
         if block:
             if pieces:
-                pieces.append(_gap(pieces[-1], gap))
+                pieces.append(gap if pieces[-1][-1] != "\n" else _gap(pieces[-1], gap))
             pieces.append(block)
     return pieces
 

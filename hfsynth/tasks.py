@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from hfsynth.records import Pair
 
@@ -25,8 +25,7 @@ class TaskKind(StrEnum):
     MULTIPLE_CHOICE_CHAIN_OF_THOUGHT = "multiple_choice_chain_of_thought"
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """A pair, taken apart. What is not there is empty, or None for `reasoning`.
 
     `question` has neither the options nor the call for steps. `answer` is as it was written. `correct` holds the
