@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from hfsynth.splitting import split_documents
     from hfsynth.synthesizer import Synthesizer
     from hfsynth.synthesizer_evaluation import evaluate_synthesizer
-    from hfsynth.training import TrainingConfig as TrainingConfig
     from hfsynth.training import train as train
+    from hfsynth.training_config import TrainingConfig as TrainingConfig
 
 __version__ = "0.1.0"
 
@@ -48,7 +48,7 @@ _HOMES = {
     "Source": "sources",
     "Synthesizer": "synthesizer",
     "SynthesizerConfig": "config",
-    "TrainingConfig": "training",
+    "TrainingConfig": "training_config",
     "evaluate_corpus": "corpus_evaluation",
     "evaluate_synthesizer": "synthesizer_evaluation",
     "export": "exporting",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hfsynth.synthesizer_trainer import OnProgress, TrainingProgress
 
 _LINE_EVERY = 10.0
+_PLANNED = ("sequences", "tokens", "tokens_learnt", "steps", "held_out", "left_out")
 _SHOWN = ("method", "sequences", "tokens", "tokens_learnt", "steps", "final_loss", "held_out_loss", "device")
 
 
@@ -62,6 +63,9 @@ def train(
         str | None, typer.Option(help="The model's licence, by the Hub's identifier; with it the card is written.")
     ] = None,
     language: Annotated[list[str] | None, typer.Option(help="A language code for the card; may be repeated.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read the data, show what would be trained on, write nothing.")
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -85,15 +89,29 @@ def train(
         validation=validation,
         max_steps=max_steps,
     )
+    if dry_run:
+        return _tell(library.plan(data, config), _PLANNED, as_json=as_json)
     schedule = library.Schedule(evaluate=evaluate_every, save=save_every, tensorboard=tensorboard)
     with _progress(quiet=quiet or as_json) as show:
         figures = library.train(data, out, config, schedule=schedule, on_progress=show)
     _describe(out, license, tuple(language or ()))
+    _tell(figures, _SHOWN, as_json=as_json)
+    return None if as_json else console.emit(f"Use it: hfsynth synthesize SOURCE corpus/ --model {out}")
+
+
+def _tell(figures: Mapping[str, Any], names: Sequence[str], *, as_json: bool) -> None:
+    """Print the figures of these names, or all of them as JSON."""
     if as_json:
         return console.emit_json(figures)
-    for name in _SHOWN:
-        console.emit(f"{name.replace('_', ' ')}: {figures[name]}")
-    return console.emit(f"Use it: hfsynth synthesize SOURCE corpus/ --model {out}")
+    for name in names:
+        console.emit(f"{name.replace('_', ' ')}: {_shown(figures[name])}")
+    return None
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{count:,} {reason}" for reason, count in value.items()) or "nothing"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _library() -> Any:  # noqa: ANN401 - a module

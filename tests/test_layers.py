@@ -27,7 +27,7 @@ LAYERS = {
     "locating "
     "model_folders model_tokenizer models opening pair_judge plots progress push_plan readers scoring scripted "
     "sequences server_calls server_engine server_protocol sessions shards shelf sources stopping synthesizer "
-    "synthesizer_figures synthesizer_trainer training_data trials vllm_engine",
+    "synthesizer_figures synthesizer_trainer training_config training_data training_folder trials vllm_engine",
     # whole runs, and the Hub
     3: "corpus_card corpus_evaluation corpus_texts hub job launch local_crew publication ray_crew remote slurm "
     "synthesizer_evaluation training trial_process tuning verification worker worker_process",
