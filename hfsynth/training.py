@@ -108,7 +108,8 @@ def _train(
     )
     trainer.remove_callback(transformers.PrinterCallback)
     started = time.monotonic()
-    trainer.train(resume_from_checkpoint=_last_checkpoint(folder.checkpoints))
+    last = folder.last_checkpoint()
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
     figures = _figures(trainer, config, training, time.monotonic() - started)
     figures |= {"data": Path(data).name, "left_out": dict(examples.left_out + packed)}
     _write(folder, trainer.model, tokenizer, config, figures)
@@ -234,11 +235,6 @@ def _loading(base: str) -> Iterator[None]:
 
 def _identity(data: str, config: TrainingConfig) -> dict[str, Any]:
     return {"data": data, **json.loads(json.dumps(asdict(config)))}
-
-
-def _last_checkpoint(checkpoints: Path) -> str | None:
-    found = transformers.trainer_utils.get_last_checkpoint(str(checkpoints))
-    return None if found is None else str(found)
 
 
 def _figures(

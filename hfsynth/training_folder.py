@@ -67,6 +67,18 @@ class TrainingFolder:
             self._recipe.parent.mkdir(parents=True, exist_ok=True)
             write_text(self._recipe, _json({**recipe, "content": content}))
 
+    def last_checkpoint(self) -> Path | None:
+        """Return the newest whole checkpoint and clear away what a killed run left beside it half-written.
+
+        The trainer writes a checkpoint's `trainer_state.json` last: where that cannot be read, the rest is not whole.
+        """
+        found = sorted(self.checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+        whole = [path for path in found if _is_json(path / "trainer_state.json")]
+        for path in found:
+            if path not in whole:
+                shutil.rmtree(path)
+        return whole[-1] if whole else None
+
     def finish(self, recipe: Mapping[str, Any], figures: Mapping[str, Any]) -> None:
         """Write the synthesizer's recipe and then the figures, which say that the run is finished."""
         with writing(self.root):
@@ -78,6 +90,13 @@ class TrainingFolder:
 def _read(file: Path) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return values
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        return bool(_read(file))
+    except (OSError, ValueError):
+        return False
 
 
 def _json(values: Mapping[str, Any]) -> str:

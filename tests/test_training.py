@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from hfsynth.cli import app
 from hfsynth.config import Sampling
 from hfsynth.errors import ConfigError, ModelError, OutputError, SourceError
 from hfsynth.sequences import Packing
+from hfsynth.training_folder import TrainingFolder
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
@@ -107,6 +111,73 @@ def test_a_run_that_was_interrupted_has_the_same_loss_curve(tasks: Path, tiny_ll
     assert len(whole["curve"]) == whole["steps"] > 7
     weights = [(tmp_path / run / "adapter_model.safetensors").read_bytes() for run in ("whole", "cut")]
     assert weights[0] == weights[1]
+
+
+KILLED = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from hfsynth.training import Lora, Packing, Schedule, TrainingConfig, train
+
+data, base, out = sys.argv[1:]
+half_written = Path(out) / ".hfsynth" / "checkpoints" / "checkpoint-6"
+
+
+def kill():
+    while not half_written.exists():
+        time.sleep(0.0005)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+threading.Thread(target=kill, daemon=True).start()
+packing = Packing(256, 2, epochs=4)
+config = TrainingConfig(
+    base, packing, lora=Lora(4, 8), batch_tokens=512, device_tokens=512, validation=0.2
+)
+train(data, out, config, schedule=Schedule(log=1, evaluate=4, save=3))
+"""
+
+
+def test_a_run_killed_while_it_keeps_a_checkpoint_goes_on_from_the_one_before(
+    tasks: Path, tiny_llama: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", KILLED, str(tasks), str(tiny_llama), str(out)])
+    assert run.returncode == -signal.SIGKILL
+    checkpoints = out / ".hfsynth" / "checkpoints"
+    assert not (checkpoints / "checkpoint-6" / "trainer_state.json").exists()
+    settings = config(tiny_llama, packing=Packing(256, 2, epochs=4), lora=Lora(4, 8), validation=0.2)
+    schedule = Schedule(log=1, evaluate=4, save=3)
+    steps: list[int] = []
+    resumed = train(tasks, out, settings, schedule=schedule, on_progress=lambda progress: steps.append(progress.step))
+    assert steps[0] == 4
+    assert resumed["curve"] == train(tasks, tmp_path / "whole", settings, schedule=schedule)["curve"]
+
+
+@pytest.mark.parametrize("state", [None, "", '{"global_step": 6, "log_hist'])
+def test_a_checkpoint_counts_when_its_state_is_whole(state: str | None, tmp_path: Path) -> None:
+    folder = TrainingFolder(tmp_path)
+    assert folder.last_checkpoint() is None
+    for step in (3, 12, 6):
+        (folder.checkpoints / f"checkpoint-{step}").mkdir(parents=True)
+        (folder.checkpoints / f"checkpoint-{step}" / "trainer_state.json").write_text('{"global_step": 1}')
+    assert folder.last_checkpoint() == folder.checkpoints / "checkpoint-12"
+    broken = folder.checkpoints / "checkpoint-12" / "trainer_state.json"
+    broken.unlink() if state is None else broken.write_text(state)
+    assert folder.last_checkpoint() == folder.checkpoints / "checkpoint-6"
+    assert not broken.parent.exists()
+
+
+def test_a_plan_says_what_would_be_trained_on_and_writes_nothing(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ["train", str(tasks), str(out), "--base", str(tiny_llama), "--window", "256", "--cap-source", "boxes=8"]
+    ran = CliRunner().invoke(app, [*command, "--dry-run"])
+    assert ran.exit_code == 0, ran.output
+    assert "left out: 12 over_cap" in ran.stdout
+    assert not out.exists()
+    planned = json.loads(CliRunner().invoke(app, [*command, "--dry-run", "--json"]).stdout)
+    figures = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    names = ("sequences", "tokens", "tokens_learnt", "steps", "left_out")
+    assert [planned[name] for name in names] == [figures[name] for name in names]
 
 
 def test_the_loss_is_the_mean_over_the_tokens_that_count(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
