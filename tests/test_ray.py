@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -27,9 +28,13 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv(LOG, str(tmp_path / "calls"))  # the nodes hand it on to what runs on them
     from ray.cluster_utils import Cluster
 
+    before = signal.getsignal(signal.SIGTERM)
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     yield made
     made.shutdown()
+    # A node of the cluster answers SIGTERM in this process; a forked worker of a later test's pool that inherits the
+    # answer outlives the pool's end, which waits for it for ever.
+    signal.signal(signal.SIGTERM, before)
 
 
 def pids(out: Path) -> list[int]:
