@@ -36,7 +36,7 @@ def evaluate_synthesizer(
     shots: Sequence[int] = (0, 3),
     limit: int | None = None,
     seed: int = 0,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Judge the synthesizer of `config` on gold sets, each a name and a location that `read_examples` takes.
 
@@ -44,7 +44,7 @@ def evaluate_synthesizer(
     bounds the documents of each source. Return plain JSON values: under `results`, for each gold set and number of
     shots, the figures of all documents (`all`), their plain mean over sources (`macro`) and those of each source.
     Scores lie between 0 and 1, each with a 95% bootstrap interval over documents. `on_progress` is told how many
-    requests have been answered. The recipe's own `shots` play no role.
+    requests have been answered, and of how many. The recipe's own `shots` play no role.
 
     Raise ConfigError for settings that cannot work, SourceError or ColumnError for gold data without usable rows,
     ModelError for an unknown model, EngineError when the engine dies.
@@ -58,7 +58,7 @@ def evaluate_synthesizer(
         for name, examples in data.items()
         for case in cases(name, examples.rows, shots=shots, limit=limit, seed=seed)
     ]
-    judged = _judged(config, engine_for(config, engine), asked, seed, on_progress or (lambda number: None))
+    judged = _judged(config, engine_for(config, engine), asked, seed, on_progress or (lambda number, of: None))
     return {
         "synthesizer": _named(config),
         "shots": sorted(set(shots)),
@@ -96,20 +96,20 @@ def _check(gold: Mapping[str, object], shots: Sequence[int], limit: int | None) 
 
 
 def _judged(
-    config: SynthesizerConfig, engine: Engine, asked: Sequence[Case], seed: int, on_progress: Callable[[int], None]
+    config: SynthesizerConfig, engine: Engine, asked: Sequence[Case], seed: int, on_progress: Callable[[int, int], None]
 ) -> list[Judged]:
     chainer_for(config, engine)  # refuses a window without room for a prompt
     prompts = prompt_format(config, engine.tokenizer)
     judge = Judge(prompts, engine.window, config.sampling.max_tokens, seed)
     answering = Generation(config.sampling, stop=prompts.answer_ends)
     writing_pairs = Generation(config.sampling, prompts.json_schema)
-    ended = 0
+    ended, of = 0, sum(1 + len(case.example.pairs) for case in asked)
 
     def counted(chains: Iterator[Chain[T]], generation: Generation) -> Iterator[T]:
         nonlocal ended
         for outcome in engine.run(chains, generation):
             ended += 1
-            on_progress(ended)
+            on_progress(ended, of)
             yield outcome
 
     written = list(counted((judge.pairs(case) for case in asked), writing_pairs))

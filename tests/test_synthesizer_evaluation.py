@@ -281,10 +281,14 @@ def test_judging_a_model_does_not_make_it_another_one(tmp_path: Path) -> None:
 def test_a_real_model_is_judged(tiny_llama: Path, gold: Path) -> None:
     model = SynthesizerConfig(str(tiny_llama), sampling=Sampling(max_tokens=8))
     engine = EngineConfig.create("vllm", {"max_num_seqs": 4})
-    told: list[int] = []
-    values = evaluate_synthesizer(model, {"seen": gold}, engine=engine, shots=[0, 1], on_progress=told.append)
+    told: list[tuple[int, int]] = []
+    values = evaluate_synthesizer(
+        model, {"seen": gold}, engine=engine, shots=[0, 1], on_progress=lambda *count: told.append(count)
+    )
     found = values["results"]["seen"]["1"]["all"]
-    assert told == list(range(1, 31))  # five documents, for each pairs and two answers, with and without a shot
+    assert told == [
+        (number, 30) for number in range(1, 31)
+    ]  # five documents, for each pairs and two answers, with and without a shot
     assert (found["documents"], found["response_accuracy"]["answers"], found["failed"]) == (5, 10, 0)
     assert found["output_tokens"] > 0
     assert values["synthesizer"]["model"] == tiny_llama.name
