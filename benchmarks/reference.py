@@ -48,7 +48,7 @@ from hfsynth.vllm_engine import VLLMEngine
 NAME = "reference"
 TITLE = "Against the reference implementation"
 SHOTS = (1, 2, 3)
-BLOCK = 128  # tokens a block of the CPU build's KV cache
+BLOCK = 32  # tokens a block of the KV cache on a CPU
 _SEED = 12345  # what the reference's README starts from
 
 
@@ -123,7 +123,7 @@ def measured(args: Namespace, reference: Any) -> Report:  # noqa: ANN401
     number = chosen(args.documents, args.full, small=18, large=6000)
     documents = made_documents(args.corpus, number - number % 6 or 6, joined=2)  # rounds of one size for every M
     sampling = Sampling(max_tokens=chosen(args.max_tokens, args.full, small=112, large=400))
-    small = {} if args.full else {"num_gpu_blocks_override": args.cache_tokens // BLOCK}
+    small = {} if args.full else {"block_size": BLOCK, "num_gpu_blocks_override": args.cache_tokens // BLOCK}
     model, engine_config = engine_of(args, max_num_seqs=chosen(args.sequences, args.full, small=2, large=256), **small)
     config = pinned(SynthesizerConfig(model, sampling=sampling), engine_config)
     engine = engine_for(config, engine_config)

@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_CPU_ARGUMENTS: dict[str, Any] = {"dtype": "float32", "enforce_eager": True, "max_num_seqs": 32}
+_CPU_ARGUMENTS: dict[str, Any] = {
+    "dtype": "float32",
+    "enforce_eager": True,
+    "max_num_seqs": 32,
+    "block_size": 32,  # only whole blocks are found again: of the build's own 128 tokens a shot computes 64 anew
+}
 _ARGUMENTS: dict[str, Any] = {
     "enable_prefix_caching": True,
     "scheduling_policy": "priority",

@@ -122,7 +122,7 @@ def test_a_chain_without_requests_ends_at_once(engine: VLLMEngine) -> None:
 def test_a_later_shot_finds_its_prefix_in_the_cache(engine: VLLMEngine) -> None:
     prompt = engine.tokenizer.encode("<s> " + "Potatoes were first grown in the Andes. " * 40)
     (completions,) = engine.run([asking(prompt, [*prompt, 7, 8, 9])], GENERATION)
-    assert completions[1].cached_tokens > len(prompt) // 2
+    assert completions[1].cached_tokens > len(prompt) - 32  # but for the last, unfilled block
 
 
 def test_sampling_is_reproducible_whatever_runs_beside_it(engine: VLLMEngine) -> None:
