@@ -123,7 +123,10 @@ def synthesize(
     submit: Annotated[bool, typer.Option("--submit", help="Hand the script to sbatch instead of printing it.")] = False,
     shard_range: Annotated[str | None, typer.Option(help="Work on shards A to before B only, written A:B.")] = None,
     max_engine_restarts: Annotated[
-        int, typer.Option(min=0, help="Deaths of the engine in a row, without a document in between, to outlive.")
+        int,
+        typer.Option(
+            min=0, help="Deaths of the engine in a row, without a document in between, to outlive; for each worker."
+        ),
     ] = 3,
     grace: Annotated[float, typer.Option(min=0, help="Seconds for what is in flight after Ctrl-C or SIGTERM.")] = 30.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, write nothing.")] = False,

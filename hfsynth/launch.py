@@ -69,7 +69,8 @@ def supervise(spec: JobSpec, crew: Crew, stop: Stop, on_look: Callable[[], None]
     """Let a crew finish the job's shards; return when they are, or when a stop was asked for and all have stopped.
 
     A worker that dies is replaced, and its shards are free at once. Raise what a worker raised, and EngineError when
-    more than `max_engine_restarts` workers in a row have died before any finished a document.
+    more than `max_engine_restarts` workers for each place have died in a row before any finished a document: of the
+    document that kills one, another may die as well, which took it over before it was known.
     """
     foreman = _Foreman(spec, crew)
     told = 0.0
@@ -142,7 +143,7 @@ class _Foreman:
             certainty = {True: CERTAIN, None: POSSIBLE, False: 0}[end.suspicious]
             self._sessions.bury(worker, Death(f"the engine's process {end.how}", certainty))
         self._deaths_in_a_row = 1 if self._has_progressed(worker, session) else self._deaths_in_a_row + 1
-        if self._deaths_in_a_row > self._spec.max_engine_restarts:
+        if self._deaths_in_a_row > self._spec.max_engine_restarts * self._crew.size:
             raise EngineError(
                 f"A worker {end.how}; {self._deaths_in_a_row} died with no document finished in between.",
                 hint="What is done is kept: the same command goes on. --max-engine-restarts allows more.",

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,15 +21,53 @@ from jobs import children, command, documents, ended, parts, run, scripted, star
 from hfsynth.claims import Claims
 from hfsynth.cli_crews import shard_range
 from hfsynth.config import EngineConfig, SynthesizerConfig
+from hfsynth.corpus import Corpus
 from hfsynth.devices import core_groups, device_groups, usable_cores, visible_devices
-from hfsynth.errors import ConfigError
+from hfsynth.errors import ConfigError, EngineError
 from hfsynth.job import synthesize
 from hfsynth.job_spec import JobSpec
-from hfsynth.launch import End
+from hfsynth.journal import JournalPaths
+from hfsynth.launch import End, supervise
 from hfsynth.local_crew import LocalCrew, with_tensor_parallel
 from hfsynth.slurm import array_script
 from hfsynth.sources import Source
+from hfsynth.stopping import Stop
 from hfsynth.worker import Worker
+
+
+class Dying:
+    """A crew of members that die as soon as they are looked at."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def start(self, spec: JobSpec, place: int, worker: str) -> Dying.Member:
+        return self.Member(worker)
+
+    def close(self) -> None: ...
+
+    @dataclass(frozen=True)
+    class Member:
+        worker: str
+
+        def ended(self) -> End:
+            return End("died", None)
+
+        def stop(self, signal: int) -> None: ...
+        def kill(self) -> None: ...
+
+
+@pytest.mark.parametrize(("size", "restarts", "deaths"), [(1, 3, 4), (2, 3, 7), (2, 0, 1)])
+def test_each_worker_may_die_so_often_in_a_row(size: int, restarts: int, deaths: int, tmp_path: Path) -> None:
+    """Of the document that kills one worker another may die as well, which took it over before it was known."""
+    config, engine = SynthesizerConfig("scripted"), EngineConfig("scripted")
+    out = str(tmp_path / "out")
+    spec = JobSpec(Source("texts"), "r", out, config, engine, 10, max_engine_restarts=restarts)
+    paths = JournalPaths(Corpus(Path(out)).journal)
+    for folder in (paths.sessions, paths.segments):
+        folder.mkdir(parents=True)
+    with pytest.raises(EngineError, match=f"{deaths} died with no document"):
+        supervise(spec, Dying(size), Stop(), lambda: None)
 
 
 def test_two_workers_share_a_job_and_make_what_one_makes(tmp_path: Path) -> None:
