@@ -68,9 +68,10 @@ def synthesize(
     of source rows a shard, a multiple of the shots; `shards` limits this call to a range of them. Without a `crew` the
     work is done in this process, with one in processes of its own.
 
-    An engine that dies is loaded again, at most `max_engine_restarts` times in a row without a finished document in
-    between; a document with which it keeps dying gets the status `failed`. SIGINT and SIGTERM let what is in flight end
-    within `grace` seconds, then raise KeyboardInterrupt or SystemExit; a second one does so at once.
+    An engine that dies is loaded again, at most `max_engine_restarts` times in a row (for each worker of a crew)
+    without a finished document in between; a document with which it keeps dying gets the status `failed`. SIGINT and
+    SIGTERM let what is in flight end within `grace` seconds, then raise KeyboardInterrupt or SystemExit; a second one
+    does so at once.
 
     Raise OutputError when the folder holds another job's result or cannot be written, SourceError and ColumnError for
     an unusable source, ModelError for an unusable model, EngineError for one that keeps dying.
