@@ -1,0 +1,57 @@
+"""Which of vLLM's engine arguments change the result, and which only the speed: the table in engine_arguments.yaml.
+
+Knows vLLM's arguments by name alone, and none of the recipe's settings but by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal, cast
+
+import yaml
+
+Kind = Literal["result", "speed"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineArgument:
+    """One argument. `instead` is the setting that takes its place; `unless` what of a `speed` argument is refused.
+
+    `why` is a clause without a subject of its own, to follow the argument's name.
+    """
+
+    name: str
+    kind: Kind
+    why: str
+    instead: str | None = None
+    unless: tuple[str, ...] = ()
+
+    def decides_result(self, value: object) -> bool:
+        """Say whether this argument, with this value, changes what is written."""
+        return self.kind == "result" or self.refused(value) is not None
+
+    def refused(self, value: object) -> str | None:
+        """Return the part of the value that changes the result though the argument as such does not, None for none."""
+        parts = map(str, value if isinstance(value, Mapping) else [value])
+        return next((part for part in parts if _plain(part) in self.unless), None)
+
+
+@cache
+def engine_arguments() -> Mapping[str, EngineArgument]:
+    """Return every argument that is known, by name."""
+    text = (files("hfsynth") / "engine_arguments.yaml").read_text("utf-8")
+    rows = [one for group in yaml.safe_load(text) for one in _rows(group)]
+    return {one.name: one for one in rows}
+
+
+def _rows(group: Mapping[str, Any]) -> list[EngineArgument]:
+    kind, unless = cast("Kind", group["kind"]), tuple(group.get("unless", ()))
+    return [EngineArgument(name, kind, group["why"], group.get("instead"), unless) for name in group["arguments"]]
+
+
+def _plain(part: str) -> str:
+    """Return a key as vLLM reads it: it takes a hyphen for an underscore."""
+    return part.replace("-", "_")
