@@ -1,8 +1,9 @@
 """Drive one engine through chains, and outlive its deaths.
 
 Every chain is noted in the journal when it is handed over and when it has ended. When the engine dies it is loaded
-again and the chains in flight are run again; those in flight at two deaths are run alone, and a document with which
-the engine dies again is not given to it any more. Knows nothing of sources, parts or leases.
+again and the chains in flight are run again; those in flight at two deaths are suspects, run in groups: the group with
+which the engine dies is halved, until a document that kills the engine runs alone and is not given to it any more.
+Knows nothing of sources, parts or leases.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from typing import Protocol
 from hfsynth.chains import Chain, Chainer
 from hfsynth.channel import Channel, Closed
 from hfsynth.engine import Engine, Generation
-from hfsynth.errors import EngineError, HfsynthError, ModelError
+from hfsynth.errors import EngineError, EngineStopped, HfsynthError, ModelError
 from hfsynth.feeding import ChainOutcome, ChainRun, Prepared, watched
 from hfsynth.journal import Death, Segments
+from hfsynth.records import ANSWERED
+from hfsynth.restarts import Restarts
 from hfsynth.stopping import Stop
 
 _WAIT_AT_MOST = 30.0
+_AFTERMATH = 1.0  # whoever ended the engine's process may be about to end this one
 
 
 class Loader(Protocol):
@@ -30,7 +34,7 @@ class Loader(Protocol):
 
 
 class Driver:
-    """Run chains on an engine that may die `max_restarts` times in a row without finishing a chain in between."""
+    """Run chains on an engine that may die `max_restarts` times in a row without answering a document in between."""
 
     def __init__(
         self,
@@ -45,30 +49,30 @@ class Driver:
         self._loader = loader
         self._segments = segments
         self._stop = stop
-        self._max_restarts = max_restarts
-        self._engine = loader.load()
+        self._deaths = Restarts(max_restarts)
+        self._engine: Engine | None = loader.load()
         self.chainer = chainer_of(self._engine)
         self._generation = generation_of(self.chainer)
         self._under_way: dict[tuple[int, int], ChainRun] = {}
         self._again: list[ChainRun] = []
-        self._alone: list[ChainRun] = []
+        self._group: list[ChainRun] = []
         self._shot: int | None = None
         self._ended = False
-        self._deaths_in_a_row = 0
         self.restarts = 0
 
     def outcomes(self, prepared: Channel[Prepared]) -> Iterator[ChainOutcome]:
         """Yield every chain's outcome as it ends, until the channel has ended or a stop is asked for.
 
-        A chain that must run alone waits until those under way have ended. Raise EngineError where the engine keeps
-        dying, or loses a chain.
+        A group of suspects waits until those under way have ended, and runs apart from all others. Raise EngineError
+        where the engine keeps dying, or loses a chain.
         """
         self._ended = False
         while not (self._ended or self._stop.requested):
             try:
-                yield from self._ending(self._chains(prepared))
-                while self._alone and not self._stop.requested:
-                    yield from self._ending([self._alone_chain(self._alone.pop(0))])
+                engine = self._engine or self._reloaded()
+                yield from self._ending(engine, self._chains(prepared))
+                while not self._stop.requested and self._take_suspects(prepared):
+                    yield from self._ending(engine, self._suspects())
                     self._shot = None
             except EngineError as error:
                 self._outlive(error)
@@ -76,17 +80,16 @@ class Driver:
                 self._require_answers()
 
     def _chains(self, prepared: Channel[Prepared]) -> Iterator[Chain[ChainOutcome]]:
-        """Hand chains over until one must run alone, or there are no more."""
+        """Hand chains over until there are suspects to run, or no more chains."""
         while not self._stop.requested:
             item = self._next(prepared)
             if item is None:
                 self._ended = True
                 return
             if item.run.strikes.is_suspect:
-                self._alone.append(item.run)
+                self._again.insert(0, item.run)
                 return
-            self._under_way[item.run.key] = item.run
-            self._segments.started(*item.run.key)
+            self._start(item.run)
             yield item.chain
 
     def _next(self, prepared: Channel[Prepared]) -> Prepared | None:
@@ -97,7 +100,36 @@ class Driver:
         except Closed:
             return None
 
-    def _alone_chain(self, run: ChainRun) -> Chain[ChainOutcome]:
+    def _take_suspects(self, prepared: Channel[Prepared]) -> bool:
+        """Take the suspects that come next and may be run together; return whether there are any."""
+        while (run := self._next_run(prepared)) is not None:
+            sizes = [one.strikes.group for one in (*self._group, run)]
+            if not run.strikes.is_suspect or len(sizes) > min(sizes):
+                self._again.insert(0, run)
+                break
+            self._group.append(run)
+        return bool(self._group)
+
+    def _next_run(self, prepared: Channel[Prepared]) -> ChainRun | None:
+        if self._again:
+            return self._again.pop(0)
+        item = self._next(prepared)
+        return None if item is None else item.run
+
+    def _suspects(self) -> Iterator[Chain[ChainOutcome]]:
+        """Hand over the group that was taken."""
+        if len(self._group) == 1:
+            yield self._alone(self._group.pop())
+        while self._group:
+            run = self._group.pop(0)
+            self._start(run)
+            yield run.outcome(self.chainer)
+
+    def _start(self, run: ChainRun) -> None:
+        self._under_way[run.key] = run
+        self._segments.started(*run.key)
+
+    def _alone(self, run: ChainRun) -> Chain[ChainOutcome]:
         """Return a chain that notes every shot: should the engine die, that is the document which killed it."""
 
         def note(shot: int) -> None:
@@ -107,38 +139,63 @@ class Driver:
         self._under_way[run.key] = run
         return watched(run.outcome(self.chainer), note)
 
-    def _ending(self, chains: Iterable[Chain[ChainOutcome]]) -> Iterator[ChainOutcome]:
-        for outcome in self._engine.run(chains, self._generation):
+    def _ending(self, engine: Engine, chains: Iterable[Chain[ChainOutcome]]) -> Iterator[ChainOutcome]:
+        for outcome in engine.run(chains, self._generation):
             self._segments.finished(outcome.shard, outcome.number, outcome.results)
-            del self._under_way[outcome.shard, outcome.number]
-            self._deaths_in_a_row = 0
+            run = self._under_way.pop((outcome.shard, outcome.number))
+            if any(result.synthesis.status in ANSWERED for result in outcome.results):
+                self._deaths.answered()
+            elif run.strikes.poison:
+                self._deaths.gave_up()
             yield outcome
 
     def _outlive(self, error: EngineError) -> None:
-        """Hold the death against the chains in flight, put them back in front, and load the engine again."""
-        death = Death(error.message)
-        victims = [self._under_way[key] for key in sorted(self._under_way)]
-        self._segments.died(self._under_way, death.why)
-        self._again = [*(run.struck(death, self._shot) for run in victims), *self._alone, *self._again]
-        self._under_way.clear()
-        self._alone.clear()
-        self._shot, self._ended = None, False
-        self._loader.drop(self._engine)
-        self._engine = self._reloaded(error)
+        """Let go of a dead engine, hold its death against the chains in flight, and put them back in front.
 
-    def _reloaded(self, error: HfsynthError) -> Engine:
-        while self._deaths_in_a_row < self._max_restarts:
-            self._deaths_in_a_row += 1
+        After a stop was asked for nothing is held against them: they are work to do again, by whoever goes on.
+        """
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            self._loader.drop(engine)
+        if isinstance(error, EngineStopped):
+            time.sleep(_AFTERMATH)
+        if self._stop.requested:
+            return
+        victims = [self._under_way[key] for key in sorted(self._under_way)]
+        self._again = [*self._struck(victims, error), *self._group, *self._again]
+        self._under_way.clear()
+        self._group.clear()
+        self._shot, self._ended = None, False
+        self._deaths.died(len(victims))
+        if self._deaths.are_exhausted:
+            raise self._given_up(error) from error
+
+    def _struck(self, victims: list[ChainRun], error: EngineError) -> list[ChainRun]:
+        if isinstance(error, EngineStopped):
+            return victims
+        self._segments.died((run.key for run in victims), error.message)
+        return [run.struck(Death(error.message), self._shot, among=len(victims)) for run in victims]
+
+    def _reloaded(self) -> Engine:
+        """Load the engine again; the memory of the one that died may take a while to be free."""
+        wait = 1.0
+        while True:
             self.restarts += 1
             try:
-                return self._loader.load()
-            except ModelError as refused:  # the dead engine's memory may take a while to be free
-                error = refused
-                time.sleep(min(2.0**self._deaths_in_a_row, _WAIT_AT_MOST))
-        raise EngineError(
-            f"{error.message} It was started {self._deaths_in_a_row} times again and finished no document since.",
+                self._engine = self._loader.load()
+                return self._engine
+            except ModelError as refused:
+                self._deaths.died(0)
+                if self._deaths.are_exhausted:
+                    raise self._given_up(refused) from refused
+                wait = min(2 * wait, _WAIT_AT_MOST)
+                time.sleep(wait)
+
+    def _given_up(self, error: HfsynthError) -> EngineError:
+        return EngineError(
+            f"{error.message} It was loaded {self.restarts} times again, the last ones without an answer.",
             hint="What is done is kept: the same command goes on. --max-engine-restarts allows more.",
-        ) from error
+        )
 
     def _require_answers(self) -> None:
         if self._under_way:

@@ -8,6 +8,7 @@ HfsynthError                exit code 1
 │   └── BudgetError         more was asked for than the data holds
 ├── ModelError              a model cannot be found or loaded
 ├── EngineError             the engine died
+│   └── EngineStopped       it was told to end, and did not die of a document
 ├── OutputError             the output folder cannot be used or written
 └── HubError                the Hub refused or could not be reached
 """
@@ -62,6 +63,10 @@ class ModelError(HfsynthError):
 
 class EngineError(HfsynthError):
     """The engine died."""
+
+
+class EngineStopped(EngineError):
+    """The engine was told to end while it had work: no document is to blame."""
 
 
 class OutputError(HfsynthError):

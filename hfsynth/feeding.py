@@ -117,9 +117,9 @@ class ChainRun:
         """What names the chain within the job; keys are in the order of the source."""
         return self.shard, self.number
 
-    def struck(self, death: Death, shot: int | None) -> ChainRun:
-        """Return this run with one more strike."""
-        return replace(self, strikes=self.strikes.struck(death, shot))
+    def struck(self, death: Death, shot: int | None, *, among: int) -> ChainRun:
+        """Return this run with one more strike, of a death with `among` chains in flight."""
+        return replace(self, strikes=self.strikes.struck(death, shot, among=among))
 
     def outcome(self, chainer: Chainer) -> Chain[ChainOutcome]:
         """Return the chain for an engine. Shots that are known to kill engines are failed without one."""

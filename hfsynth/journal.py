@@ -23,7 +23,11 @@ from hfsynth.errors import OutputError
 from hfsynth.records import Pair, Reason, Rejected, Status, Synthesis, Synthesized
 
 ALONE_AFTER = 2
-"""Deaths of an engine with a chain in flight after which the chain is run alone."""
+"""Deaths of an engine with a chain in flight after which the chain is a suspect, run apart from all that are none."""
+
+ONE_BY_ONE = 8
+"""So few suspects are run one by one. More are run in two halves, and the half with which the engine dies again in two:
+that takes another load of the engine each time, and so many documents at once instead of one."""
 
 CERTAIN, POSSIBLE = 3, 1
 """How sure it is that a death was the engine's own; a document is given up when its deaths alone add up to CERTAIN.
@@ -47,28 +51,39 @@ class Death:
 class Strikes:
     """The deaths of engines that had a chain in flight: `company` counts those with others beside it.
 
-    `alone` holds, by shot, how sure it is that this shot kills engines, and what the death looked like.
+    `among` is the fewest chains that were in flight at one of them, this one included (0: not known). `alone` holds,
+    by shot, how sure it is that this shot kills engines, and what the death looked like.
     """
 
     company: int = 0
     alone: Mapping[int, tuple[int, str]] = field(default_factory=dict)
+    among: int = 0
 
     @property
     def is_suspect(self) -> bool:
-        """Whether the chain must be run alone."""
+        """Whether the chain must be run with no more than `group` suspects, this one included."""
         return self.company >= ALONE_AFTER
+
+    @property
+    def group(self) -> int:
+        """How many suspects may be run together, this one included."""
+        return 1 if self.among <= ONE_BY_ONE else -(-self.among // 2)
 
     @property
     def poison(self) -> dict[int, str]:
         """The shots that are not to be run any more, and why."""
         return {shot: why for shot, (score, why) in self.alone.items() if score >= CERTAIN}
 
-    def struck(self, death: Death, shot: int | None) -> Strikes:
-        """Return these strikes and one more; `shot` is the one under way where the chain ran alone."""
+    def struck(self, death: Death, shot: int | None, *, among: int) -> Strikes:
+        """Return these strikes and one more, of a death with `among` chains in flight (0: not known).
+
+        `shot` is the one under way where the chain ran alone.
+        """
         if not death.certainty:
             return self
         if shot is None:
-            return replace(self, company=self.company + (1 if death.certainty >= CERTAIN else ALONE_AFTER))
+            company = self.company + (1 if death.certainty >= CERTAIN else ALONE_AFTER)
+            return replace(self, company=company, among=min(self.among or among, among))
         score = self.alone.get(shot, (0, ""))[0] + death.certainty
         return replace(self, alone={**self.alone, shot: (score, death.why)})
 
@@ -138,8 +153,9 @@ class Segments:
 
     def died(self, chains: Iterable[tuple[int, int]], why: str) -> None:
         """Note that the engine died with these chains (shard, number) in flight, and that this worker goes on."""
-        for shard, number in chains:
-            self._append(shard, {"died": number, "why": why})
+        victims = list(chains)
+        for shard, number in victims:
+            self._append(shard, {"died": number, "why": why, "of": len(victims)})
 
     def sync(self) -> None:
         """Make what has been written outlast a power failure; close the files of shards that were dropped."""
@@ -197,20 +213,25 @@ def read_journal(folder: Path, shard: int, how_ended: Callable[[str], Death | No
     for path in sorted((folder / f"{shard:05d}").glob("*.jsonl")):
         in_flight = _replay(path, journal)
         death = how_ended(path.stem) if in_flight else None
-        if death is not None and (death.certainty >= CERTAIN or _in_flight_anywhere(folder, path.name) == 1):
-            _strike(journal, in_flight, death)
+        if death is None:
+            continue
+        among = chains_in_flight(folder, path.stem)
+        if death.certainty >= CERTAIN or among == 1:
+            _strike(journal, in_flight, death, among)
     return journal
 
 
-def _in_flight_anywhere(folder: Path, name: str) -> int:
-    """Return how many chains a worker that has ended had in flight, in all shards."""
-    return sum(len(_replay(path, ShardJournal())) for path in folder.glob(f"*/{name}"))
+def chains_in_flight(folder: Path, worker: str) -> int:
+    """Return how many chains a worker that has ended had in flight, in all shards that are unfinished."""
+    return sum(len(_replay(path, ShardJournal())) for path in folder.glob(f"*/{worker}.jsonl"))
 
 
-def has_finished_any(folder: Path, worker: str) -> bool:
-    """Return whether a worker has noted the end of a chain in a shard that is still unfinished."""
+def has_ended_any(folder: Path, worker: str, statuses: Iterable[Status]) -> bool:
+    """Return whether a worker has noted a document with one of `statuses`, in a shard that is still unfinished."""
     found = folder.glob(f"*/{worker}.jsonl")
-    return any('{"end":' in line for path in found for line in path.read_text("ascii", "replace").splitlines())
+    lines = (line for path in found for line in path.read_text("ascii", "replace").splitlines())
+    sought = [f'"status":"{status}"' for status in statuses]
+    return any(one in line for line in lines for one in sought)
 
 
 def _replay(path: Path, journal: ShardJournal) -> dict[int, int | None]:
@@ -224,13 +245,13 @@ def _replay(path: Path, journal: ShardJournal) -> dict[int, int | None]:
             in_flight[values["start"]] = values.get("shot")
         else:
             number = values["died"]
-            _strike(journal, {number: in_flight.pop(number, None)}, Death(values["why"]))
+            _strike(journal, {number: in_flight.pop(number, None)}, Death(values["why"]), values.get("of", 0))
     return in_flight
 
 
-def _strike(journal: ShardJournal, chains: Mapping[int, int | None], death: Death) -> None:
+def _strike(journal: ShardJournal, chains: Mapping[int, int | None], death: Death, among: int) -> None:
     for number, shot in chains.items():
-        journal.strikes[number] = journal.strikes.get(number, NO_STRIKES).struck(death, shot)
+        journal.strikes[number] = journal.strikes.get(number, NO_STRIKES).struck(death, shot, among=among)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

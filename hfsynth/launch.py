@@ -14,8 +14,10 @@ from typing import Protocol
 from hfsynth.corpus import Corpus
 from hfsynth.errors import EngineError
 from hfsynth.job_spec import JobSpec
-from hfsynth.journal import CERTAIN, POSSIBLE, Death, JournalPaths, has_finished_any
+from hfsynth.journal import CERTAIN, POSSIBLE, Death, JournalPaths, chains_in_flight, has_ended_any
 from hfsynth.leases import new_worker_name
+from hfsynth.records import ANSWERED, Status
+from hfsynth.restarts import Restarts
 from hfsynth.sessions import DONE, FAILED, STOPPED, Session, Sessions, error_from
 from hfsynth.shards import record_paths
 from hfsynth.stopping import Stop
@@ -69,7 +71,7 @@ def supervise(spec: JobSpec, crew: Crew, stop: Stop, on_look: Callable[[], None]
     """Let a crew finish the job's shards; return when they are, or when a stop was asked for and all have stopped.
 
     A worker that dies is replaced, and its shards are free at once. Raise what a worker raised, and EngineError when
-    more than `max_engine_restarts` workers for each place have died in a row before any finished a document: of the
+    more than `max_engine_restarts` workers for each place have died in a row before any answered a document: of the
     document that kills one, another may die as well, which took it over before it was known.
     """
     foreman = _Foreman(spec, crew)
@@ -97,7 +99,7 @@ class _Foreman:
         self._spec, self._crew = spec, crew
         self._parts, self._segments = corpus.parts, paths.segments
         self._sessions = Sessions(paths.sessions)
-        self._deaths_in_a_row = 0
+        self._deaths = Restarts(spec.max_engine_restarts * crew.size)
         self._finished = len(record_paths(self._parts))
         self.members: dict[int, Member] = {}
         for place in range(crew.size):
@@ -142,15 +144,19 @@ class _Foreman:
         if session is None or session.ended != STOPPED:
             certainty = {True: CERTAIN, None: POSSIBLE, False: 0}[end.suspicious]
             self._sessions.bury(worker, Death(f"the engine's process {end.how}", certainty))
-        self._deaths_in_a_row = 1 if self._has_progressed(worker, session) else self._deaths_in_a_row + 1
-        if self._deaths_in_a_row > self._spec.max_engine_restarts * self._crew.size:
+        if self._has_answered(worker, session):
+            self._deaths.answered()
+        elif has_ended_any(self._segments, worker, [Status.FAILED]):
+            self._deaths.gave_up()
+        self._deaths.died(chains_in_flight(self._segments, worker))
+        if self._deaths.are_exhausted:
             raise EngineError(
-                f"A worker {end.how}; {self._deaths_in_a_row} died with no document finished in between.",
+                f"A worker {end.how}; {self._deaths.in_a_row} died with no document answered in between.",
                 hint="What is done is kept: the same command goes on. --max-engine-restarts allows more.",
             )
 
-    def _has_progressed(self, worker: str, session: Session | None) -> bool:
-        """Return whether anything has been finished since the death before this one."""
+    def _has_answered(self, worker: str, session: Session | None) -> bool:
+        """Return whether any document has been answered since the death before this one."""
         before, self._finished = self._finished, len(record_paths(self._parts))
-        documents = session.counts.total_documents if session is not None else 0
-        return bool(documents) or self._finished > before or has_finished_any(self._segments, worker)
+        documents = sum(session.counts.documents[status] for status in ANSWERED) if session is not None else 0
+        return bool(documents) or self._finished > before or has_ended_any(self._segments, worker, ANSWERED)

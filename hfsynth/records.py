@@ -16,6 +16,10 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
+ANSWERED = frozenset({Status.OK, Status.NO_PAIRS})
+"""What becomes of a document that the engine has answered."""
+
+
 class Reason(StrEnum):
     """Why something the model said, or a whole document, was not kept."""
 

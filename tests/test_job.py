@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 import pyarrow.parquet as pq
 import pytest
+import scripts
 from hub_server import Hub
 from jobs import command, documents, ended, parts, run, scripted, start, stats, until
 
@@ -91,6 +92,17 @@ def test_two_poisons_do_not_hide_each_other(tmp_path: Path) -> None:
     source, out = documents(tmp_path / "texts.jsonl", 20, special=special), tmp_path / "out"
     run(command(source, out, *scripted("raising"), "--shots", 2, "--workers", 0))
     assert [n for n, row in enumerate(rows_of(out)) if row["synthesis"]["status"] == "failed"] == [3, 4, 17]
+
+
+@pytest.mark.parametrize("deadly", [0, 700, 1023])
+def test_the_document_that_kills_a_full_engine_is_found_by_halving(tmp_path: Path, deadly: int) -> None:
+    source, out = documents(tmp_path / "texts.jsonl", 1100), tmp_path / "out"
+    engine = EngineConfig.create("scripted", {"max_in_flight": 1024})
+    scripts.mortal.at, scripts.mortal.asked = f"number {deadly:04}", []
+    synthesize(Source(str(source)), out, SynthesizerConfig("scripts:mortal"), engine=engine, max_engine_restarts=3)
+    assert [n for n, row in enumerate(rows_of(out)) if row["synthesis"]["status"] != "ok"] == [deadly]
+    assert stats(out)["documents"]["failed"] == 1
+    assert 3 <= stats(out)["engine_restarts"] <= 15
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,11 @@ from hfsynth.channel import Channel, Closed
 from hfsynth.claims import Claims, read_extent, write_extent
 from hfsynth.corpus import Corpus
 from hfsynth.errors import OutputError
-from hfsynth.journal import ALONE_AFTER, CERTAIN, POSSIBLE, Death, Segments, Strikes, read_journal
+from hfsynth.journal import ALONE_AFTER, CERTAIN, NO_STRIKES, POSSIBLE, Death, Segments, Strikes, read_journal
 from hfsynth.leases import Holder, Leases, clear
 from hfsynth.progress import JournalView
 from hfsynth.records import Pair, Reason, Rejected, Status, Synthesis, Synthesized
+from hfsynth.restarts import Restarts
 from hfsynth.sessions import DONE, OpenShard, Session, Sessions, working_seconds
 from hfsynth.shards import part_path
 from hfsynth.stats import Counts
@@ -220,7 +221,7 @@ def test_chains_in_flight_are_held_against_by_how_the_worker_died(tmp_path: Path
     for shard, number in ((0, 1), (0, 2), (1, 0)):
         segments.started(shard, number)
     segments.finished(0, 1, [OK])
-    assert read_journal(tmp_path, 0, killed(CERTAIN)).strikes == {2: Strikes(1)}
+    assert read_journal(tmp_path, 0, killed(CERTAIN)).strikes == {2: Strikes(1, among=2)}
     assert read_journal(tmp_path, 0, killed(POSSIBLE)).strikes == {}  # another was in flight beside it
     assert read_journal(tmp_path, 0, killed(0)).strikes == {}
     assert read_journal(tmp_path, 0, lambda worker: None).strikes == {}
@@ -228,6 +229,47 @@ def test_chains_in_flight_are_held_against_by_how_the_worker_died(tmp_path: Path
     (strikes,) = read_journal(tmp_path, 0, killed(POSSIBLE)).strikes.values()
     assert strikes.is_suspect and not strikes.poison
     segments.close()
+
+
+def test_suspects_run_in_halves_of_those_in_flight_and_few_of_them_one_by_one() -> None:
+    first = NO_STRIKES.struck(Death("bang"), None, among=1000)
+    second = first.struck(Death("bang"), None, among=300)
+    assert not first.is_suspect and second.is_suspect
+    assert second.group == 150
+    assert second.struck(Death("bang"), None, among=900).group == 150  # what is known stays known
+    assert [NO_STRIKES.struck(Death("bang"), None, among=n).group for n in (0, 1, 8, 9, 150)] == [1, 1, 1, 5, 75]
+
+
+def test_a_death_tells_how_many_were_in_flight(tmp_path: Path) -> None:
+    for death in range(ALONE_AFTER):
+        segments = Segments(tmp_path, f"w{death}")
+        for number in range(40):
+            segments.started(number % 2, number)
+        segments.died([(number % 2, number) for number in range(40)], "bang")
+        segments.close()
+    strikes = read_journal(tmp_path, 1, killed(0)).strikes
+    assert set(strikes) == set(range(1, 40, 2))
+    assert {found.group for found in strikes.values()} == {20}
+
+
+def test_deaths_that_narrow_the_hunt_do_not_count_and_others_do() -> None:
+    restarts = Restarts(2)
+    for in_flight in (64, 64, 32, 16, 8, 1):
+        restarts.died(in_flight)
+    assert (restarts.in_a_row, restarts.are_exhausted) == (2, False)
+    restarts.died(1)  # the next document alone: it was not the document
+    assert restarts.are_exhausted
+    restarts.answered()
+    assert not restarts.are_exhausted
+    for _ in range(3):
+        assert not restarts.are_exhausted
+        restarts.gave_up()
+    assert restarts.are_exhausted
+    restarts.answered()
+    for _ in range(3):
+        assert not restarts.are_exhausted
+        restarts.died(0)
+    assert restarts.are_exhausted
 
 
 def test_a_shot_that_kills_alone_is_poison(tmp_path: Path) -> None:

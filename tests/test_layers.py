@@ -20,7 +20,7 @@ LAYERS = {
     1: "chains chat choices export_formats export_manifest export_shards export_source exporting layouts llama_factory "
     "mixing mixture_files parsing parts patterns presets prompts recipes rendering schemas splitting stats styles "
     "card_text corpus_files keeping leaks measures retrying streams tasks token_counting training_texts lexical "
-    "engine_settings intervals languages prediction repetition task_categories",
+    "engine_settings intervals languages prediction repetition restarts task_categories",
     # models, engines, files and metrics
     2: "adapters card_facts card_merge cards channel claims columns corpus corpus_figures dataset_readers devices "
     "driving embedded engine feeding finishing hub_errors hub_recipes inspection job_spec journal judging leases "
