@@ -1,8 +1,8 @@
 """The Hub's HTTP protocol as a function: a `Call` in, an `Answer` out, over a `hub_store.Store`.
 
 This module finds out what is called and who calls, and answers for accounts and for LFS: uploads and downloads go
-through a second origin with signed addresses. `hub_routes` and `hub_edits` answer for what is in a repo. Knows
-nothing of sockets and of faults.
+through a second origin with signed addresses. There too is Xet's storage, where the Hub has one (`hub_xet`).
+`hub_routes` and `hub_edits` answer for what is in a repo. Knows nothing of sockets and of faults.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from hub_store import Repo, Store, Token
 from hub_trees import Refusal
 from hub_wire import Answer, Call, as_error, as_json, card_errors, card_metadata, ranged
+from hub_xet import PREFIX, Storage
 
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 REPO_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -49,14 +50,20 @@ class Routes(dict[tuple[str, str], Handler]):
 
 
 class Api:
-    """Answer calls on a store. `page_size` and `multipart_chunk` (None: one PUT a file) may be changed at any time."""
+    """Answer calls on a store. `page_size` and `multipart_chunk` (None: one PUT a file) may be changed at any time.
 
-    def __init__(self, store: Store, routes: Mapping[tuple[str, str], Handler], *, endpoint: str, storage: str) -> None:
+    Without `xet` it is a Hub of before Xet: it has no tokens for it, and every file is LFS.
+    """
+
+    def __init__(
+        self, store: Store, routes: Mapping[tuple[str, str], Handler], *, endpoint: str, storage: str, xet: bool = False
+    ) -> None:
         self.store, self.routes, self.endpoint, self.storage = store, routes, endpoint, storage
         self.page_size = 1000
         self.multipart_chunk: int | None = None
         self.uploads: dict[str, Upload] = {}
         self.sent: Counter[str] = Counter()
+        self.xet = Storage(store, f"{storage}/{PREFIX}") if xet else None
 
     def answer(self, call: Call) -> Answer:
         """Carry a call out, whole: no other call is carried out meanwhile."""
@@ -140,6 +147,8 @@ class Api:
     # Storage: a second origin, reached with signed addresses and never with a token
 
     def _on_storage(self, call: Call) -> Answer:
+        if self.xet is not None and call.segments[0] == PREFIX:
+            return self.xet.answer(call, call.segments[1:])
         if "authorization" in call.headers:
             raise Refusal(400, "Only one auth mechanism allowed; the address is signed and a token came as well")
         match call.method, call.segments:

@@ -28,6 +28,14 @@ def settings(api: Api, call: Call, repo: Repo, rest: list[str]) -> Answer:
     return as_json({"private": repo.private})
 
 
+@WRITING.on("GET", "xet-write-token")
+def xet_write_token(api: Api, call: Call, repo: Repo, rest: list[str]) -> Answer:
+    if api.xet is None:
+        raise Refusal(404, UNKNOWN_PAGE)
+    api.contributor(call, repo, "refs/pr/" if call.flag("create_pr") else repo.writable(rest[0]))
+    return api.xet.token(repo, write=True)
+
+
 @WRITING.on("POST", "preupload")
 def preupload(api: Api, call: Call, repo: Repo, rest: list[str]) -> Answer:
     api.contributor(call, repo, "refs/pr/" if call.flag("create_pr") else repo.writable(rest[0]))

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode
 
-from hub_api import Api, Routes
+from hub_api import UNKNOWN_PAGE, Api, Routes
 from hub_store import Commit, Discussion, Repo
-from hub_trees import Entry, folder_oid, listing, no_entry
+from hub_trees import Entry, Refusal, folder_oid, listing, no_entry
 from hub_wire import Answer, Call, as_json, card_metadata, ranged
 
 PREUPLOAD_LIMIT = 256
@@ -99,6 +99,8 @@ def _item(api: Api, repo: Repo, commit: Commit, path: str, entry: Entry | None, 
         item = {"type": "file", "oid": entry.oid, "size": entry.size, "path": path}
         if entry.lfs:
             item["lfs"] = {"oid": entry.sha256, "size": entry.size, "pointerSize": entry.pointer_size}
+            if api.xet is not None and entry.sha256 in api.xet.by_sha256:
+                item["xetHash"] = api.xet.by_sha256[entry.sha256]
     if expand:
         last = repo.last_change(commit, path)
         item["lastCommit"] = {"id": last.id, "title": last.title, "date": last.date}
@@ -128,7 +130,16 @@ def resolve(api: Api, call: Call, repo: Repo, rest: list[str]) -> Answer:
     if not entry.lfs:
         return ranged(call, api.store.blobs[entry.sha256], {**headers, "ETag": f'"{entry.oid}"'})
     headers |= {"X-Linked-ETag": f'"{entry.sha256}"', "X-Linked-Size": str(entry.size)}
+    if api.xet is not None:
+        headers |= api.xet.headers(api, repo, commit.id, entry.sha256)
     return Answer(302, b"Found", {**headers, "Location": f"{api.storage}/download/{entry.sha256}"})
+
+
+@READING.on("GET", "xet-read-token")
+def xet_read_token(api: Api, call: Call, repo: Repo, rest: list[str]) -> Answer:
+    if api.xet is None:
+        raise Refusal(404, UNKNOWN_PAGE)
+    return api.xet.token(repo, write=False)
 
 
 @READING.on("GET", "commits")

@@ -6,7 +6,8 @@
         assert hub.files("user/name")
 
 The API answers on `http://127.0.0.1:PORT`, blobs go to and come from `http://localhost:PORT`: to the client these are
-two origins, as the Hub and its storage are. There is no Xet here; clients must set HF_HUB_DISABLE_XET=1.
+two origins, as the Hub and its storage are. `Hub(xet=True)` speaks Xet as the real one does (its storage is
+`http://localhost:PORT/xet`); without, `env` tells clients not to try.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class Hub:
 
     token = TOKEN
 
-    def __init__(self, *, port: int = 0, page_size: int = 1000, multipart_chunk: int | None = None) -> None:
+    def __init__(
+        self, *, port: int = 0, page_size: int = 1000, multipart_chunk: int | None = None, xet: bool = False
+    ) -> None:
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind(("127.0.0.1", port))
@@ -59,7 +62,8 @@ class Hub:
         self.endpoint = f"http://127.0.0.1:{port}"
         self.store, self.faults = Store(), Faults()
         self.requests: list[Request] = []
-        self.api = Api(self.store, READING | WRITING, endpoint=self.endpoint, storage=f"http://localhost:{port}")
+        storage = f"http://localhost:{port}"
+        self.api = Api(self.store, READING | WRITING, endpoint=self.endpoint, storage=storage, xet=xet)
         self.api.page_size, self.api.multipart_chunk = page_size, multipart_chunk
         self.store.tokens |= {TOKEN: Token("user", "write", ("org",)), READ_TOKEN: Token("user", "read")}
         self.store.tokens |= {POWERLESS_TOKEN: Token("user", "fineGrained"), OTHER_TOKEN: Token("other", "write")}
@@ -92,8 +96,11 @@ class Hub:
 
     @property
     def sent(self) -> Counter[str]:
-        """How many times each blob, by SHA-256, has arrived whole. Regular files travel in commits: not counted."""
-        return self.api.sent
+        """How many times each blob has arrived whole: a file by its SHA-256, with Xet a xorb by its hash.
+
+        Regular files travel in commits and are not counted.
+        """
+        return self.api.sent if self.api.xet is None else self.api.xet.sent
 
     def repo(self, name: str, kind: str = "dataset") -> Repo:
         return self.store.repo(name, kind)
@@ -143,8 +150,8 @@ class Hub:
         kept = {
             key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))
         }
-        switches = ["HUB_DISABLE_XET", "HUB_DISABLE_TELEMETRY", "HUB_DISABLE_UPDATE_CHECK", "HUB_DISABLE_PROGRESS_BARS"]
-        switches += ["DATASETS_DISABLE_PROGRESS_BARS"]
+        switches = ["HUB_DISABLE_TELEMETRY", "HUB_DISABLE_UPDATE_CHECK", "HUB_DISABLE_PROGRESS_BARS"]
+        switches += ["DATASETS_DISABLE_PROGRESS_BARS", *(["HUB_DISABLE_XET"] if self.api.xet is None else [])]
         settings = {f"HF_{switch}": "1" for switch in switches} | ({"HF_TOKEN": token} if token else {})
         return {**kept, **settings, "HF_ENDPOINT": self.endpoint, "HF_HOME": home, "NO_PROXY": "127.0.0.1,localhost"}
 
@@ -238,8 +245,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=8800)
     parser.add_argument("--page-size", type=int, default=1000)
+    parser.add_argument("--xet", action="store_true", help="speak Xet")
     options = parser.parse_args()
-    with Hub(port=options.port, page_size=options.page_size) as hub, tempfile.TemporaryDirectory() as folder:
+    with (
+        Hub(port=options.port, page_size=options.page_size, xet=options.xet) as hub,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         env = hub.env(Path(folder))
         shown = [f"export {key}={env[key]}" for key in sorted(env) if key.startswith(("HF_", "NO_PROXY"))]
         sys.stdout.write("\n".join(shown) + "\n\n")
