@@ -1,7 +1,9 @@
 """Calls to a server: sent, tried again, given up, many at once. Knows nothing of chains, prompts or models.
 
 A failure is read in one of three ways. *Busy* (429, 502, 503, 504, nobody listens) says nothing about the request: it
-is tried again for as long as the server answers others. *Broken* (any other 5xx, 408, 409, a connection that breaks or
+is tried again until its patience is at an end. If the server then does the least it can do, the request alone is given
+up; if it does nothing for anybody for so long, it is gone. However long a server asks to wait, no request waits longer
+than that before it asks once more. *Broken* (any other 5xx, 408, 409, a connection that breaks or
 stays silent) may be the request's doing: after some attempts the server is asked for the least it can do, and if it
 does that, the request is at fault. Anything else is a refusal, and final; until the server has completed something, it
 is asked for the least it can do then, too, so that one which takes no token ids is not blamed on every document.
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -45,6 +47,8 @@ _FIRST_DELAY, _LONGEST_DELAY = 0.25, 30.0
 _CONNECT_SECONDS = 10.0
 _IDLE_SECONDS = 3.0  # shorter than the 5 s after which uvicorn, and so vLLM, closes an idle connection
 _LEAVE_SECONDS = 5.0
+_ANSWER_BYTES, _TOKEN_BYTES = 2**20, 2**10
+"""The most that is read of an answer, and the most that each token which was asked for adds to it."""
 _random = SystemRandom()
 
 
@@ -63,7 +67,7 @@ class Server:
         """Return a client with a connection for every request in flight."""
         concurrency = self.options.concurrency
         return httpx2.AsyncClient(
-            headers=dict(self.headers),
+            headers={**self.headers, "Accept-Encoding": "identity"},
             timeout=httpx2.Timeout(self.options.timeout, connect=_CONNECT_SECONDS, pool=None),
             limits=httpx2.Limits(
                 max_connections=concurrency, max_keepalive_connections=concurrency, keepalive_expiry=_IDLE_SECONDS
@@ -75,42 +79,54 @@ class Server:
 
         Raise EngineError when the server is gone for longer than `patience`, or would refuse every request.
         """
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: _is_busy(error) or _is_broken(error)),
-            wait=_delay,
-            stop=self._until(),
-            reraise=True,
-        )
-        try:
-            return await retrying(self._ask, client, body)
-        except (httpx2.HTTPStatusError, httpx2.TransportError, UnreadableAnswer) as error:
-            if _is_busy(error) or (_is_broken(error) and not await self._lives(client, body)):
-                raise self._gone(error) from error
-            if isinstance(error, httpx2.HTTPStatusError) and not _is_broken(error):
-                return await self._refused(client, body, error)
-            return self._failed(f"given up after several attempts: {_reason(error)}")
+        while True:
+            try:
+                return await self._retrying()(self._ask, client, body)
+            except (httpx2.HTTPStatusError, httpx2.TransportError, UnreadableAnswer) as error:
+                if not _is_busy(error):
+                    return await self._not_busy(client, body, error)
+                if await self._least(client, body) is None:
+                    return self._failed(f"given up after {self.options.patience:g} s: {_reason(error)}")
+                if time.monotonic() - self._last_answer >= self.options.patience:
+                    raise self._gone(error) from error
+
+    async def _not_busy(self, client: httpx2.AsyncClient, body: Body, error: Exception) -> Completion:
+        """Return the completion of a request that was refused, or that broke the server too often."""
+        if isinstance(error, httpx2.HTTPStatusError) and not _is_broken(error):
+            return await self._refused(client, body, error)
+        if not await self._lives(client, body):
+            raise self._gone(error) from error
+        return self._failed(f"given up after several attempts: {_reason(error)}")
 
     async def _ask(self, client: httpx2.AsyncClient, body: Body) -> Completion:
-        response = await client.post(f"{self.options.base_url}/completions", json=body)
-        response.raise_for_status()
-        completion = completion_of(response.content)
+        limit = _ANSWER_BYTES + _TOKEN_BYTES * body["max_tokens"]
+        async with client.stream("POST", f"{self.options.base_url}/completions", json=body) as response:
+            content = await _read(response, limit)
+        completion = completion_of(content)
         self._last_answer = time.monotonic()
         self._has_completed = True
         return completion
 
-    def _until(self) -> Callable[[RetryCallState], bool]:
-        """Return what ends the attempts of one request: it broke too often, or nobody was answered for too long."""
-        broken = 0
+    def _retrying(self) -> AsyncRetrying:
+        """Return the attempts of one request, which end when it broke too often or its patience is at an end.
+
+        A request that breaks the server is given its attempts for as long as others are answered.
+        """
+        broken, patience = 0, self.options.patience
 
         def stop(state: RetryCallState) -> bool:
             nonlocal broken
-            broken += _is_broken(_error_of(state))
-            since = max(self._last_answer, state.start_time)
-            return broken >= self.options.attempts or (
-                time.monotonic() + state.upcoming_sleep - since > self.options.patience
-            )
+            error = _error_of(state)
+            broken += _is_broken(error)
+            since = state.start_time if _is_busy(error) else max(self._last_answer, state.start_time)
+            return broken >= self.options.attempts or time.monotonic() - since >= patience
 
-        return stop
+        def wait(state: RetryCallState) -> float:
+            left = state.start_time + patience - time.monotonic()
+            return min(_delay(state), max(left, _FIRST_DELAY))
+
+        retry = retry_if_exception(lambda error: _is_busy(error) or _is_broken(error))
+        return AsyncRetrying(retry=retry, wait=wait, stop=stop, reraise=True)
 
     async def _least(self, client: httpx2.AsyncClient, body: Body) -> Exception | None:
         """Ask for as little as possible in the same way; return what went wrong."""
@@ -214,6 +230,19 @@ class Calls:
         await asyncio.gather(*under_way, return_exceptions=True)
         await self._client.aclose()
         await self._loop.shutdown_default_executor()
+
+
+async def _read(response: httpx2.Response, limit: int) -> bytes:
+    """Return the content of an answer; raise HTTPStatusError for a failure, UnreadableAnswer for one without end."""
+    content = bytearray()
+    async for block in response.aiter_bytes():
+        content += block
+        if len(content) > limit:
+            raise UnreadableAnswer(f"an answer of more than {limit:,} bytes")
+    plain = {name: response.headers[name] for name in ("retry-after", "ratelimit") if name in response.headers}
+    whole = httpx2.Response(response.status_code, headers=plain, content=bytes(content), request=response.request)
+    whole.raise_for_status()
+    return bytes(content)
 
 
 def _is_busy(error: BaseException | None) -> bool:

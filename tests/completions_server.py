@@ -64,6 +64,7 @@ class CompletionsServer:
         self.together = 1  # the first answers wait until so many requests are in flight at once
         self.hold = ""  # a request whose document holds this word is never answered
         self.raw: bytes | None = None  # sent in place of every completion
+        self.answers: dict[str, bytes] = {}  # sent in place of completions about a document with this word
         self.models_status = 200
         probe = socket.create_server(("127.0.0.1", 0))
         self.port: int = probe.getsockname()[1]
@@ -127,7 +128,8 @@ class CompletionsServer:
             return await _fail(send, fault)
         await asyncio.sleep(crc32(document.encode()) % 7 / 500)
         self.answered += 1
-        await _answer(send, 200, self.raw if self.raw is not None else self._completion(prompt, document, body))
+        raw = next((raw for word, raw in self.answers.items() if word in document), self.raw)
+        await _answer(send, 200, raw if raw is not None else self._completion(prompt, document, body))
         return None
 
     async def _until_dropped(self, receive: Receive) -> None:

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -353,6 +354,28 @@ def test_a_rate_limit_without_end_is_an_engine_error(server: CompletionsServer, 
     assert "--concurrency" in raised.value.hint
 
 
+def test_one_prompt_that_is_told_to_come_back_tomorrow_holds_nothing_up(
+    server: CompletionsServer, tiny_llama: Path
+) -> None:
+    running = loaded(server, tiny_llama, patience=1)
+    tomorrow = {"retry-after": "86400"}
+    server.faults["013"] = [Fault(429, "come back tomorrow", tomorrow, times=FOREVER)]
+    server.faults["017"] = [Fault(429, "come back tomorrow", tomorrow)]
+    ended = dict(enumerate(running.run((asking(running, text) for text in texts(40)), GENERATION)))
+    errors = [completions[0].error for completions in ended.values() if completions[0].error]
+    assert errors == ["given up after 1 s: the server answered 429: come back tomorrow"]
+    assert len(ended) == 40
+
+
+def test_an_answer_without_end_is_not_read_to_it(server: CompletionsServer, tiny_llama: Path) -> None:
+    endless = {"choices": [{"text": "word " * 400_000, "finish_reason": "stop"}], "usage": {}}
+    server.answers["Endless"] = json.dumps(endless).encode()
+    running = loaded(server, tiny_llama, attempts=2)
+    given_up, fine = (one(running, document).error for document in ("Endless.", "An end."))
+    assert fine is None and given_up is not None
+    assert "an answer of more than 1,081,344 bytes" in given_up
+
+
 def test_a_server_that_went_away_is_an_engine_error(server: CompletionsServer, tiny_llama: Path) -> None:
     running = loaded(server, tiny_llama, patience=1, concurrency=4)
     run = running.run((asking(running, text) for text in texts(100)), GENERATION)
@@ -431,6 +454,28 @@ def test_one_poisoned_document_is_one_failed_row(server: CompletionsServer, tiny
         d.text for d in documents if "P" not in d.text
     ]
     assert Counter(server.documents())["Poison."] == 1
+
+
+@pytest.mark.parametrize("shots", [1, 2])
+def test_a_server_with_every_fault_at_once_loses_no_document(
+    shots: int, server: CompletionsServer, tiny_llama: Path
+) -> None:
+    passing = [Fault(500), Fault(503), Fault(breaks=True), Fault(429, headers={"retry-after": "junk"}), Fault(408)]
+    for number in range(0, 60, 3):
+        server.faults[f"{number:03d}"] = [replace(passing[number // 3 % len(passing)], times=2)]
+    server.faults["010"] = [Fault(429, "come back tomorrow", {"retry-after": "86400"}, times=FOREVER)]
+    server.faults["020"] = [Fault(400, "the prompt is refused", times=FOREVER)]
+    server.faults["031"] = [Fault(500, "tensor on fire", times=FOREVER)]
+    server.answers["040"] = b'{"choices": null}'
+    server.answers["050"] = b"x" * 2_000_000
+    arguments = {"base_url": server.url, "concurrency": 8, "patience": 2, "attempts": 3}
+    synthesize = Synthesizer(str(tiny_llama), shots=shots, engine="server", engine_args=arguments)
+    results = synthesize.synthesize([Document(str(n), text) for n, text in enumerate(texts(60))])
+    failed = {n: r.synthesis.rejected[0].text for n, r in enumerate(results) if r.synthesis.status == Status.FAILED}
+    assert sorted(failed) == [10, 20, 31, 40, 50]
+    told = ["come back tomorrow", "the prompt is refused", "tensor on fire", "no completion", "more than"]
+    assert all(word in reason for word, reason in zip(told, failed.values(), strict=True))
+    assert sum(result.synthesis.status == Status.OK for result in results) == 55
 
 
 # --- loading
