@@ -13,6 +13,7 @@ from hfsynth.corpus import Corpus, read_json, write_json
 from hfsynth.journal import JournalPaths
 from hfsynth.leases import Leases
 from hfsynth.shards import record_paths
+from hfsynth.watching import changed
 
 ShardRange = tuple[int, int | None]
 
@@ -28,11 +29,18 @@ def read_extent(corpus: Corpus) -> dict[str, Any] | None:
     return extent
 
 
-def write_extent(corpus: Corpus, rows: int, shard_rows: int) -> None:
-    """Write down how long the source is, unless it is known to be shorter."""
+def write_extent(corpus: Corpus, rows: int, shard_rows: int, *, exact: bool = False) -> None:
+    """Write down how long the source is, unless it is known to be shorter.
+
+    An `exact` length was counted: raise SourceError where it turns out to be another.
+    """
     known = read_extent(corpus)
-    if known is None or rows < known["rows"]:
-        write_json(JournalPaths(corpus.journal).extent, {"shards": -(-rows // shard_rows), "rows": rows})
+    if known is not None and known.get("exact"):
+        if known["rows"] != rows:
+            raise changed("The source", f"it had {known['rows']:,} rows, and has {rows:,}")
+    elif known is None or exact or rows < known["rows"]:
+        extent = {"shards": -(-rows // shard_rows), "rows": rows}
+        write_json(JournalPaths(corpus.journal).extent, {**extent, "exact": True} if exact else extent)
 
 
 class Claims:
@@ -67,11 +75,20 @@ class Claims:
         return sum(self._first <= shard and (end is None or shard < end) for shard in finished)
 
     def has_read(self, shard: int, rows: int) -> None:
-        """Note that a claimed shard turned out to have so many rows: none, and it does not exist."""
+        """Note that a claimed shard turned out to have so many rows: none, and it does not exist.
+
+        Raise SourceError where the source has fewer rows than were counted, or than were read of it before.
+        """
         if rows < self._shard_rows:
+            self._require_nothing_beyond(shard, rows)
             write_extent(self._corpus, shard * self._shard_rows + rows, self._shard_rows)
         if not rows:
             self._leases.remove(lease_name(shard))
+
+    def _require_nothing_beyond(self, shard: int, rows: int) -> None:
+        last = max(record_paths(self._corpus.parts), default=-1)
+        if last > shard or (last == shard and not rows):
+            raise changed("The source", f"shard {last} was read, and now it ends in shard {shard}")
 
     def _claim(self, shard: int) -> bool:
         name = lease_name(shard)

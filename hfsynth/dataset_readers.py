@@ -5,20 +5,26 @@ Rows come as they are stored: images stay bytes. Knows nothing of where the data
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
-from hfsynth.readers import SAMPLE_ROWS, TABLE_ROWS, Row, other_columns, reading
+from hfsynth.readers import SAMPLE_ROWS, TABLE_ROWS, File, Row, other_columns, reading
 from hfsynth.schemas import features_of
+from hfsynth.watching import FileWatch
 
 
 class DatasetReader:
-    """Rows of a `Dataset` in memory-mapped files, as they are stored: images stay bytes."""
+    """Rows of a `Dataset` in memory-mapped files, as they are stored: images stay bytes.
 
-    def __init__(self, ds: Dataset, name: str) -> None:
+    Its `files` on this machine are looked at before and after a table is copied out of them; of those elsewhere it
+    reads a copy.
+    """
+
+    def __init__(self, ds: Dataset, name: str, files: Sequence[File] = ()) -> None:
         self._ds, self._name = ds, name
+        self._watches = [file.watch for file in files if isinstance(file.watch, FileWatch)]
         self.features = features_of(ds.features.arrow_schema)
         self.num_rows: int | None = len(ds)
 
@@ -26,12 +32,24 @@ class DatasetReader:
         if start >= len(self._ds):
             return
         with reading(self._name):
+            self.check()
             rest = self._ds.select(range(start, len(self._ds)))
-            for table in rest.with_format("arrow").iter(TABLE_ROWS):
-                yield from table.to_pylist()
+            for table in rest.with_format("arrow").iter(self._rows_at_once):
+                rows = table.to_pylist()
+                self.check()
+                yield from rows
+
+    @property
+    def _rows_at_once(self) -> int:
+        """How many rows are copied between two looks: the more files there are, the longer a look takes."""
+        return TABLE_ROWS * (1 + len(self._watches) // TABLE_ROWS)
 
     def count(self) -> int:
         return len(self._ds)
+
+    def check(self) -> None:
+        for watch in self._watches:
+            watch.check()
 
 
 class StreamReader:
@@ -66,3 +84,6 @@ class StreamReader:
     def count(self) -> int:
         with reading(self._name):
             return sum(len(table) for table in self._ds.with_format("arrow").iter(SAMPLE_ROWS))
+
+    def check(self) -> None:
+        """Do nothing: a dataset's builder pins the commit that it reads from."""

@@ -16,7 +16,7 @@ from hfsynth.claims import ShardRange, read_extent, write_extent
 from hfsynth.config import EngineConfig, SynthesizerConfig
 from hfsynth.corpus import Corpus, read_json, write_json
 from hfsynth.durable import writing
-from hfsynth.errors import ConfigError, OutputError
+from hfsynth.errors import ConfigError, OutputError, SourceError
 from hfsynth.finishing import finish, stats_so_far
 from hfsynth.job_spec import JobSpec
 from hfsynth.journal import JournalPaths
@@ -104,7 +104,7 @@ def synthesize(
         _work(spec, opened, crew, stop, on_progress)
         if stop.requested:
             stop.leave()
-    return _result(corpus, identity, leases, shards)
+    return _result(corpus, identity, opened, leases, shards)
 
 
 def _work(
@@ -124,15 +124,37 @@ def _patience(grace: float) -> float:
     return grace + PATIENCE if grace > 0 else 0.0
 
 
-def _result(corpus: Corpus, identity: Mapping[str, Any], leases: Leases, shards: ShardRange) -> JobResult:
+def _result(
+    corpus: Corpus, identity: Mapping[str, Any], opened: OpenSource, leases: Leases, shards: ShardRange
+) -> JobResult:
     """Publish the corpus if it is complete and nobody else has."""
     extent = read_extent(corpus)
     if shards != (0, None) and (extent is None or len(record_paths(corpus.parts)) < extent["shards"]):
         return JobResult(corpus.root, stats_so_far(corpus), worked=True, finished=False)
+    opened.require_unchanged()
     with leases.waiting_for("publish"):
+        _require_expected(corpus)
         stats = read_json(corpus.stats) if corpus.manifest.exists() else finish(corpus, identity)
     clear(JournalPaths(corpus.journal).leases)
     return JobResult(corpus.root, stats, worked=True)
+
+
+def _require_expected(corpus: Corpus) -> None:
+    """Raise SourceError where a stream ended before the number of rows that its dataset declares.
+
+    Its last shard is then done again: the same command reads on from there.
+    """
+    extent, expectation = read_extent(corpus), read_json(JournalPaths(corpus.journal).expectation)
+    if extent is None or expectation is None or extent.get("exact") or extent["rows"] >= expectation["rows"]:
+        return
+    with writing(corpus.parts):
+        JournalPaths(corpus.journal).extent.unlink()
+        _, record = max(record_paths(corpus.parts).items())
+        record.unlink()
+    raise SourceError(
+        f"The source ended after {extent['rows']:,} rows, and declares {expectation['rows']:,}.",
+        hint="Give the same command again: it reads on from there.",
+    )
 
 
 def plan(
@@ -215,7 +237,7 @@ def _begin(corpus: Corpus, identity: Mapping[str, Any], opened: OpenSource, rows
         if found is None:
             write_json(corpus.plan, identity)
         if rows is not None:
-            write_extent(corpus, rows, identity["shard_rows"])
+            write_extent(corpus, rows, identity["shard_rows"], exact=True)
         elif opened.expected_rows is not None:
             write_json(JournalPaths(corpus.journal).expectation, {"rows": opened.expected_rows})
     return leases

@@ -14,6 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from hfsynth.errors import SourceError
 from hfsynth.readers import File, FileSystem, reading
+from hfsynth.watching import FileWatch, RemoteWatch, changed, content_of
 
 KINDS = {
     ".txt": "txt",
@@ -31,7 +32,6 @@ FILES = "Sources are Hub dataset ids, save_to_disk folders, and txt, md, jsonl(.
 
 _MAGIC = re.compile(r"[*?\[]")
 _SMALL = 64 * 2**20  # bytes that are read to pin them; more are pinned by when they were changed
-_CHUNK = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +113,22 @@ def find_files(place: Place) -> tuple[str, list[File]]:
             f"{listed}.",
             hint="Give files of one kind, such as 'folder/*.jsonl'. " + FILES,
         )
-    files = [File(place.fs, path, _name(path, base), info.get("size")) for path, info in sorted(found.items())]
+    with reading(place.location):
+        files = [_file(place.fs, path, _name(path, base), info) for path, info in sorted(found.items())]
     return next(iter(kinds)), files
+
+
+def watched(place: Place, name: str) -> File:
+    """Return a file of a folder, pinned as it is now."""
+    path = (place / name).path
+    return _file(place.fs, path, name, place.fs.info(path))
+
+
+def _file(fs: FileSystem, path: str, name: str, info: dict[str, Any]) -> File:
+    if isinstance(fs, LocalFileSystem):
+        watch = FileWatch(path, name)
+        return File(fs, path, name, watch.size, watch)
+    return File(fs, path, name, info.get("size"), RemoteWatch(fs, path, name, info))
 
 
 def _matches(place: Place) -> tuple[str, dict[str, dict[str, Any]]]:
@@ -174,14 +188,40 @@ def digest(files: Sequence[File]) -> str:
 
 
 def _content(file: File) -> bytes:
-    content = blake2b(digest_size=32)
-    with reading(file.name), file.fs.open(file.path, "rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            content.update(chunk)
-    return content.digest()
+    """Return the digest of a file's content, which its watch knows from then on."""
+    with file.open_as_it_is() as stream:
+        content = content_of(stream)
+    if isinstance(file.watch, FileWatch):
+        file.watch.content = content
+    return content
 
 
 def _stamp(file: File) -> bytes:
     with reading(file.name):
-        changed = os.stat(file.path).st_mtime_ns if isinstance(file.fs, LocalFileSystem) else file.fs.ukey(file.path)
-    return f"{file.size} {changed};".encode()
+        when = os.stat(file.path).st_mtime_ns if isinstance(file.fs, LocalFileSystem) else file.fs.ukey(file.path)
+    return f"{file.size} {when};".encode()
+
+
+def require_same(place: Place, files: Sequence[File], revision: str) -> None:
+    """Raise SourceError where a place holds other files than when it had `revision`, or one of them has changed."""
+    _require_as_found(place.location, files)
+    _, found = find_files(place)
+    names, before = {file.name for file in found}, {file.name for file in files}
+    for what, others in (("is new", names - before), ("is gone", before - names)):
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            raise changed(place.location, f"{min(others)}{more} {what}")
+    require_same_content(place.location, files, revision)
+
+
+def require_same_content(location: str, files: Sequence[File], content: str) -> None:
+    """Raise SourceError where one of the files has changed since their `digest` was `content`."""
+    _require_as_found(location, files)
+    if digest(files) != content:
+        raise changed(location, "its content is another")
+
+
+def _require_as_found(location: str, files: Sequence[File]) -> None:
+    with reading(location):
+        for file in files:
+            file.watch.check()

@@ -39,6 +39,7 @@ from hfsynth.schemas import (
     storable,
     truth,
 )
+from hfsynth.watching import FileWatch, RemoteWatch
 
 Row = dict[str, Any]
 
@@ -64,6 +65,9 @@ class Reader(Protocol):
     def count(self) -> int:
         """Return the number of rows."""
 
+    def check(self) -> None:
+        """Raise SourceError where what has been read since the last check may have changed in the meantime."""
+
 
 class FileSystem(Protocol):
     """What is needed of an fsspec file system."""
@@ -86,11 +90,25 @@ class File:
     path: str
     name: str
     size: int | None
+    watch: FileWatch | RemoteWatch
+
+    @contextmanager
+    def open_as_it_is(self) -> Iterator[IO[bytes]]:
+        """Open for reading; what goes wrong while it is open, a change included, is a SourceError that names it."""
+        with reading(self.name):
+            if isinstance(self.watch, FileWatch):
+                with self.watch.open() as stream:
+                    yield stream
+                return
+            self.watch.check()
+            with self.fs.open(self.path, "rb") as stream:
+                yield stream
+            self.watch.check()
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Open for reading, decompressed; what goes wrong while it is open is a SourceError that names the file."""
-        with reading(self.name), self.fs.open(self.path, "rb") as stream:
+        """Open for reading, decompressed."""
+        with self.open_as_it_is() as stream:
             if not self.name.lower().endswith(".gz"):
                 yield stream
                 return
@@ -123,6 +141,7 @@ class FileReader(ABC):
         self._files = files
         self._free = frozenset(free)
         self._lengths: dict[str, int] = {}
+        self._last: File | None = None
         self.features = self._inspect()
 
     @abstractmethod
@@ -144,11 +163,18 @@ class FileReader(ABC):
             if length is not None and start >= length:
                 start -= length
                 continue
+            self._last = file
             yield from self._rows(file, start)
             start = 0
 
     def count(self) -> int:
         return sum(self._length(file) for file in self._files)
+
+    def check(self) -> None:
+        """Look at the file that was read last, where it is not looked at with every block of it."""
+        if self._last is not None and isinstance(self._last.watch, RemoteWatch):
+            with reading(self._last.name):
+                self._last.watch.check()
 
     def _length(self, file: File) -> int:
         if file.path not in self._lengths:

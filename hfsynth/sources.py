@@ -19,7 +19,7 @@ from datasets.exceptions import DatasetsError
 from hfsynth.dataset_readers import DatasetReader, StreamReader
 from hfsynth.errors import ColumnError, ConfigError, SourceError
 from hfsynth.identity import content_id
-from hfsynth.locating import FILES, Place, digest, find_files, locate
+from hfsynth.locating import FILES, Place, digest, find_files, locate, require_same, require_same_content, watched
 from hfsynth.readers import (
     CsvReader,
     File,
@@ -76,8 +76,18 @@ class OpenSource:
     None where only reading everything would tell; `expected_rows` is then what the Hub says, good for a progress bar.
     """
 
-    def __init__(self, source: Source, reader: Reader, revision: str, *, expected_rows: int | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        reader: Reader,
+        revision: str,
+        *,
+        expected_rows: int | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self.revision = revision
+        self.require_unchanged = check
+        """Look at the whole source again; raise SourceError where it is no longer at `revision`."""
         self._source, self._reader = source, reader
         self._others = [name for name in reader.features if name not in ("id", "text", source.text_column)]
         names = ("id", "text", *self._others)
@@ -94,13 +104,15 @@ class OpenSource:
 
         Every row has all columns. `text` is the text column's string or None; a column `text` that is not the text
         column is dropped. `id` comes from the id column, else from `id`, else from the content. Reading on where the
-        last call stopped skips nothing. Raise ColumnError for a text that is no string, SourceError for a broken row.
+        last call stopped skips nothing. Raise ColumnError for a text that is no string, SourceError for a broken row,
+        and for a source that has changed since it was opened.
         """
         stop = self._limited(stop) if stop is not None else self._source.limit
         rows = self._resume(start)
         wanted = None if stop is None else max(0, stop - start)
         for number, row in enumerate(islice(rows, wanted), start):
             yield self.document(number, row)
+        self._reader.check()
         if stop is not None:
             self._left_off = (max(start, stop), rows)
 
@@ -151,13 +163,20 @@ def open_source(source: Source) -> OpenSource:
     return _open_saved(source, place) if place.is_saved else _open_files(source, place)
 
 
-def _checked(source: Source, reader: Reader, revision: str, *, expected_rows: int | None = None) -> OpenSource:
+def _checked(
+    source: Source,
+    reader: Reader,
+    revision: str,
+    *,
+    expected_rows: int | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> OpenSource:
     """Make the open source, or say what is wrong with it."""
     first = next(reader.read(0), None)
     if first is None:
         raise _no_documents(source)
     _check_columns(source, reader.features)
-    opened = OpenSource(source, reader, revision, expected_rows=expected_rows)
+    opened = OpenSource(source, reader, revision, expected_rows=expected_rows, check=check)
     opened.document(0, first)  # what is wrong with the first row is wrong from the start
     return opened
 
@@ -207,7 +226,8 @@ def _open_files(source: Source, place: Place) -> OpenSource:
         raise _no_documents(source)
     revision = digest(files)
     _check_revision(source, revision)
-    return _checked(source, _FILE_READERS[kind](files, {"id", "text", source.text_column}), revision)
+    reader = _FILE_READERS[kind](files, {"id", "text", source.text_column})
+    return _checked(source, reader, revision, check=lambda: require_same(place, files, revision))
 
 
 def _open_saved(source: Source, place: Place) -> OpenSource:
@@ -216,10 +236,12 @@ def _open_saved(source: Source, place: Place) -> OpenSource:
         with reading(source.location):
             if place.has("dataset_dict.json"):
                 place = place / _choose_split(source, json.loads(place.read("dataset_dict.json"))["splits"])
+            files = [watched(place, "state.json")]
             state = json.loads(place.read("state.json"))
             revision, shards = str(state["_fingerprint"]), state["_data_files"]
+            files += [watched(place, shard["filename"]) for shard in shards]
             # An empty dataset is saved without any shard, and cannot be loaded.
-            reader = DatasetReader(load_from_disk(place.location), source.location) if shards else None
+            reader = DatasetReader(load_from_disk(place.location), source.location, files) if shards else None
     except (ValueError, KeyError) as error:
         raise SourceError(
             f"{source.location} is no whole save_to_disk folder: {error}", hint="Save the dataset again."
@@ -227,7 +249,8 @@ def _open_saved(source: Source, place: Place) -> OpenSource:
     if reader is None:
         raise _no_documents(source)
     _check_revision(source, revision)
-    return _checked(source, reader, revision)
+    content = digest(files)
+    return _checked(source, reader, revision, check=lambda: require_same_content(source.location, files, content))
 
 
 def _choose_split(source: Source, splits: list[str]) -> str:
