@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import tempfile
 import time
@@ -20,6 +21,7 @@ from typing import Any
 
 from hfsynth.config import EngineConfig
 from hfsynth.devices import visible_devices
+from hfsynth.model_folders import RANDOM_WEIGHTS
 from hfsynth.records import Document
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +33,7 @@ PUBLISHED = 11_600
 Row = Mapping[str, Any]
 
 # The shape of Mistral-7B-v0.1, which the published synthesizer was tuned from.
-_SEVEN_BILLION = {
+SEVEN_BILLION = {
     "architectures": ["MistralForCausalLM"],
     "model_type": "mistral",
     "hidden_size": 4096,
@@ -42,7 +44,7 @@ _SEVEN_BILLION = {
     "hidden_act": "silu",
     "rms_norm_eps": 1e-5,
     "rope_theta": 10000.0,
-    "max_position_embeddings": 4096,
+    "max_position_embeddings": 32768,
     "sliding_window": None,
     "tie_word_embeddings": False,
     "vocab_size": 32000,
@@ -50,6 +52,19 @@ _SEVEN_BILLION = {
     "eos_token_id": 2,
     "torch_dtype": "bfloat16",
 }
+# A toy of the same kind, for machines without a GPU.
+TINY = {
+    **SEVEN_BILLION,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "vocab_size": 8000,
+    "torch_dtype": "float32",
+}
+# What of a model's repo says how it is built and how it reads, without its weights.
+_ABOUT = ("*.json", "*.jinja", "*.txt", "tokenizer*", "*.model")
 
 
 @dataclass
@@ -85,15 +100,34 @@ def chosen(asked: int | None, full: bool, *, small: int, large: int) -> int:
 
 def engine_of(args: argparse.Namespace, **arguments: Any) -> tuple[str, EngineConfig]:  # noqa: ANN401
     """Return the model and the engine that the options ask for."""
-    dummy = {"load_format": args.load_format} if args.load_format else {}
-    model = args.model
-    if args.load_format == "dummy" and model == "embedded":
-        model = str(seven_billion(Path(tempfile.mkdtemp(prefix="hfsynth-7b-"))))
-    return model, EngineConfig.create("vllm", {**dummy, **arguments})
+    loading = {"load_format": args.load_format} if args.load_format not in (None, "dummy") else {}
+    return model_of(args), EngineConfig.create("vllm", {**loading, **arguments})
 
 
-def seven_billion(folder: Path) -> Path:
-    """Write a model folder in the shape of Mistral-7B, without weights, with a tokenizer trained on the examples."""
+def model_of(args: argparse.Namespace, shape: Mapping[str, Any] = SEVEN_BILLION) -> str:
+    """Return the model that the options ask for: without weights, a folder that asks for random ones."""
+    if args.load_format != "dummy":
+        return str(args.model)
+    folder = Path(tempfile.mkdtemp(prefix="hfsynth-shape-"))
+    if args.model == "embedded":
+        return str(shaped(folder, shape))
+    return str(without_weights(args.model, folder))
+
+
+def without_weights(model: str, folder: Path) -> Path:
+    """Copy what says how a model, a folder or one on the Hub, is built and how it reads."""
+    from huggingface_hub import snapshot_download
+
+    found = Path(model) if Path(model).is_dir() else Path(snapshot_download(model, allow_patterns=[*_ABOUT]))
+    for path in {path for pattern in _ABOUT for path in found.glob(pattern)}:
+        shutil.copy(path, folder / path.name)
+    config = json.loads((found / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, RANDOM_WEIGHTS: True}, indent=2), "utf-8")
+    return folder
+
+
+def shaped(folder: Path, shape: Mapping[str, Any]) -> Path:
+    """Write a model folder in a shape, without weights, with a tokenizer trained on the examples."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -109,7 +143,7 @@ def seven_billion(folder: Path) -> Path:
     tokenizer.train_from_iterator(texts_of(EXAMPLES), trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
     fast.save_pretrained(folder)
-    (folder / "config.json").write_text(json.dumps(_SEVEN_BILLION, indent=2))
+    (folder / "config.json").write_text(json.dumps({**shape, RANDOM_WEIGHTS: True}, indent=2))
     return folder
 
 

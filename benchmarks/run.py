@@ -35,6 +35,7 @@ class Benchmark:
 MODEL = ("full", "model", "load_format")
 REAL = ("--model", "embedded", "--shots", "2")  # a --model that is given comes after it
 BENCHMARKS = (
+    Benchmark("gpu", MODEL, "vllm"),
     Benchmark("generating", MODEL, "vllm"),
     Benchmark("naive_map", MODEL, "vllm"),
     Benchmark("speculative", MODEL, "vllm"),

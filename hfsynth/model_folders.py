@@ -26,6 +26,9 @@ from hfsynth.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
+RANDOM_WEIGHTS = "hfsynth_random_weights"
+"""What a model folder's config.json sets to true when it has no weights: the engine makes some up."""
+
 _MANIFEST = "manifest.json"
 _WORKSHOP = ".tmp"
 _ABANDONED_AFTER = 3600  # seconds
@@ -51,6 +54,17 @@ def cache_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "hfsynth"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hfsynth"
+
+
+def has_random_weights(model: str) -> bool:
+    """Return whether a model is a folder that asks for random weights, to measure the speed of a shape.
+
+    Its config says so, and is part of the folder's digest: what such a model writes is no other model's work.
+    """
+    try:
+        return bool(json.loads((Path(model) / "config.json").read_text("utf-8")).get(RANDOM_WEIGHTS))
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def built(kind: str, revision: str, load: Callable[[], LoadedModel]) -> Path:

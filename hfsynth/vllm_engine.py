@@ -20,6 +20,7 @@ import multiprocess
 from hfsynth.chains import Chain, Completion, Request
 from hfsynth.engine import EngineKey, Generation
 from hfsynth.errors import EngineError, ModelError
+from hfsynth.model_folders import has_random_weights
 from hfsynth.model_tokenizer import ModelTokenizer
 from hfsynth.speculation import ARGUMENT as SPECULATIVE
 from hfsynth.speculation import Speculation, require_greedy
@@ -182,7 +183,13 @@ def _loaded(key: EngineKey) -> LLM:
             f"vLLM cannot be imported: {_first_line(error)}.",
             hint="Text models need none of them: pip uninstall -y torchvision torchaudio torchcodec",
         ) from error
-    arguments = {**_ARGUMENTS, **(_CPU_ARGUMENTS if current_platform.is_cpu() else {}), **key.config.arguments}
+    weights = {"load_format": "dummy"} if has_random_weights(key.model) else {}
+    arguments = {
+        **_ARGUMENTS,
+        **(_CPU_ARGUMENTS if current_platform.is_cpu() else {}),
+        **key.config.arguments,
+        **weights,
+    }
     try:
         return LLM(
             model=key.model,

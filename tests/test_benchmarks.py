@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from conftest import needs_vllm
 
+from hfsynth.model_folders import has_random_weights
 from hfsynth.prediction import Cost
 from hfsynth.trials import Outcome
 
@@ -68,7 +71,9 @@ def test_options_go_to_the_benchmarks_that_have_them() -> None:
     assert nothing.names == ["scale"]
 
 
-@pytest.mark.parametrize("name", ["generating", "naive_map", "speculative", "tuning", "pipeline", "reference", "scale"])
+@pytest.mark.parametrize(
+    "name", ["gpu", "generating", "naive_map", "speculative", "tuning", "pipeline", "reference", "scale"]
+)
 def test_help_tells_the_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         called(name, "--help")
@@ -119,7 +124,7 @@ def test_documents_have_no_common_prefix(common: ModuleType) -> None:
 
 def test_the_model_of_7b_parameters_is_one_that_transformers_knows(common: ModuleType, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    folder = common.seven_billion(tmp_path)
+    folder = common.shaped(tmp_path, common.SEVEN_BILLION)
     config = transformers.AutoConfig.from_pretrained(folder)
     assert (config.model_type, config.num_hidden_layers, config.hidden_size) == ("mistral", 32, 4096)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -127,8 +132,22 @@ def test_the_model_of_7b_parameters_is_one_that_transformers_knows(common: Modul
     assert len(tokenizer) <= config.vocab_size
     args = argparse.Namespace(load_format="dummy", model="embedded")
     model, engine = common.engine_of(args, max_num_seqs=3)
-    assert (Path(model) / "config.json").is_file()
-    assert engine.arguments == {"load_format": "dummy", "max_num_seqs": 3}
+    assert has_random_weights(model)
+    assert engine.arguments == {"max_num_seqs": 3}
+
+
+def test_a_model_without_its_weights_is_what_its_folder_says_of_it(
+    common: ModuleType, tiny_llama: Path, tmp_path: Path
+) -> None:
+    args = argparse.Namespace(load_format="dummy", model=str(tiny_llama))
+    copy = Path(common.model_of(args))
+    assert sorted(path.name for path in copy.iterdir() if path.suffix == ".safetensors") == []
+    assert (copy / "tokenizer.json").read_bytes() == (tiny_llama / "tokenizer.json").read_bytes()
+    assert has_random_weights(str(copy))
+    assert not has_random_weights(str(tiny_llama))
+    assert not has_random_weights("organisation/model")
+    other, engine = common.engine_of(argparse.Namespace(load_format="fastsafetensors", model=str(tiny_llama)))
+    assert (other, engine.arguments) == (str(tiny_llama), {"load_format": "fastsafetensors"})
 
 
 def test_ways_take_turns_and_the_best_counts() -> None:
@@ -161,8 +180,8 @@ def test_tuning_is_held_to_its_prediction() -> None:
     assert report.figures["inside the error bar"] is True
     assert report.figures["best setting of the first"] == 1.5
     assert tuning.compared(found, 130.0, 48).figures["inside the error bar"] is False
-    given = ["--engine-arg", "max_num_seqs=8", "--engine-arg", "load_format=dummy"]
-    assert tuning.without(given, found["flags"]) == ["--engine-arg", "load_format=dummy"]
+    given = ["--engine-arg", "max_num_seqs=8", "--engine-arg", "block_size=16"]
+    assert tuning.without(given, found["flags"]) == ["--engine-arg", "block_size=16"]
 
 
 def ticks() -> Iterator[float]:
@@ -248,3 +267,104 @@ def test_the_pipeline_is_measured_with_a_real_model(tiny_llama: Path, tmp_path: 
     assert all(found > 0 for found in seconds.values())
     assert 0 < values["engine share"] <= 1
     assert (tmp_path / "pipeline.png").is_file()
+
+
+# --- on a GPU -------------------------------------------------------------------------------------------------------
+
+
+def test_every_row_of_the_gpu_table_has_a_name_and_an_engine_is_loaded_once() -> None:
+    gpu = script("gpu")
+    rows = gpu.plan(gpu.SIZES, ("bf16", "fp8", "fp8-kv"))
+    assert len({row.name for row in rows}) == len(rows)
+    settings = [setting.name for setting, _ in itertools.groupby(rows, key=lambda row: row.setting)]
+    assert settings == ["bf16", "fp8", "fp8-kv", "bf16 in-process"]
+    assert {(row.way, row.shots) for row in rows} == {("generate", 1), ("job", 1), ("job", 2), ("job", 3), ("map", 3)}
+    assert {row.size for row in rows} == {500, 1000, 2000}
+    assert [row.name for row in rows if not row.detokenize] == ["bf16 generate 1000 ids-only"]
+    args = argparse.Namespace(rows="fp8 job-3", tiny=False)
+    assert [row.name for row in gpu.wanted(args)] == ["fp8 job-3 1000", "fp8 job-3 500"]
+
+
+def test_rows_that_are_done_are_not_done_again(tmp_path: Path) -> None:
+    gpu = script("gpu")
+    kept = gpu.Rows(tmp_path / "gpu.jsonl", "this machine")
+    kept.note("a", why="no time left")
+    kept.note("b", seconds=1.0)
+    gpu.Rows(tmp_path / "gpu.jsonl", "another machine").note("c", seconds=1.0)
+    with (tmp_path / "gpu.jsonl").open("a") as file:
+        file.write('{"row": "d", "seco')
+    assert kept.done() == {"b"}
+    kept.note("a", seconds=2.0)
+    assert kept.done() == {"a", "b"}
+
+
+def test_all_documents_of_a_size_are_as_many_and_make_whole_chains(tmp_path: Path) -> None:
+    gpu = script("gpu")
+    kept = gpu.Rows(tmp_path / "gpu.jsonl", "x")
+    assert gpu.documents_for(1000, kept, None, 70) == 6
+    assert gpu.documents_for(1000, kept, 16_000.0, 70) == 1122
+    kept.note("a", size=1000, documents=600, seconds=60.0)
+    assert gpu.documents_for(1000, kept, 16_000.0, 70) == 600
+
+
+def test_a_row_is_compared_with_the_limit_of_its_engine_and_with_the_published_speed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpu = script("gpu")
+    row = next(row for row in gpu.plan(gpu.SIZES, ("bf16",)) if row.name == "bf16 job-3 500")
+    plain = {"documents": 6, "computed": 1, "written": 1, "cached_share": 0.5, "preemptions": 0, "utilisation": None}
+    found = {
+        "bf16 generate 500": {**plain, "seconds": 1.0, "raw": 20_000},
+        row.name: {**plain, "seconds": 2.0, "raw": 30_000},
+    }
+    monkeypatch.setattr(gpu, "gpu_name", lambda: "H100")
+    shown = gpu.table_row(row, found)
+    assert (shown["raw/s"], shown["of generate"], round(shown["of published"], 3)) == (15_000, 0.75, 1.293)
+    monkeypatch.setattr(gpu, "gpu_name", lambda: None)
+    assert gpu.table_row(row, found)["of published"] is None
+    assert gpu.table_row(row, {}) == {"row": row.name, "note": "not run"}
+    written = gpu.markdown([row], found)
+    assert written.splitlines()[0].startswith("| row | documents | seconds | raw/s |")
+    assert written.splitlines()[2].startswith("| bf16 job-3 500 | 6 | 2 | 15,000 |")
+
+
+def test_the_use_of_the_gpu_is_read_while_work_is_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gpu = script("gpu")
+    asked, told = tmp_path / "asked", tmp_path / "told"
+    os.mkfifo(told)
+    (tmp_path / "nvidia-smi").write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *utilization*) ;; *) echo H100; exit ;; esac\n'
+        f'echo "$@" > {asked}; echo 90; echo 70; echo N/A; echo > {told}\n'
+    )
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")
+    with gpu.gpu_in_use() as used:
+        told.read_text()  # it has said all
+    assert used == [90.0, 70.0]
+    assert "--id=3" in asked.read_text()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with gpu.gpu_in_use() as used:
+        pass
+    assert used == []
+
+
+@needs_vllm
+def test_the_gpu_table_is_made_without_a_gpu_and_goes_on_where_it_ended(tmp_path: Path) -> None:
+    """In-process rows alone: an engine process of its own takes 40 seconds longer to load."""
+    command = [sys.executable, str(FOLDER / "gpu.py"), "--tiny", "--results", str(tmp_path), "--rows", "in-process"]
+    first = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "no GPU: a check of the script" in first.stdout
+    rows = [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines() if line]
+    assert [row["row"] for row in rows] == ["fp32 in-process generate 100", "fp32 in-process job-3 100"]
+    limit, job = rows
+    assert job["raw"] == limit["raw"] > 500
+    assert job["written"] == limit["written"] == 6 * 16
+    assert job["computed"] > limit["computed"] > limit["raw"]  # the made-up answers, which chains show again
+    assert job["cached_share"] > 0.2  # and chains do follow
+    before = (tmp_path / "gpu.jsonl").read_text()
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (tmp_path / "gpu.jsonl").read_text() == before
+    assert again.stdout == first.stdout
+    assert "| fp32 in-process job-3 100 | 6 |" in (tmp_path / "gpu.md").read_text()
