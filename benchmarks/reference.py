@@ -233,7 +233,7 @@ class Sides:
             pairs,
             len(texts),
             sum(not text["text"].strip() for text in texts),
-            pairs - sum(text["pairs"] for text in texts),
+            pairs - sum(text["num_pairs"] for text in texts),
             prompt,
             prompt - cached,
             f"{rejected} with the status too_long" if rejected else "",

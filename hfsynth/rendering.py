@@ -41,7 +41,7 @@ def render(
     """Turn a synthesized dataset into training texts, one for each run of documents that follow one another.
 
     Columns in: `text`, `pairs`, and where there are `id` and `synthesis`. Without `synthesis` every document is a chain
-    of its own. Columns out: `text`, `source_ids`, `shots`, `pairs` (how many), `style`, `chain`, and `tokens` (without
+    of its own. Columns out: `text`, `source_ids`, `shots`, `num_pairs`, `style`, `chain`, and `tokens` (without
     BOS and EOS) when a tokenizer is given: a Hub id, a fast tokenizer, or a function that counts.
 
     A document without pairs stands alone, once; one without text gives none. The same seed gives the same texts, and a
@@ -129,7 +129,8 @@ def _rendered(ds: Dataset | IterableDataset, settings: _Settings, split: str) ->
 def text_features(*, tokens: bool) -> Features:
     """Return the columns of training texts; `tokens` says whether those were counted."""
     columns: dict[str, Any] = {"text": Value("string"), "source_ids": List(Value("string"))}
-    columns |= {"shots": Value("int64"), "pairs": Value("int64"), "style": Value("string"), "chain": Value("string")}
+    columns |= {"shots": Value("int64"), "num_pairs": Value("int64")}
+    columns |= {"style": Value("string"), "chain": Value("string")}
     return Features(columns | ({"tokens": Value("int64")} if tokens else {}))
 
 

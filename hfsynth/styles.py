@@ -21,8 +21,8 @@ from hfsynth.records import Pair
 from hfsynth.streams import Stream
 from hfsynth.tasks import TaskKind, is_plain, recognise_stripped
 
-RENDERING_VERSION = 1
-"""Raised whenever the same run and seed would give another text, other than by the data files of wordings."""
+RENDERING_VERSION = 2
+"""Raised whenever the same run and seed would give another row, other than by the data files of wordings."""
 
 RAW = "raw"
 """The style of a text without pairs: the document alone."""

@@ -126,7 +126,7 @@ def _text(run: Sequence[_Row], seed: int, styles: Styles) -> dict[str, Any] | No
         "text": rendered.text,
         "source_ids": [row.source for row in there],
         "shots": len(there),
-        "pairs": sum([len(row.pairs) for row in there]),
+        "num_pairs": sum([len(row.pairs) for row in there]),
         "style": rendered.style,
         "chain": run[0].chain,
     }
@@ -136,7 +136,7 @@ def _counts(run: Sequence[_Row], text: Mapping[str, Any] | None) -> RenderCounts
     return RenderCounts(
         documents=len(run),
         empty_documents=sum(not row.text for row in run),
-        pairs=text["pairs"] if text else 0,
+        pairs=text["num_pairs"] if text else 0,
         empty_questions=sum(row.empty_questions for row in run),
         empty_answers=sum(row.empty_answers for row in run),
         pairs_without_text=sum(len(row.pairs) for row in run if not row.text),

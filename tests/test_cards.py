@@ -7,6 +7,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from corpus_folders import STATS, corpus_folder
@@ -23,6 +25,7 @@ from hfsynth.cards import CorpusFacts, Licence, Sample, build, card_of, size_cat
 from hfsynth.corpus_card import check_card, write_card
 from hfsynth.corpus_files import assigned, incomplete, matching
 from hfsynth.errors import ConfigError, HubError, OutputError
+from hfsynth.opening import open_texts
 
 BOTH = {"default": {"train": 2, "validation": 1}, "pairs": {"train": 2}}
 STATED = CardSettings(license="cc-by-4.0", language=("en",))
@@ -77,6 +80,15 @@ def test_datasets_reads_a_folder_by_its_card(folder: Path) -> None:
     write_card(folder, STATED)
     assert {s: len(d) for s, d in load_dataset(str(folder)).items()} == {"train": 4, "validation": 2}
     assert load_dataset(str(folder), "pairs", split="train")[0]["pairs"][0]["instruction"] == "What?"
+
+
+def test_a_folder_whose_texts_count_pairs_under_the_old_name_is_read(tmp_path: Path) -> None:
+    root = corpus_folder(tmp_path / "corpus", {"pairs": {"train": 1}})
+    (root / "data").mkdir()
+    old = pa.table({"text": ["An old text."], "source_ids": [["a"]], "shots": [1], "pairs": [2], "style": ["classic"]})
+    pq.write_table(old, root / "data" / "train-00000-of-00001.parquet")
+    assert "An old text." in write_card(root, STATED).path.read_text()
+    assert open_texts(str(root))["text"] == ["An old text."]
 
 
 def test_the_same_facts_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:

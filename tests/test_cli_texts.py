@@ -131,7 +131,7 @@ def test_an_exchange_cut_off_half_way_is_mended(corpus: Path) -> None:
 
 def test_styles_are_chosen_by_name(corpus: Path) -> None:
     assert run("render", corpus, "--style", "dialogue=1", "--inverted", 1, "--quiet") == 0
-    assert {row["style"] for row in texts(corpus) if row["pairs"]} == {"dialogue+inverted"}
+    assert {row["style"] for row in texts(corpus) if row["num_pairs"]} == {"dialogue+inverted"}
 
 
 def test_mixing_one_to_one_and_exporting_to_three_trainers(

@@ -472,7 +472,7 @@ def test_one_text_for_each_run() -> None:
     texts = list(render_rows(rows, seed=0))
     ids = [[content_id(letter) for letter in run] for run in ("abc", "d", "e", "f")]
     assert [text["source_ids"] for text in texts] == ids
-    assert [(text["shots"], text["pairs"], text["chain"]) for text in texts] == [
+    assert [(text["shots"], text["num_pairs"], text["chain"]) for text in texts] == [
         (3, 6, "one"),
         (1, 3, "one"),
         (1, 3, "two"),
@@ -561,7 +561,7 @@ def test_counts_add_up() -> None:
 def test_rows_without_synthesis_or_with_older_pairs_are_read() -> None:
     pairs = {"instruction": ["q1", "q2"], "response": ["a1", "a2"]}
     texts = list(render_rows([{"text": "t", "pairs": pairs}, {"text": "u", "pairs": None, "id": 7}], seed=0))
-    assert [(text["chain"], text["pairs"], text["source_ids"]) for text in texts] == [
+    assert [(text["chain"], text["num_pairs"], text["source_ids"]) for text in texts] == [
         (content_id("t"), 2, [content_id("t")]),
         ("7", 0, ["7"]),
     ]
@@ -604,7 +604,7 @@ def test_a_dataset_gives_the_texts_of_its_rows(ds: Dataset) -> None:
     train = render(ds, seed=5)
     assert isinstance(train, Dataset)
     assert list(train) == list(render_rows(chains(40), seed=5))
-    assert train.column_names == ["text", "source_ids", "shots", "pairs", "style", "chain"]
+    assert train.column_names == ["text", "source_ids", "shots", "num_pairs", "style", "chain"]
     assert train.features["source_ids"].feature.dtype == "string"
 
 
