@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ Language = Annotated[list[str] | None, typer.Option(help="A language code; may b
 Title = Annotated[str | None, typer.Option(help="The card's title. [default: the repo's name]")]
 Template = Annotated[Path | None, typer.Option(help="A Jinja template in place of the card's own body.")]
 Kind = Annotated[str, typer.Option("--type", help="dataset or model.")]
+_SECONDS_BETWEEN_LINES = 5.0
 
 
 def register(app: typer.Typer) -> None:
@@ -83,7 +85,7 @@ def push(
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
     tag: Annotated[str | None, typer.Option(help="Tag the published commit.")] = None,
     message: Annotated[str | None, typer.Option(help="The commit's message.")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to go on trying a step that fails.")] = 300.0,
+    timeout: Annotated[float, typer.Option(help="Seconds to go on trying a step that fails or stands.")] = 300.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, send nothing, write nothing.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -154,7 +156,20 @@ def _progress(*, quiet: bool) -> Iterator[tuple[Callable[[int, int], None], Call
         with _bar() as display:
             yield display, console.say
     else:
-        yield lambda done, total: console.say(f"{done:,} of {total:,} bytes sent"), console.say
+        yield _lines(), console.say
+
+
+def _lines() -> Callable[[int, int], None]:
+    """Say how far it is, not oftener than every few seconds: once at the start, once at the end, and in between."""
+    said = 0.0
+
+    def say(done: int, total: int) -> None:
+        nonlocal said
+        if done in (0, total) or time.monotonic() - said >= _SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            console.say(f"{done:,} of {total:,} bytes sent")
+
+    return say
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,9 +11,10 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
 from hfsynth.errors import HubError
-from hfsynth.retrying import reason_of, status_of
+from hfsynth.retrying import StorageError, asked_wait, reason_of, status_of
 
 AGAIN = "Give the same command again: it goes on where it was, and sends nothing twice."
+WITHOUT_XET = "To send without Xet: HF_HUB_DISABLE_XET=1"
 LOG_IN = "Log in: hf auth login (or set HF_TOKEN)."
 _TOKENS = "https://huggingface.co/settings/tokens"
 
@@ -28,6 +30,8 @@ def explained(repo: str, token: str | None = None) -> Iterator[None]:
         raise HubError("The Hub is switched off by HF_HUB_OFFLINE.", hint="Unset it and try again.") from error
     except HfHubHTTPError as error:
         raise _refusal(error, repo, token) from error
+    except StorageError as error:
+        raise _storage_refusal(error, repo) from error
     except (httpx2.TransportError, ConnectionError, TimeoutError) as error:
         reason = f"{constants.ENDPOINT} cannot be reached: {reason_of(error)}"
         raise HubError(f"{reason}.", hint=f"Check the network. {AGAIN}") from error
@@ -47,6 +51,9 @@ def no_token() -> HubError:
 
 
 def _refusal(error: HfHubHTTPError, repo: str, token: str | None) -> HubError:
+    asked = asked_wait(error)
+    if asked and asked >= 1:
+        return _asked_to_wait(status_of(error), asked)
     match status_of(error):
         case 401:
             return HubError("The Hub does not accept this token.", hint=f"{LOG_IN} Tokens are made at {_TOKENS}")
@@ -61,6 +68,33 @@ def _refusal(error: HfHubHTTPError, repo: str, token: str | None) -> HubError:
         case 412 | 409:
             return HubError(f"Others kept changing {repo} while this was pushed.", hint=AGAIN)
     return HubError(f"The push to {repo} failed: {reason_of(error)}, again and again.", hint=AGAIN)
+
+
+def _asked_to_wait(status: int | None, seconds: float) -> HubError:
+    until = time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
+    return HubError(
+        f"The Hub answered {status} and asks to wait {seconds:,.0f} s, longer than a step is tried for.",
+        hint=f"Give the same command again after {until}, it goes on where it was; or let it wait: "
+        f"--timeout {seconds + 60:.0f}",
+    )
+
+
+def _storage_refusal(error: StorageError, repo: str) -> HubError:
+    match error.status:
+        case 403:
+            return no_right(repo)
+        case 400 | 404 | 413 | 422:
+            reason = f"The Hub's storage refused what was sent for {repo} ({error.status})"
+            return HubError(f"{reason}.", hint=f"Nothing visible has changed. {WITHOUT_XET}")
+    return HubError(f"The push to {repo} failed: {reason_of(error)}, again and again.", hint=f"{AGAIN} {WITHOUT_XET}")
+
+
+def no_storage(repo: str) -> HubError:
+    """Return the error for a Hub that gives no token for Xet."""
+    return HubError(
+        f"The Hub gives no access to its storage for {repo} (404): this token may not write there, or it has no Xet.",
+        hint=f"Check the name and the token's rights. {WITHOUT_XET}",
+    )
 
 
 def no_right(repo: str) -> HubError:

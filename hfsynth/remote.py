@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from threading import get_ident
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx2
 import pyarrow as pa
@@ -24,19 +27,23 @@ from huggingface_hub import (
     get_token,
     hf_hub_url,
 )
+from huggingface_hub._commit_api import _fetch_upload_modes
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils._headers import build_hf_headers
-from huggingface_hub.utils._http import hf_raise_for_status
+from huggingface_hub.utils._http import _DEFAULT_RETRY_ON_STATUS_CODES, hf_raise_for_status
+from huggingface_hub.utils._xet import XetTokenType, xet_connection_info_refresh_url
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
+from hfsynth import xet
 from hfsynth.errors import HubError
+from hfsynth.hub_errors import no_right, no_storage
 from hfsynth.push_plan import Entry, LocalFile, Snapshot
 from hfsynth.retrying import OnRetry, retrying
 
 T = TypeVar("T")
 OnBytes = Callable[[int], None]
-_CHUNK_FILES, _CHUNK_BYTES = 64, 256 * 2**20
+_UNIT_FILES, _UNIT_BYTES = 64, 256 * 2**20
 _FOOTER = 2**16
 
 
@@ -70,7 +77,7 @@ class Remote:
 
     def call(self, function: Callable[[], T]) -> T:
         """Call a function until it works, as `retrying` says."""
-        return retrying(self._timeout, self._on_retry)(function)
+        return retrying(self._timeout, self._on_retry)(partial(_at_once, function))
 
     # Who and what
 
@@ -158,10 +165,61 @@ class Remote:
             if file.sha256 not in sizes:
                 waiting[file.sha256] = self._operation(path, file)
             sizes[file.sha256] = sizes.get(file.sha256, 0) + file.size
-        for chunk in _chunks(list(waiting.values())):
-            where: dict[str, Any] = {**self._where, "revision": revision, "create_pr": pull, "free_memory": False}
-            self.call(partial(_told, partial(self._api.preupload_lfs_files, additions=chunk, **where)))
-            on_bytes(sum(sizes[operation.upload_info.sha256.hex()] for operation in chunk))
+        for unit in _units(list(waiting.values())):
+            size = sum(sizes[operation.upload_info.sha256.hex()] for operation in unit)
+            told = _Told(size, on_bytes)
+            self._send(unit, revision, pull, told)
+            told.finish()
+
+    def _send(self, unit: list[CommitOperationAdd], revision: str, pull: bool, told: _Told) -> None:
+        """Send a unit, by Xet where there is Xet: what fails is sent again, without what is stored by then."""
+        where: dict[str, Any] = {**self._where, "revision": revision, "create_pr": pull}
+        if not xet.is_available():
+            given = {**where, "additions": unit, "free_memory": False}
+            self.call(partial(_told, partial(self._api.preupload_lfs_files, **given)))
+            return
+        self.call(partial(self._announce, unit, revision, pull))
+        sent = [one for one in unit if one._upload_mode == "lfs" and not one._should_ignore and not one._is_uploaded]
+        if sent:
+            contents = [xet.Content(_source(one), one.upload_info.sha256.hex()) for one in sent]
+            self.call(partial(self._send_by_xet, contents, None if pull else revision, told))
+        for operation in sent:
+            operation._is_uploaded = True
+
+    def _announce(self, unit: list[CommitOperationAdd], revision: str, pull: bool) -> None:
+        """Ask which files belong into the storage; the operations remember it."""
+        _fetch_upload_modes(
+            [operation for operation in unit if operation._upload_mode is None],
+            self.kind,
+            self.repo,
+            build_hf_headers(token=self.token),
+            quote(revision, safe=""),
+            self._api.endpoint,
+            pull,
+        )
+
+    def _send_by_xet(self, contents: Sequence[xet.Content], revision: str | None, told: _Told) -> None:
+        told.begin()
+        xet.send(contents, self._access(revision), patience=self._timeout, on_bytes=told.more)
+
+    def _access(self, revision: str | None) -> xet.Access:
+        """Ask for a token to write to the storage; `revision` is None for a pull request that is not there yet."""
+        headers = build_hf_headers(token=self.token)
+        url = xet_connection_info_refresh_url(
+            token_type=XetTokenType.WRITE,
+            repo_id=self.repo,
+            repo_type=self.kind,
+            revision=quote(revision, safe="") if revision else None,
+            endpoint=self._api.endpoint,
+        ) + ("" if revision else "?create_pr=1")
+        response = get_session().get(url, headers=headers)
+        if response.status_code == 403:
+            raise no_right(self.repo)
+        if response.status_code == 404:
+            raise no_storage(self.repo)
+        hf_raise_for_status(response)
+        found = response.json()
+        return xet.Access(found["casUrl"], found["accessToken"], int(found["exp"]), url, headers)
 
     def commit(
         self, files: Mapping[str, LocalFile], deletes: Sequence[str], *, message: str, revision: str, parent: str
@@ -174,7 +232,8 @@ class Remote:
         operations += [self._operation(path, file) for path, file in files.items()]
         operations += [CommitOperationDelete(path, is_folder=False) for path in deletes]
         where: dict[str, Any] = {**self._where, "revision": revision, "parent_commit": parent}
-        made: Any = _told(partial(self._api.create_commit, operations=operations, commit_message=message, **where))
+        make = partial(self._api.create_commit, operations=operations, commit_message=message, **where)
+        made: Any = _told(partial(_at_once, make))
         for path, file in files.items():
             self._operations.pop((path, file.sha256))  # huggingface_hub takes an operation once
         return str(made.oid)
@@ -258,15 +317,62 @@ def _told(send: Callable[[], T]) -> T:
         raise HubError(f"The Hub refused what was sent: {error}", hint="Nothing visible has changed.") from error
 
 
-def _chunks(operations: Sequence[CommitOperationAdd]) -> Iterator[list[CommitOperationAdd]]:
-    """Cut into groups that one request announces: progress is told, and work is kept, after each."""
-    chunk: list[CommitOperationAdd] = []
+def _at_once(function: Callable[[], T]) -> T:
+    """Call a function with huggingface_hub's own repetitions off: when and how long to wait is decided here, and told.
+
+    Other threads keep theirs, but for those that put files for this one.
+    """
+    client, thread = get_session(), get_ident()
+
+    def refuse(response: httpx2.Response) -> None:
+        ours = get_ident() == thread or response.request.method == "PUT"
+        if ours and response.status_code in _DEFAULT_RETRY_ON_STATUS_CODES:
+            response.read()
+            hf_raise_for_status(response)
+
+    hooks = client.event_hooks["response"]
+    hooks.append(refuse)
+    try:
+        return function()
+    finally:
+        hooks.remove(refuse)
+
+
+class _Told:
+    """The bytes of a unit, told once however often it is sent."""
+
+    def __init__(self, size: int, on_bytes: OnBytes) -> None:
+        self._size, self._on_bytes = size, on_bytes
+        self._done = self._said = 0
+
+    def begin(self) -> None:
+        self._done = 0
+
+    def more(self, size: int) -> None:
+        self._done = min(self._done + size, self._size)
+        if self._done > self._said:
+            fresh, self._said = self._done - self._said, self._done
+            self._on_bytes(fresh)
+
+    def finish(self) -> None:
+        self.begin()
+        self.more(self._size)
+
+
+def _source(operation: CommitOperationAdd) -> Path | bytes:
+    source = operation.path_or_fileobj
+    return source if isinstance(source, bytes) else Path(str(source))
+
+
+def _units(operations: Sequence[CommitOperationAdd]) -> Iterator[list[CommitOperationAdd]]:
+    """Cut into groups that are announced and registered at once; a kill costs at most the registering of one."""
+    unit: list[CommitOperationAdd] = []
     size = 0
     for operation in operations:
-        chunk.append(operation)
+        unit.append(operation)
         size += operation.upload_info.size
-        if len(chunk) == _CHUNK_FILES or size >= _CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
+        if len(unit) == _UNIT_FILES or size >= _UNIT_BYTES:
+            yield unit
+            unit, size = [], 0
+    if unit:
+        yield unit

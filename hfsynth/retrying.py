@@ -19,10 +19,18 @@ TRANSIENT = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
 """Statuses after which the same call can succeed. 409 and 412 say that somebody else was quicker."""
 
 _RATE_LIMIT = re.compile(r"\br\s*=\s*0\s*;\s*t\s*=\s*(\d+)")
-_FIRST_DELAY, _LONGEST_DELAY = 0.25, 20.0
+_FIRST_DELAY, _LONGEST_DELAY, _LONG_DELAY = 0.25, 20.0, 60.0
 _random = SystemRandom()
 
 OnRetry = Callable[[str], None]
+
+
+class StorageError(ConnectionError):
+    """What the Hub's storage answered, by its status; None where no answer came."""
+
+    def __init__(self, message: str, status: int | None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def retrying(timeout: float, on_retry: OnRetry = lambda reason: None) -> Retrying:
@@ -33,8 +41,9 @@ def retrying(timeout: float, on_retry: OnRetry = lambda reason: None) -> Retryin
 
     def tell(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        if error is not None and state.upcoming_sleep >= 1:
-            on_retry(f"{reason_of(error)}; trying again in {state.upcoming_sleep:.0f} s")
+        spent = state.seconds_since_start or 0.0
+        if error is not None and spent + state.upcoming_sleep >= 1:
+            on_retry(_told(error, state.upcoming_sleep, timeout - spent))
 
     return Retrying(
         retry=retry_if_exception(is_transient),
@@ -45,16 +54,25 @@ def retrying(timeout: float, on_retry: OnRetry = lambda reason: None) -> Retryin
     )
 
 
+def _told(error: BaseException, pause: float, left: float) -> str:
+    if pause < _LONG_DELAY:
+        return f"{reason_of(error)}; trying again in {pause:.1f} s, for {left:.0f} s at most"
+    until = time.strftime("%H:%M", time.localtime(time.time() + pause))
+    return f"{reason_of(error)} and asks to wait; going on at {until}. Ctrl-C stops, the same command goes on then"
+
+
 def is_transient(error: BaseException) -> bool:
     """Say whether the same call can succeed later."""
     status = status_of(error)
     if status is not None:
-        return status in TRANSIENT
+        return status in TRANSIENT or (status == 401 and isinstance(error, StorageError))
     return isinstance(error, (httpx2.TransportError, ConnectionError, TimeoutError)) and not _offline(error)
 
 
 def status_of(error: BaseException) -> int | None:
     """Return the status code that an error carries; None where no answer came."""
+    if isinstance(error, StorageError):
+        return error.status
     status = getattr(getattr(error, "response", None), "status_code", None)
     return status if isinstance(status, int) else None
 
@@ -62,7 +80,14 @@ def status_of(error: BaseException) -> int | None:
 def reason_of(error: BaseException) -> str:
     """Return in a few words what went wrong on the way."""
     status = status_of(error)
+    if isinstance(error, StorageError):
+        return f"the Hub's storage answered {status}" if status else f"the way to the Hub's storage broke ({error})"
     return f"the Hub answered {status}" if status is not None else f"the connection broke ({type(error).__name__})"
+
+
+def asked_wait(error: BaseException | None) -> float | None:
+    """Return how many seconds the answer behind an error asks to wait; None where it does not say."""
+    return asked_delay(getattr(getattr(error, "response", None), "headers", {}))
 
 
 def asked_delay(headers: Mapping[str, str]) -> float | None:
@@ -83,8 +108,7 @@ def asked_delay(headers: Mapping[str, str]) -> float | None:
 
 
 def _wait(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    asked = asked_delay(getattr(getattr(error, "response", None), "headers", {}))
+    asked = asked_wait(state.outcome.exception() if state.outcome else None)
     if asked is not None:
         return asked + _random.uniform(0, _FIRST_DELAY)
     doubled: float = _FIRST_DELAY * 2 ** min(state.attempt_number - 1, 10)

@@ -54,8 +54,14 @@ SHAPE = {"default": {"train": 2}, "pairs": {"train": 2}}
 
 
 @pytest.fixture
-def hub() -> Iterator[Hub]:
+def plain_hub() -> Iterator[Hub]:
     with Hub() as running:
+        yield running
+
+
+@pytest.fixture(params=["lfs", "xet"])
+def hub(request: pytest.FixtureRequest) -> Iterator[Hub]:
+    with Hub(xet=request.param == "xet") as running:
         yield running
 
 
@@ -229,7 +235,8 @@ def test_a_synthesizer_is_published(hub: Hub, tmp_path: Path) -> None:
     assert b"base_model: org/base" in hub.files("user/model", kind="model")["README.md"]
 
 
-def test_licence_and_languages_come_from_the_source(hub: Hub, tmp_path: Path) -> None:
+def test_licence_and_languages_come_from_the_source(plain_hub: Hub, tmp_path: Path) -> None:
+    hub = plain_hub
     card = b"---\nlicense: odc-by\nlanguage: [de, en]\n---\n"
     hub.commit("org/source", {"README.md": card})
     hub.commit("org/model", {"README.md": b"---\nlicense: apache-2.0\n---\n"}, kind="model")
@@ -246,7 +253,8 @@ def test_licence_and_languages_come_from_the_source(hub: Hub, tmp_path: Path) ->
     assert "--recipe user/corpus" in text
 
 
-def test_dry_run_asks_no_network_and_writes_nothing(hub: Hub, tmp_path: Path) -> None:
+def test_dry_run_asks_no_network_and_writes_nothing(plain_hub: Hub, tmp_path: Path) -> None:
+    hub = plain_hub
     folder = corpus_folder(tmp_path / "corpus", SHAPE)
     before = contents(folder)
     _, printed, _ = command(hub, tmp_path, "push", folder, "user/corpus", "--license", "mit", "--dry-run")
@@ -256,7 +264,8 @@ def test_dry_run_asks_no_network_and_writes_nothing(hub: Hub, tmp_path: Path) ->
     assert not hub.requests and contents(folder) == before
 
 
-def test_the_commands_say_what_is_wrong(hub: Hub, tmp_path: Path) -> None:
+def test_the_commands_say_what_is_wrong(plain_hub: Hub, tmp_path: Path) -> None:
+    hub = plain_hub
     folder = corpus_folder(tmp_path / "corpus", SHAPE)
     code, _, said = command(hub, tmp_path, "push", folder, "user/corpus", check=False)
     assert code == 2 and "licence" in said and "--license cc-by-4.0" in said
@@ -278,7 +287,8 @@ BAD_FOLDERS = {
 }
 
 
-def test_folders_that_cannot_be_published(hub: Hub, tmp_path: Path) -> None:
+def test_folders_that_cannot_be_published(plain_hub: Hub, tmp_path: Path) -> None:
+    hub = plain_hub
     code = ""
     for name, (harm, _) in BAD_FOLDERS.items():
         folder = str(corpus_folder(tmp_path / name / "corpus", SHAPE))
@@ -290,7 +300,8 @@ def test_folders_that_cannot_be_published(hub: Hub, tmp_path: Path) -> None:
     assert not hub.requests
 
 
-def test_what_the_hub_refuses(hub: Hub, tmp_path: Path) -> None:
+def test_what_the_hub_refuses(plain_hub: Hub, tmp_path: Path) -> None:
+    hub = plain_hub
     folder = corpus_folder(tmp_path / "corpus", SHAPE)
     hub.commit("user/there", {"a.txt": b"1"})
     hub.commit("user/taken", {"a.txt": b"1"}, kind="model")

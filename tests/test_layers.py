@@ -27,7 +27,7 @@ LAYERS = {
     "locating watching "
     "model_folders model_tokenizer models opening pair_judge plots progress push_plan readers scoring scripted "
     "sequences server_calls server_engine server_protocol sessions shards shelf sources stopping synthesizer "
-    "synthesizer_figures synthesizer_trainer training_config training_data training_folder trials vllm_engine",
+    "synthesizer_figures synthesizer_trainer training_config training_data training_folder trials vllm_engine xet",
     # whole runs, and the Hub
     3: "corpus_card corpus_evaluation corpus_texts hub job launch local_crew publication ray_crew remote slurm "
     "synthesizer_evaluation training trial_process tuning verification worker worker_process",
@@ -77,7 +77,7 @@ def test_no_import_goes_in_a_circle() -> None:
     TopologicalSorter({module: neighbours(module) for module in MODULES}).prepare()  # raises CycleError
 
 
-@pytest.mark.parametrize("library", ["vllm", "huggingface_hub.HfApi", "evaluate", "ray"])
+@pytest.mark.parametrize("library", ["vllm", "huggingface_hub.HfApi", "evaluate", "ray", "hf_xet"])
 def test_one_module_alone_knows(library: str) -> None:
     assert len(importers(library)) <= 1, f"{library} is imported by {importers(library)}"
 
