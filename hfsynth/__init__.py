@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from hfsynth.engine import Engine
     from hfsynth.errors import HfsynthError
     from hfsynth.exporting import export
-    from hfsynth.hub import PushOptions, push
+    from hfsynth.hub import PushOptions
     from hfsynth.job import synthesize
     from hfsynth.metrics import metric_path
     from hfsynth.mixing import mix, mix_rows
     from hfsynth.parts import Part
     from hfsynth.presets import PRESETS
+    from hfsynth.publishing import card, check_card, push
     from hfsynth.rendering import render, render_rows
+    from hfsynth.saving import SavedCorpus, save_corpus
     from hfsynth.scripted import ScriptedEngine
     from hfsynth.sequences import Packing as Packing
     from hfsynth.sources import Source
@@ -44,20 +46,24 @@ _HOMES = {
     "Part": "parts",
     "PushOptions": "hub",
     "Sampling": "config",
+    "SavedCorpus": "saving",
     "ScriptedEngine": "scripted",
     "Source": "sources",
     "Synthesizer": "synthesizer",
     "SynthesizerConfig": "config",
     "TrainingConfig": "training_config",
+    "card": "publishing",
+    "check_card": "publishing",
     "evaluate_corpus": "corpus_evaluation",
     "evaluate_synthesizer": "synthesizer_evaluation",
     "export": "exporting",
     "metric_path": "metrics",
     "mix": "mixing",
     "mix_rows": "mixing",
-    "push": "hub",
+    "push": "publishing",
     "render": "rendering",
     "render_rows": "rendering",
+    "save_corpus": "saving",
     "split_documents": "splitting",
     "synthesize": "job",
     "train": "training",
@@ -74,10 +80,13 @@ __all__ = [
     "Part",
     "PushOptions",
     "Sampling",
+    "SavedCorpus",
     "ScriptedEngine",
     "Source",
     "Synthesizer",
     "SynthesizerConfig",
+    "card",
+    "check_card",
     "evaluate_corpus",
     "evaluate_synthesizer",
     "export",
@@ -87,6 +96,7 @@ __all__ = [
     "push",
     "render",
     "render_rows",
+    "save_corpus",
     "split_documents",
     "synthesize",
 ]

@@ -253,6 +253,8 @@ def _shown_row(row: Mapping[str, Any]) -> str:
 def stated(facts: CorpusFacts) -> list[str]:
     """Say what the card leaves out because nobody has stated it."""
     said = [] if facts.language else ["The card names no language: state it with --language en (or another code)."]
+    if facts.recipe and not facts.recipe["source"]["location"]:
+        said.append("The card does not say where the documents come from: state it with source=… in save_corpus.")
     if (facts.stats or facts.mix) and not facts.plots and not plots.available():
         said.append("The card has no plots: matplotlib is not installed (pip install 'hfsynth[plots]').")
     return said

@@ -238,27 +238,34 @@ def _known(facts: Facts, more: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shown(facts: CorpusFacts) -> dict[str, Any]:
     """Return the names that the dataset template may use."""
-    location = str(facts.recipe["source"]["location"]) if facts.recipe else ""
+    location = facts.recipe["source"]["location"] if facts.recipe else None
     names = ("name", "title", "home", "evaluation", "configs", "samples", "plots", "recipe", "stats", "mix")
     source = facts.source_id
     return {
         **{name: getattr(facts, name) for name in (*names, "source_license", "model_license", "language")},
         "licence": facts.licence.markdown(),
         "render": {key: value for key, value in (facts.render or {}).items() if key != "counts"},
-        "source_name": as_code(location),
+        "source_name": as_code(location) if location else None,
         "source_url": f"https://huggingface.co/datasets/{source}" if source else None,
         "recipe_name": facts.repo if facts.repo and not facts.home else f"{facts.home}synthesizer_config.json",
-        "reproduce": _source_options(facts.recipe["source"]) if facts.recipe else "",
+        "reproduce": _source_options(facts.recipe["source"]) if facts.recipe and location else "",
     }
 
 
 def _source_options(source: Mapping[str, Any]) -> str:
     """Return the source as it is written on the command line."""
     options = {"config": "config", "split": "split", "text_column": "text-column", "id_column": "id-column"}
-    given = [f"--{flag} {shlex.quote(str(source[name]))}" for name, flag in options.items() if source.get(name)]
+    given = [
+        f"--{flag} {shlex.quote(str(value))}" for name, flag in options.items() for value in _listed(source.get(name))
+    ]
     given += [f"--limit {source['limit']}"] if source.get("limit") else []
-    given += [f"--revision {shlex.quote(str(source['revision']))}"] if hub_id(str(source["location"])) else []
+    pinned = hub_id(str(source["location"])) and source["revision"]
+    given += [f"--revision {shlex.quote(str(source['revision']))}"] if pinned else []
     return " ".join([shlex.quote(str(source["location"])), *given])
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value] if value else []
 
 
 def _shown_model(facts: ModelFacts) -> dict[str, Any]:

@@ -141,6 +141,11 @@ class SynthesizerConfig:
         values["keep"] = list(self.keep)
         return values
 
+    @property
+    def fingerprint(self) -> str:
+        """Name the recipe in every row that it makes; `synthesis.recipe` holds it."""
+        return digest(self.to_dict())
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build a config from plain values; raise ConfigError for a field that is unknown or cannot work."""

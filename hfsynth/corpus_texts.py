@@ -24,6 +24,7 @@ from hfsynth.corpus import (
     read_json,
     write_json,
 )
+from hfsynth.corpus_files import split_order
 from hfsynth.durable import write_text
 from hfsynth.embedded import EMBEDDED, embedded_path
 from hfsynth.errors import ConfigError, OutputError
@@ -31,7 +32,7 @@ from hfsynth.mixing import mix_rows
 from hfsynth.mixture_files import FEATURES as MIXED
 from hfsynth.mixture_files import write_split
 from hfsynth.parts import Part
-from hfsynth.rendering import text_features
+from hfsynth.rendering import cut_splits, text_features
 from hfsynth.styles import Styles
 from hfsynth.token_counting import load_tokenizer
 from hfsynth.training_texts import RenderCounts, in_validation, render_rows
@@ -61,9 +62,10 @@ def render_folder(
     """Render the pairs of a finished corpus folder into its `data/`, one text for each run of chained documents.
 
     What `data/` held before is replaced as a whole. Settings and counts go into `stats.json` and
-    `synthesizer_config.json` under `render`. `on_texts` is told how many texts there are so far. `validation` cuts by
-    chain, a split document's pieces counting as documents. Raise OutputError where the folder holds no finished pairs,
-    ConfigError for settings that cannot work.
+    `synthesizer_config.json` under `render`. `on_texts` is told how many texts there are so far. Every split of the
+    pairs becomes one of the texts; `validation` cuts that share of the chains off `train`, a split document's pieces
+    counting as documents, where the pairs have no such split. Raise OutputError where the folder holds no finished
+    pairs, ConfigError for settings that cannot work.
     """
     corpus = _finished(Path(folder))
     if not 0 <= validation < 1:
@@ -71,22 +73,22 @@ def render_folder(
     weights = Styles.of(styles)
     count = load_tokenizer(tokenizer_place(tokenizer)).count if tokenizer else None
     features = text_features(tokens=count is not None)
-    tally = _Tally(on_texts)
+    tally = Tally(on_texts)
     staged = _staged(corpus)
-    for split in ("train", "validation") if validation else ("train",):
+    for split, of in cut_splits(pair_splits(corpus), validation).items():
         rows = render_rows(
-            _pairs(corpus),
+            pairs_rows(corpus, of),
             seed=seed,
             styles=weights,
             count=count,
-            keep=_Keep(validation, split),
+            keep=_Keep(validation, split) if validation and of == "train" else None,
             on_counts=tally.add,
         )
         files = write_split(tally.tallied(rows, split), staged, split=split, features=features)
         if not tally.texts[split]:  # a split without rows is one that `load_dataset` refuses
             for path in files:
                 path.unlink()
-    if not tally.texts["train"]:
+    if not tally.texts.total():
         raise OutputError(f"{folder} holds no document with text: there is nothing to render.")
     settings = {
         "seed": seed,
@@ -124,7 +126,7 @@ def mix_folder(
         ratios=ratios,
         preset=preset,
     )
-    tally = _Tally(on_texts)
+    tally = Tally(on_texts)
     staged = _staged(corpus)
     write_split(tally.tallied(rows, "train"), staged, split="train", features=MIXED)
     name = _published_name(tokenizer)
@@ -155,7 +157,7 @@ class _Keep:
         return in_validation(chain, self.validation) == (self.split == "validation")
 
 
-class _Tally:
+class Tally:
     """Count texts as they pass: by split, by style, their tokens; and what rendering left out."""
 
     def __init__(self, on_texts: Callable[[int], None]) -> None:
@@ -214,9 +216,14 @@ def _staged(corpus: Corpus) -> Path:
     return staged
 
 
-def _pairs(corpus: Corpus) -> Iterator[dict[str, Any]]:
-    """Read the synthesized rows in order, a row group at a time."""
-    for path in sorted(corpus.pairs.glob("*.parquet")):
+def pair_splits(corpus: Corpus) -> list[str]:
+    """Return the names of the splits of the pairs, in their usual order."""
+    return sorted({path.name.partition("-")[0] for path in corpus.pairs.glob("*.parquet")}, key=split_order)
+
+
+def pairs_rows(corpus: Corpus, split: str) -> Iterator[dict[str, Any]]:
+    """Read the synthesized rows of a split in order, a row group at a time."""
+    for path in sorted(corpus.pairs.glob(f"{split}-*.parquet")):
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):
                 yield from file.read_row_group(group, columns=list(_PAIRS_COLUMNS)).to_pylist()
@@ -233,16 +240,16 @@ def _publish(corpus: Corpus, staged: Path, facts: Mapping[str, Any], settings: M
     exchange(corpus, staged)
     write_json(corpus.stats, {**(read_json(corpus.stats) or {}), **facts})
     write_json(corpus.config, {**(read_json(corpus.config) or {}), **settings})
-    _describe_configs(corpus)
+    describe_configs(corpus)
     texts = {f"data/{path.name}": file_record(path) for path in sorted(corpus.data.glob("*.parquet"))}
     write_json(corpus.manifest, {**manifest, "files": {**texts, **kept}})
 
 
-def _describe_configs(corpus: Corpus) -> None:
+def describe_configs(corpus: Corpus) -> None:
     """Tell `load_dataset` where the configs lie, and leave the rest of the README as it is."""
     configs: dict[str, dict[str, str]] = {}
     for config, folder in (("default", corpus.data), ("pairs", corpus.pairs)):
-        splits = sorted({path.name.partition("-")[0] for path in folder.glob("*.parquet")})
+        splits = sorted({path.name.partition("-")[0] for path in folder.glob("*.parquet")}, key=split_order)
         if splits:
             configs[config] = {split: f"{folder.name}/{split}-*.parquet" for split in splits}
     readme = corpus.readme.read_text("utf-8") if corpus.readme.exists() else ""

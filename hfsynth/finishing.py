@@ -38,7 +38,7 @@ def finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
     names = {shard: part_name(position, len(records)) for position, shard in enumerate(sorted(records))}
     _publish_pairs(corpus, records, names)
     stats = statistics(corpus, records, extent["rows"])
-    write_json(corpus.config, _published_config(identity))
+    write_json(corpus.config, published_config(identity))
     write_json(corpus.stats, stats)
     _describe_pairs(corpus)
     files = {f"pairs/{names[shard]}": _file_record(record) for shard, record in records.items()}
@@ -97,7 +97,7 @@ def _file_record(record: ShardRecord) -> dict[str, Any]:
     return {"rows": record.rows, "size": record.size, "sha256": record.sha256}
 
 
-def _published_config(identity: Mapping[str, Any]) -> dict[str, Any]:
+def published_config(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of `synthesizer_config.json`: the recipe's own fields, and what they were applied to.
 
     The folders of this machine stay out of it: it will be published.
@@ -107,8 +107,10 @@ def _published_config(identity: Mapping[str, Any]) -> dict[str, Any]:
     return {**identity["synthesizer"], "source": named, "hfsynth_version": __version__}
 
 
-def _without_folders(location: str) -> str:
+def _without_folders(location: str | None) -> str | None:
     """Return a source's name: of a path on this machine its last part alone."""
+    if location is None:
+        return None
     at_hand = "://" not in location and (Path(location).is_absolute() or Path(location).expanduser().exists())
     return Path(location).name if at_hand else location
 
@@ -127,11 +129,7 @@ def statistics(corpus: Corpus, records: Mapping[int, ShardRecord], rows: int | N
     died = sum(session.ended in (None, ORPHANED) for session in found)
     rate, overall = _rate_over(seconds), _rate_over(engine_seconds)
     return {
-        "hfsynth": __version__,
-        "source_rows": rows,
-        "total_documents": counts.total_documents,
-        **counts.to_dict(),
-        "computed_tokens": counts.computed_tokens,
+        **counted(counts, rows),
         "seconds": round(seconds, 3),
         "documents_per_second": rate(counts.total_documents),
         "output_tokens_per_second": rate(counts.output_tokens),
@@ -140,6 +138,17 @@ def statistics(corpus: Corpus, records: Mapping[int, ShardRecord], rows: int | N
         "engine_restarts": died + sum(session.restarts for session in found),
         "output_tokens_per_engine_second": overall(counts.output_tokens),
         "workers": _workers(found),
+    }
+
+
+def counted(counts: Counts, rows: int | None) -> dict[str, Any]:
+    """Return the statistics that are known of any synthesized rows, whoever made them."""
+    return {
+        "hfsynth": __version__,
+        "source_rows": rows,
+        "total_documents": counts.total_documents,
+        **counts.to_dict(),
+        "computed_tokens": counts.computed_tokens,
     }
 
 

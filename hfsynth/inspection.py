@@ -63,7 +63,8 @@ def describe(facts: Mapping[str, Any]) -> str:
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     recipe, stats = facts["recipe"], facts["stats"]
     yield f"Corpus     {facts['folder']} ({'finished' if facts['finished'] else 'unfinished'})"
-    yield f"Source     {recipe['source']['location']}, revision {recipe['source']['revision']}"
+    source = recipe["source"]
+    yield f"Source     {source['location'] or 'not stated'}, revision {source['revision'] or 'not stated'}"
     revision = f", revision {recipe['model_revision']}" if recipe["model_revision"] else ""
     yield f"Model      {recipe['model']}{revision}, {recipe['prompt_format']}, {recipe['shots']} shot(s)"
     if recipe.get("keep"):
@@ -77,7 +78,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         f"Tokens     {stats['prompt_tokens']:,} prompt ({stats['cached_tokens']:,} cached), "
         f"{stats['output_tokens']:,} written"
     )
-    if stats["seconds"]:
+    if stats.get("seconds"):
         yield f"Speed      {stats['documents_per_second']} documents/s over {stats['seconds']:,.0f} s"
     if stats.get("engine_seconds"):
         yield (

@@ -43,7 +43,7 @@ class Whole:
 class Shelf:
     """Write parts in a thread of its own. `is_mine` is asked, and `on_finished` told, about each shard that is whole.
 
-    An error in the thread is raised by the next `put`, and by `close`.
+    `recipe` names in every row what made it. An error in the thread is raised by the next `put`, and by `close`.
     """
 
     def __init__(
@@ -51,12 +51,14 @@ class Shelf:
         folder: Path,
         schema: pa.Schema,
         *,
+        recipe: str,
         is_mine: Callable[[int], bool],
         on_finished: Callable[[int], None],
         size: int = 256,
     ) -> None:
         self._folder = folder
         self._schema = schema
+        self._recipe = recipe
         self._is_mine = is_mine
         self._on_finished = on_finished
         self._incoming: Channel[Finished | Whole] = Channel(size)
@@ -121,7 +123,8 @@ class Shelf:
     def _add(self, item: Finished) -> None:
         if item.shard not in self._writers:
             self._writers[item.shard] = ShardWriter(part_path(self._folder, item.shard), self._schema)
-        rows = [{**row, **values} for row, values in zip(item.rows, output_rows(item.results), strict=True)]
+        made = output_rows(item.results, recipe=self._recipe)
+        rows = [{**row, **values} for row, values in zip(item.rows, made, strict=True)]
         self._writers[item.shard].add(item.number, rows, Counts.of(item.results))
         read = sum(row.get("offset", 0) == 0 for row in rows)
         self._rows[item.shard] = self._rows.get(item.shard, 0) + read

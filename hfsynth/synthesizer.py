@@ -147,9 +147,9 @@ class Synthesizer:
         if isinstance(batch, LazyBatch):
             # `map` merges what a function puts into its lazy batch as it is: typed Arrow arrays keep their types
             # even when the first batch has no pair at all, where inferred types would fail on a later batch.
-            batch.update(output_arrays(results))
+            batch.update(output_arrays(results, recipe=self.config.fingerprint))
             return {}
-        return output_values(results)
+        return output_values(results, recipe=self.config.fingerprint)
 
     def synthesize(self, documents: Sequence[Document]) -> list[Synthesized]:
         """Synthesize documents in order: one result a document."""
@@ -173,7 +173,8 @@ class Synthesizer:
                 hint=f"Use ds.map(synthesize, batched=True, batch_size={1024 * self.config.shots}), or shots=1.",
             )
         single = {name: [row[name]] for name in (self.text_column, self.id_column) if name in row}
-        values = output_values(self.synthesize(self._documents([text], single)))
+        results = self.synthesize(self._documents([text], single))
+        values = output_values(results, recipe=self.config.fingerprint)
         return {name: column[0] for name, column in values.items()}
 
     def _documents(self, texts: Sequence[object], batch: Mapping[str, Any]) -> list[Document]:

@@ -25,8 +25,10 @@ _COUNT_TOGETHER = 512  # texts whose tokens are counted in one call, so that the
 class RenderCounts:
     """What rendering took and gave. Counts of parts add up with `+`.
 
-    `empty_documents` have no text and give none; `empty_questions` and `empty_answers` are pairs that were left out for
-    want of one side; `pairs_without_text` belong to empty documents; `raw_texts` are the `texts` without pairs.
+    `empty_documents` have no text and give none; `broken_chains` are documents whose prompt showed one that is no
+    longer right before them, and that give none for that; `empty_questions` and `empty_answers` are pairs that were
+    left out for want of one side; `pairs_without_text` belong to empty documents; `raw_texts` are the `texts` without
+    pairs.
     """
 
     documents: int = 0
@@ -37,6 +39,7 @@ class RenderCounts:
     pairs_without_text: int = 0
     texts: int = 0
     raw_texts: int = 0
+    broken_chains: int = 0
 
     def __add__(self, other: RenderCounts) -> RenderCounts:
         return RenderCounts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
@@ -44,7 +47,7 @@ class RenderCounts:
     @property
     def left_out(self) -> dict[str, int]:
         """What gave no text, by reason, where there is any."""
-        names = ("empty_documents", "empty_questions", "empty_answers", "pairs_without_text")
+        names = ("empty_documents", "broken_chains", "empty_questions", "empty_answers", "pairs_without_text")
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 
@@ -72,9 +75,10 @@ def render_rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield one training text for each run of synthesized rows, in order and in constant memory.
 
-    Rows of a chain must be contiguous and whole; beyond that the texts do not depend on how rows are cut into batches
-    or shards. `count` adds `tokens`. `keep` takes a chain and tells whether its texts are wanted. `on_counts` is called
-    with the counts of every run, to be added up. Raises ColumnError naming the column and the row.
+    The texts do not depend on how rows are cut into batches or shards. Rows of a chain must be contiguous and in order:
+    what follows a document that is no longer before it gives no text and counts among `broken_chains`. `count` adds
+    `tokens`. `keep` takes a chain and tells whether its texts are wanted. `on_counts` is called with the counts of
+    every run, to be added up. Raises ColumnError naming the column and the row.
     """
     texts = _texts(rows, seed, Styles.of(styles), keep, on_counts)
     return texts if count is None else _with_tokens(texts, count)
@@ -107,7 +111,7 @@ def _runs(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[_Row]]:
     run: list[_Row] = []
     for number, values in enumerate(rows):
         row = _row(values, number)
-        if run and not (row.follows and row.chain == run[-1].chain):
+        if run and not _follows(row, run[-1]):
             yield run
             run = []
         run.append(row)
@@ -115,10 +119,15 @@ def _runs(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[_Row]]:
         yield run
 
 
+def _follows(row: _Row, last: _Row) -> bool:
+    """Tell whether `last` is the document that the prompt about `row` showed right before it."""
+    return row.follows and row.chain == last.chain and row.shot == last.shot + 1
+
+
 def _text(run: Sequence[_Row], seed: int, styles: Styles) -> dict[str, Any] | None:
     """Render a run. Its place in the chain is that of its first shot, which no other run of the chain has."""
     there = [row for row in run if row.text]
-    if not there:
+    if not there or run[0].follows:
         return None
     documents = [(row.text, row.pairs) for row in there]
     rendered = compose(documents, f"{seed}\0{run[0].chain}\0{run[0].shot}", styles)
@@ -136,6 +145,7 @@ def _counts(run: Sequence[_Row], text: Mapping[str, Any] | None) -> RenderCounts
     return RenderCounts(
         documents=len(run),
         empty_documents=sum(not row.text for row in run),
+        broken_chains=sum(bool(row.text) for row in run) if run[0].follows else 0,
         pairs=text["num_pairs"] if text else 0,
         empty_questions=sum(row.empty_questions for row in run),
         empty_answers=sum(row.empty_answers for row in run),
@@ -155,7 +165,7 @@ def _row(values: Mapping[str, Any], number: int) -> _Row:
     source = content_id(text) if name is None else str(name)
     synthesis = values.get("synthesis") or {}
     chain, shot = synthesis.get("chain") or source, synthesis.get("shot") or 0
-    follows = bool(synthesis.get("follows"))
+    follows = bool(synthesis.get("follows") and synthesis.get("chain"))
     return _Row(text if text.strip() else "", pairs, source, chain, shot, follows, unasked, unanswered)
 
 
@@ -205,7 +215,10 @@ def _string(value: Any, column: str, number: int) -> str:  # noqa: ANN401
 
 def missing_column(column: str, found: Sequence[str]) -> ColumnError:
     """Return the error for rows that lack a column."""
-    hint = "Run `hfsynth synthesize` first; it writes `pairs` and `synthesis`." if column == "pairs" else ""
+    if column == "pairs":
+        hint = "Run `hfsynth synthesize` first; it writes `pairs` and `synthesis`."
+    else:
+        hint = f"Name the column that holds the documents: text_column=…, or rename it to {column!r}."
     return ColumnError(f"Rendering needs a column {column!r}; there are {', '.join(found) or 'none'}.", hint=hint)
 
 

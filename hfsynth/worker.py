@@ -76,6 +76,7 @@ class Worker:
         self._shelf = Shelf(
             corpus.parts,
             part_schema(self._opened.features, spec.config),
+            recipe=spec.config.fingerprint,
             is_mine=lambda shard: self._leases.holds(lease_name(shard)),
             on_finished=self._shard_is_finished,
         )

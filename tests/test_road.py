@@ -1,0 +1,117 @@
+"""From `ds.map` to the Hub and back, through real clients in fresh processes against the loopback Hub."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hub_faults import Fault
+from hub_server import READ_TOKEN, Hub
+
+TESTS = Path(__file__).parent
+RAW = {"train": range(7), "validation": range(7, 10)}
+LINES = """
+from datasets import load_dataset
+import hfsynth
+ds = load_dataset("me/raw")
+synthesize = hfsynth.Synthesizer("scripts:moody", engine="scripted", shots=2)
+ds = ds.map(synthesize, batched=True, batch_size=2048)
+texts = hfsynth.render(ds, seed=0)
+"""
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with Hub() as running:
+        moods = ("", " silent", " ramble", " fail", " cut")
+        files = {
+            f"{split}.jsonl": "".join(
+                json.dumps({"id": f"d{n}", "text": f"Text {n} says little{moods[n % 5]}."}) + "\n" for n in numbers
+            ).encode()
+            for split, numbers in RAW.items()
+        }
+        running.commit("me/raw", {"README.md": b"---\nlicense: cc-by-4.0\nlanguage: en\n---\n", **files})
+        yield running
+
+
+def client(hub: Hub, folder: Path, code: str, *, token: str = Hub.token, env: dict[str, str] | None = None) -> Any:  # noqa: ANN401
+    """Run code that fills `out` in a fresh process in `folder`, and return `out`."""
+    found = {**(env or hub.env(folder, token=token)), "PYTHONPATH": f"{TESTS}:{':'.join(sys.path)}"}
+    program = f"import json, os\nos.chdir({str(folder)!r})\nout = {{}}\n{code}\nprint(json.dumps(out))"
+    return json.loads(hub.run(program, found).stdout.splitlines()[-1])
+
+
+def test_the_rows_go_to_the_hub_and_back(hub: Hub, tmp_path: Path) -> None:
+    read = """
+rows = lambda data: {name: list(part) for name, part in data.items()}
+out["texts"], out["pairs"] = rows(texts), rows(ds)
+corpus = hfsynth.save_corpus("corpus/", pairs=ds, texts=texts, synthesizer=synthesize)
+result = hfsynth.push(corpus, "user/made", license="cc-by-4.0", language="en", tag="v1", message="Ours")
+out["pushed"] = [result.changed, hfsynth.push("corpus/", "user/made", tag="v1").changed]
+out["read texts"] = [rows(load_dataset("user/made", **more)) for more in ({}, {"streaming": True}, {"revision": "v1"})]
+out["read pairs"] = [rows(load_dataset("user/made", "pairs", **more)) for more in ({}, {"streaming": True})]
+again = hfsynth.Synthesizer.from_hub("user/made", engine="scripted")
+out["recipe"] = again.config == synthesize.config
+"""
+    env = hub.env(tmp_path)
+    out = client(hub, tmp_path, LINES + read, env=env)
+    assert {name: len(rows) for name, rows in out["pairs"].items()} == {"train": 7, "validation": 3}
+    assert out["read texts"] == [out["texts"]] * 3 and out["read pairs"] == [out["pairs"]] * 2
+    assert out["pushed"] == [True, False] and out["recipe"]
+    assert hub.commits("user/made") == 1 and hub.repo("user/made").resolve("v1").title == "Ours"
+    source = json.loads(hub.files("user/made")["synthesizer_config.json"])["source"]
+    assert (source["location"], source["revision"]) == ("me/raw", hub.head("me/raw"))
+    job = [sys.executable, "-m", "hfsynth", "synthesize", "me/raw", str(tmp_path / "job"), "--recipe", "user/made"]
+    options = ["--engine", "scripted", "--workers", "0", "--quiet"]
+    hub.run([*job, *options], {**env, "PYTHONPATH": f"{TESTS}:{':'.join(sys.path)}"})
+    (part,) = (tmp_path / "job" / "pairs").iterdir()
+    assert part.read_bytes() == hub.files("user/made")["pairs/train-00000-of-00001.parquet"]
+
+
+def test_datasets_are_pushed_without_a_folder(hub: Hub, tmp_path: Path) -> None:
+    pushed = """
+hfsynth.save_corpus("corpus/", pairs=ds, texts=texts, synthesizer=synthesize)
+hfsynth.push("corpus/", "user/folder", license="cc-by-4.0")
+hfsynth.push(ds, "user/direct", texts=texts, synthesizer=synthesize, license="cc-by-4.0", private=True)
+hfsynth.push(repo="user/direct", pairs=ds, texts=texts, synthesizer=synthesize, create_pr=True, title="A title")
+def refused(*args, **more):
+    try:
+        hfsynth.push(*args, **more)
+    except hfsynth.HfsynthError as error:
+        return [type(error).__name__, str(error)]
+out["refused"] = [
+    refused(ds, "user/direct"), refused("corpus/"), refused("corpus/", "user/x", pairs=ds), refused(None, "user/x"),
+    refused(ds, "user", synthesizer=synthesize),
+]
+"""
+    out = client(hub, tmp_path, LINES + pushed)
+    folder, direct = hub.files("user/folder"), hub.files("user/direct")
+    assert {name: content for name, content in direct.items() if name != "README.md"} == {
+        name: content for name, content in folder.items() if name != "README.md"
+    }
+    assert hub.repo("user/direct").private and b"A title" in hub.files("user/direct", "refs/pr/1")["README.md"]
+    words = ("synthesizer=…", "user/name", "one thing to publish", "one thing to publish", "USER/NAME")
+    assert all(word in said for (_, said), word in zip(out["refused"], words, strict=True))
+
+
+def test_a_repo_that_may_not_be_written_to_stays_as_it_is(hub: Hub, tmp_path: Path) -> None:
+    hub.commit("user/theirs", {"README.md": b"theirs"})
+    before = hub.head("user/theirs")
+    hub.faults.add(Fault(status=403, message="no"), match=lambda request: request.line.startswith("POST /api/repos"))
+    push = """
+for repo in ("user/theirs", "user/new"):
+    try:
+        hfsynth.push(ds, repo, texts=texts, synthesizer=synthesize, license="cc-by-4.0")
+    except hfsynth.HfsynthError as error:
+        out[repo] = [type(error).__name__, str(error)]
+"""
+    out = client(hub, tmp_path, LINES + push, token=READ_TOKEN)
+    assert [kind for kind, _ in out.values()] == ["HubError", "HubError"]
+    assert hub.head("user/theirs") == before and list(hub.store.repos) == [
+        ("dataset", "me/raw"),
+        ("dataset", "user/theirs"),
+    ]
