@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hfsynth.card_facts import CardSettings
     from hfsynth.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig
     from hfsynth.corpus_evaluation import evaluate_corpus
-    from hfsynth.engine import Engine
+    from hfsynth.engine import Engine, close_engines, engines
     from hfsynth.errors import HfsynthError
     from hfsynth.exporting import export
     from hfsynth.hub import PushOptions
@@ -54,6 +54,8 @@ _HOMES = {
     "TrainingConfig": "training_config",
     "card": "publishing",
     "check_card": "publishing",
+    "close_engines": "engine",
+    "engines": "engine",
     "evaluate_corpus": "corpus_evaluation",
     "evaluate_synthesizer": "synthesizer_evaluation",
     "export": "exporting",
@@ -87,6 +89,8 @@ __all__ = [
     "SynthesizerConfig",
     "card",
     "check_card",
+    "close_engines",
+    "engines",
     "evaluate_corpus",
     "evaluate_synthesizer",
     "export",

@@ -54,6 +54,18 @@ def split_name(rows: Rows) -> str:
     return name if _SPLIT.fullmatch(name) else "train"
 
 
+def is_streamed(data: AnyDataset) -> bool:
+    """Tell whether one of the datasets is a stream."""
+    return any(isinstance(rows, IterableDataset) for rows in splits_of(data, what="the data").values())
+
+
+def known_rows(data: AnyDataset) -> int | None:
+    """Return how many rows all splits have; None where one is a stream."""
+    splits = splits_of(data, what="the data").values()
+    counted = [len(rows) for rows in splits if isinstance(rows, Dataset)]
+    return sum(counted) if len(counted) == len(splits) else None
+
+
 def require_same_columns(splits: Mapping[str, Rows], *, what: str) -> None:
     """Raise ColumnError where two splits have other columns or types; streams that name none are checked when read."""
     known = [(name, rows.features) for name, rows in splits.items() if rows.features is not None]

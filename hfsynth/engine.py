@@ -6,16 +6,20 @@ Knows nothing of documents, prompts' wording, files or `datasets`.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from hfsynth.chains import Chain
 from hfsynth.config import EngineConfig, Sampling
+from hfsynth.errors import ModelError
 from hfsynth.prompts import PromptTokenizer
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,34 @@ class Engine(Protocol):
         """Free what the engine holds. The engine is not used afterwards."""
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedEngine:
+    """An engine that this process holds: what it was loaded from, and with which arguments of its own."""
+
+    kind: str
+    model: str
+    revision: str | None
+    window: int
+    arguments: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        revision = f" at {self.revision[:12]}" if self.revision else ""
+        return f"{self.kind}: {self.model}{revision}, window {self.window:,}"
+
+
 _engines: dict[tuple[int, EngineKey], Engine] = {}
+
+
+def engines() -> list[LoadedEngine]:
+    """Return the engines that this process holds, in the order in which they were loaded.
+
+    One stays loaded for each model, window and set of engine arguments, until `close_engines` or the process's end.
+    """
+    return [
+        LoadedEngine(key.config.kind, key.model, key.revision, engine.window, key.config.arguments)
+        for (pid, key), engine in _engines.items()
+        if pid == os.getpid()
+    ]
 
 
 def shared_engine(key: EngineKey, load: Callable[[EngineKey], Engine]) -> Engine:
@@ -72,8 +103,21 @@ def shared_engine(key: EngineKey, load: Callable[[EngineKey], Engine]) -> Engine
     """
     found = _engines.get((os.getpid(), key))
     if found is None:
-        found = _engines[(os.getpid(), key)] = load(key)
+        found = _engines[(os.getpid(), key)] = _loaded_beside(engines(), key, load)
     return found
+
+
+def _loaded_beside(held: Sequence[LoadedEngine], key: EngineKey, load: Callable[[EngineKey], Engine]) -> Engine:
+    """Load an engine, and say which others hold memory before there is none left, and again where there was none."""
+    others = "; ".join(str(one) for one in held if one.kind == "vllm") if key.config.kind == "vllm" else ""
+    if not others:
+        return load(key)
+    hint = f"This process already holds {others}. hfsynth.close_engines() frees what it holds."
+    _log.warning("Loading %s. %s", key.model, hint)
+    try:
+        return load(key)
+    except ModelError as error:
+        raise ModelError(error.message, hint=" ".join(filter(None, (error.hint, hint)))) from error
 
 
 def drop_engine(engine: Engine) -> None:
@@ -84,7 +128,10 @@ def drop_engine(engine: Engine) -> None:
 
 
 def close_engines() -> None:
-    """Close every engine of this process. Runs by itself when the process ends."""
+    """Close every engine of this process and free its memory. Runs by itself when the process ends.
+
+    What needs an engine later loads it again.
+    """
     own = [key for key in _engines if key[0] == os.getpid()]
     for key in own:
         _engines.pop(key).close()

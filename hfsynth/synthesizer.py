@@ -18,10 +18,13 @@ from hfsynth.chains import Chain
 from hfsynth.columns import output_arrays, output_features, output_values
 from hfsynth.conditions import canonical
 from hfsynth.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig
+from hfsynth.dataset_splits import AnyDataset, is_streamed, known_rows
 from hfsynth.engine import Engine
 from hfsynth.errors import ColumnError, ConfigError, EngineError
 from hfsynth.hub_recipes import hub_recipe
 from hfsynth.identity import content_id
+from hfsynth.map_progress import Tally, shown
+from hfsynth.mapping import MapSettings, map_splits
 from hfsynth.models import chainer_for, engine_for, generation_for, pinned, recommended_sampling
 from hfsynth.records import Document, Synthesized
 
@@ -31,8 +34,9 @@ class Synthesizer:
 
     In: a string column `text_column`, and `id_column` where there is one. Out, one row a document in the same order:
     `pairs` and `synthesis` (see the README). Neighbouring rows form chains of `shots` documents, so batches must be
-    multiples of `shots`; with `num_proc` pass `with_indices=True`, so that this can be checked across shards. Without
-    `batched` only `shots=1` works; then pass `features=synthesize.features(ds.features)`.
+    multiples of `shots`; `synthesize.map(ds, num_proc=…)` sees to that for any number of rows and processes, where
+    `ds.map` with `num_proc` needs `with_indices=True` and shards that happen to fit. Without `batched` only `shots=1`
+    works; then pass `features=synthesize.features(ds.features)`.
 
     `keep` are conditions that pairs must meet, such as `"grounding>=0.5"`; the others go to `synthesis.rejected`.
 
@@ -123,9 +127,36 @@ class Synthesizer:
         self.text_column = text_column
         self.id_column = id_column
         self._ragged: tuple[str, ...] | None = None
+        self._tally: Tally | None = None
+        self._cut_at_chains = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.config, self.engine_config, self.text_column, self.id_column)
+        state = {"_tally": self._tally, "_cut_at_chains": self._cut_at_chains}
+        return _rebuild, (self.config, self.engine_config, self.text_column, self.id_column), state
+
+    def map(
+        self,
+        ds: AnyDataset,
+        *,
+        batch_size: int | None = None,
+        num_proc: int | None = None,
+        remove_columns: str | list[str] | None = None,
+        load_from_cache_file: bool | None = None,
+    ) -> Any:  # noqa: ANN401 - a dataset for a dataset, a dict for a dict, a stream for a stream
+        """Synthesize a dataset, a stream or a dict of splits: `ds.map` with shards that no chain crosses.
+
+        The rows are those that one process gives, whatever their number and `num_proc`: the processes share out whole
+        chains, and what is left at the end goes to one of its own. Every process loads an engine; those that a map
+        started are gone when it ends. `batch_size` is a multiple of the shots, about 2,048 by default. Results come
+        from the cache of `datasets` where it has them; a bar shows pairs and tokens a second.
+        """
+        options = {"remove_columns": remove_columns, "load_from_cache_file": load_from_cache_file}
+        asked = MapSettings.of(self.config.shots, batch_size, num_proc, options)
+        with shown(known_rows(ds)) as tally:
+            working = _rebuild(self.config, self.engine_config, self.text_column, self.id_column)
+            working._cut_at_chains = True
+            working._tally = tally if not is_streamed(ds) else None
+            return map_splits(ds, working, self.features, asked)
 
     def features(self, features: Features | None = None) -> Features:
         """Return the features of a dataset with `features` after this transform."""
@@ -156,11 +187,19 @@ class Synthesizer:
         engine = self.engine()
         chainer = chainer_for(self.config, engine)
         numbered = (_numbered(number, chain) for number, chain in enumerate(chainer.chains(documents)))
-        ended = sorted(engine.run(numbered, generation_for(self.config, chainer)), key=itemgetter(0))
-        results = [result for _, chain in ended for result in chain]
+        ended: list[tuple[int, list[Synthesized]]] = []
+        for number, chain in engine.run(numbered, generation_for(self.config, chainer)):
+            ended.append((number, chain))
+            self._tell(chain)
+        results = [result for _, chain in sorted(ended, key=itemgetter(0)) for result in chain]
         if len(results) != len(documents):
             raise EngineError(f"The engine was given {len(documents)} documents and answered {len(results)}.")
         return results
+
+    def _tell(self, chain: Sequence[Synthesized]) -> None:
+        if self._tally is not None:
+            pairs = sum(len(result.pairs) for result in chain)
+            self._tally.add(len(chain), pairs, sum(result.synthesis.output_tokens for result in chain))
 
     def engine(self) -> Engine:
         """Return this process's engine, loading it the first time."""
@@ -191,6 +230,8 @@ class Synthesizer:
 
     def _check_grouping(self, documents: Sequence[Document], indices: object, *, lazy: bool) -> None:
         """Refuse batches that would cut a chain in two; only the very last batch may end within one."""
+        if self._cut_at_chains:
+            return
         shots = self.config.shots
         if isinstance(indices, Sequence):
             if indices and indices[0] % shots:
@@ -208,8 +249,8 @@ class Synthesizer:
         shots = self.config.shots
         raise ConfigError(
             f"Chains of {shots} shots need batches, and shards, of a multiple of {shots} rows: {found}.",
-            hint=f"Use batch_size={1024 * shots}; with num_proc also with_indices=True, and a num_proc that cuts the "
-            f"rows into multiples of {shots}.",
+            hint=f"Use batch_size={1024 * shots}; with num_proc use synthesize.map(ds, num_proc=…), which cuts the "
+            f"rows into multiples of {shots}, or with_indices=True and a num_proc that happens to do so.",
         )
 
 
