@@ -2,13 +2,15 @@
 
 Each worker appends to one file a shard, `segments/SHARD/WORKER.jsonl`: a line when a chain is handed to the engine and
 one, with the results, when it has ended. A line is written at once and synced a little later: a killed process loses
-nothing, a power failure about a second. What a chain was doing when its engine died is kept too, so that a document
-that kills engines is found. Knows nothing of sources, engines or leases.
+nothing, a power failure about a second. Each line ends with its checksum; one that is damaged is passed over, and its
+chain done again. What a chain was doing when its engine died is kept too, so that a document that kills engines is
+found. Knows nothing of sources, engines or leases.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import threading
@@ -17,9 +19,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from hfsynth.durable import writing
-from hfsynth.errors import OutputError
 from hfsynth.records import Pair, Reason, Rejected, Status, Synthesis, Synthesized
 
 ALONE_AFTER = 2
@@ -36,6 +38,7 @@ A process that is killed from outside, by a person or when its machine is taken 
 its use of memory. So a possible death says nothing of chains that were in company.
 """
 
+_LOG = logging.getLogger(__name__)
 _FIELDS = tuple(own.name for own in fields(Synthesis) if own.name != "rejected")
 
 
@@ -186,7 +189,8 @@ class Segments:
                 self._dropped.append(descriptor)
 
     def _append(self, shard: int, values: Mapping[str, Any]) -> None:
-        line = json.dumps(values, separators=(",", ":")).encode("ascii") + b"\n"
+        note = json.dumps(values, separators=(",", ":")).encode("ascii")
+        line = b"%s %08x\n" % (note, crc32(note))
         with writing(self._folder / f"{shard:05d}" / self._name):
             descriptor = self._file(shard)
             while line:
@@ -207,7 +211,7 @@ class Segments:
 def read_journal(folder: Path, shard: int, how_ended: Callable[[str], Death | None]) -> ShardJournal:
     """Read what all workers have noted of a shard; None from `how_ended` says that a worker did not die.
 
-    Raise OutputError for a file that is damaged; a last line that is not whole is what a kill leaves.
+    A damaged line is passed over and logged; a last line that is not whole is what a kill leaves.
     """
     journal = ShardJournal()
     for path in sorted((folder / f"{shard:05d}").glob("*.jsonl")):
@@ -237,16 +241,25 @@ def has_ended_any(folder: Path, worker: str, statuses: Iterable[Status]) -> bool
 def _replay(path: Path, journal: ShardJournal) -> dict[int, int | None]:
     """Take one file's lines into `journal`; return the chains in flight at its end, and the shot of one run alone."""
     in_flight: dict[int, int | None] = {}
-    for values in _lines(path):
-        if "end" in values:
-            in_flight.pop(values["end"], None)
-            journal.results.setdefault(values["end"], [_synthesized(row) for row in values["results"]])
-        elif "start" in values:
-            in_flight[values["start"]] = values.get("shot")
-        else:
-            number = values["died"]
-            _strike(journal, {number: in_flight.pop(number, None)}, Death(values["why"]), values.get("of", 0))
+    for number, line in _lines(path):
+        try:
+            _take(_note(line), journal, in_flight)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            _LOG.warning("%s is damaged in line %d: what it noted is done again.", path, number)
     return in_flight
+
+
+def _take(values: Mapping[str, Any], journal: ShardJournal, in_flight: dict[int, int | None]) -> None:
+    """Take one note into `journal` and `in_flight`, whole or not at all."""
+    if "end" in values:
+        results = [_synthesized(row) for row in values["results"]]
+        in_flight.pop(int(values["end"]), None)
+        journal.results.setdefault(int(values["end"]), results)
+    elif "start" in values:
+        in_flight[int(values["start"])] = values.get("shot")
+    else:
+        number, death = int(values["died"]), Death(values["why"])
+        _strike(journal, {number: in_flight.pop(number, None)}, death, int(values.get("of", 0)))
 
 
 def _strike(journal: ShardJournal, chains: Mapping[int, int | None], death: Death, among: int) -> None:
@@ -254,25 +267,27 @@ def _strike(journal: ShardJournal, chains: Mapping[int, int | None], death: Deat
         journal.strikes[number] = journal.strikes.get(number, NO_STRIKES).struck(death, shot, among=among)
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the whole lines of a file with their numbers."""
     with suppress(FileNotFoundError), path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            try:
-                values = json.loads(line)
-            except ValueError as error:
-                if file.readline():
-                    raise _damaged(path, number) from error
-                return
-            if not isinstance(values, dict) or not values.keys() & {"start", "end", "died"}:
-                raise _damaged(path, number)
-            yield values
+            if line.endswith(b"\n"):
+                yield number, line[:-1]
 
 
-def _damaged(path: Path, number: int) -> OutputError:
-    return OutputError(
-        f"{path} is damaged in line {number}: it is no note of a chain.",
-        hint="Remove the file and give the same command again: its chains are done again.",
-    )
+def _note(line: bytes) -> dict[str, Any]:
+    """Return what a line notes; raise ValueError where it is not what was written.
+
+    Lines without a checksum are those of versions before there was one.
+    """
+    if not line.endswith(b"}"):
+        line, _, checksum = line.rpartition(b" ")
+        if checksum != b"%08x" % crc32(line):
+            raise ValueError("the checksum is another")
+    values = json.loads(line)
+    if not isinstance(values, dict):
+        raise ValueError("it is no note of a chain")
+    return values
 
 
 def _plain(result: Synthesized) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """Who works on what: leases in a folder that several processes, on several machines, share.
 
-A lease is a file that is made whole and exclusively (by a hard link), named `NAME.GENERATION.json`. To take one over is
-to make the next generation, in which exactly one process can succeed; the old holder sees the newer file and knows
-that it has lost. Clocks are not compared: a lease is stale when its heart-beat has not moved for a while as seen from
-here, or at once where its process is known to be dead. Knows nothing of what is leased.
+A lease is a file that is made whole and exclusively (by a hard link; where the file system has none, by exclusive
+creation), named `NAME.GENERATION.json`. To take one over is to make the next generation, in which exactly one process
+can succeed; the old holder sees the newer file and knows that it has lost. Clocks are not compared: a lease is stale
+when its heart-beat has not moved for a while as seen from here, or at once where its process is known to be dead. Knows
+nothing of what is leased.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -21,11 +23,14 @@ from secrets import token_hex
 from typing import Any
 
 from hfsynth.durable import writing
+from hfsynth.processes import began, machine
 
 STALE_AFTER = 60.0
 """Seconds without a heart-beat after which a lease of another machine may be taken over."""
 
 _LOOK_AGAIN = 0.1
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+"""What file systems without hard links say: exFAT, some of FUSE and SMB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,49 +45,17 @@ class Holder:
     @classmethod
     def this_process(cls, worker: str | None = None) -> Holder:
         """Return this process, under a name that nobody has had."""
-        return cls(worker or new_worker_name(), _machine(), os.getpid(), _began(os.getpid()))
+        return cls(worker or new_worker_name(), machine(), os.getpid(), began(os.getpid()))
 
     @property
     def is_dead(self) -> bool:
         """Whether the process is known to have ended; False for one on another machine."""
-        return self.machine == _machine() and _began(self.pid) != self.began
+        return self.machine == machine() and began(self.pid) != self.began
 
 
 def new_worker_name() -> str:
     """Return a name for a worker that nobody has had."""
     return f"{socket.gethostname().split('.')[0]}-{token_hex(4)}"
-
-
-def _machine() -> str:
-    """Name what process ids are unique in: a boot of a machine, and a container's own numbering."""
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip())
-    with suppress(OSError):
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return " ".join(parts)
-
-
-def _began(pid: int) -> str:
-    """Return when a process of this machine began, in the system's own unit; nothing where it has ended."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-    except OSError:
-        return _exists(pid)
-    return "" if state[0] in "ZX" else state[19]  # a zombie works no more
-
-
-def _exists(pid: int) -> str:
-    """Answer for systems without /proc: there, or not."""
-    if Path("/proc/self/stat").exists():
-        return ""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return ""
-    except PermissionError:
-        pass
-    return "alive"
 
 
 def clear(folder: Path) -> None:
@@ -196,17 +169,14 @@ class Leases:
 
     def _is_free(self, path: Path) -> bool:
         try:
-            values = json.loads(path.read_text("utf-8"))
+            content = path.read_bytes()
             beat = path.stat().st_mtime_ns
         except FileNotFoundError:  # done this moment: somebody else's next look will tell
             return False
-        except ValueError:  # only a disk that lost power holds such a file
-            return True
-        return bool(values.get("released")) or self._is_lost(values) or self._is_stale(path, beat)
-
-    def _is_lost(self, values: dict[str, Any]) -> bool:
-        holder = Holder(**values)
-        return holder.is_dead or self._is_gone(holder.worker)
+        if not content:  # being written, where there are no links; or its machine lost power
+            return self._is_stale(path, beat)
+        holder = _holder(content)  # None: given up, or damaged
+        return holder is None or holder.is_dead or self._is_gone(holder.worker) or self._is_stale(path, beat)
 
     def _is_stale(self, path: Path, beat: int) -> bool:
         known, since = self._seen.get(path, (None, 0.0))
@@ -219,9 +189,8 @@ class Leases:
         """Make a lease, whole; return False where somebody else was quicker."""
         temporary = self._written(asdict(self._holder))
         try:
-            with writing(path), suppress(FileExistsError, FileNotFoundError):  # not found: cleared away, see `clear`
-                os.link(temporary, path)
-                return True
+            with writing(path), suppress(FileNotFoundError):  # not found: cleared away, see `clear`
+                return _link(temporary, path)
             return False
         finally:
             temporary.unlink(missing_ok=True)
@@ -231,6 +200,47 @@ class Leases:
         with writing(temporary):
             temporary.write_text(json.dumps(values), "utf-8")
         return temporary
+
+
+def _link(temporary: Path, path: Path) -> bool:
+    """Give a file a second name that nobody else has given; return False where somebody has.
+
+    A server of NFS that is asked again, for its first answer was lost, says that the name is there: the number of names
+    tells whose it is.
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return temporary.stat().st_nlink > 1
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _create(path, temporary.read_bytes())
+    return True
+
+
+def _create(path: Path, content: bytes) -> bool:
+    """Make a file that nobody else has made; whoever reads it before its content is there finds it empty."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        return False
+    try:
+        os.write(descriptor, content)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _holder(content: bytes) -> Holder | None:
+    """Return who holds a lease; None where it was given up, and for a damaged one, which nobody can hold."""
+    try:
+        values = json.loads(content)
+        holder = Holder(**values)
+    except (ValueError, TypeError):
+        return None
+    whole = all(isinstance(name, str) for name in (holder.worker, holder.machine, holder.began))
+    return holder if whole and isinstance(holder.pid, int) else None
 
 
 def _generation(path: Path | None) -> int:

@@ -1,8 +1,9 @@
 """One worker at a job: it claims shards, drives its engine through their chains and writes their parts.
 
-Reading and tokenising happen ahead of the engine in one thread, writing behind it in another, and a third shows every
-second that the worker is alive. Any number of workers, in any number of processes and machines that share the folder,
-finish a job together. Knows nothing of who starts and watches it.
+Reading and tokenising happen ahead of the engine in one thread, writing behind it in another; a third syncs every
+second what was noted, and a fourth, which waits for no disk, shows that the worker is alive. Any number of workers, in
+any number of processes and machines that share the folder, finish a job together. Knows nothing of who starts and
+watches it.
 """
 
 from __future__ import annotations
@@ -128,29 +129,38 @@ class Worker:
             error=error_values(failure) if failure else None,
         )
 
-    # --- the three threads beside the engine's -------------------------------------------------------------------
+    # --- the threads beside the engine's -------------------------------------------------------------------
 
     @contextmanager
     def _signs_of_life(self) -> Iterator[None]:
+        """Beat and sync every second, apart: a disk that is slow to sync must not look like a worker that is gone."""
         ended = threading.Event()
 
-        def show() -> None:
+        def again(*steps: Callable[[], None]) -> None:
             try:
                 while not ended.wait(SIGN_OF_LIFE):
-                    self._leases.beat()
-                    self._segments.sync()
-                    self.sessions.write(self.session())
+                    for step in steps:
+                        step()
             except (HfsynthError, OSError) as error:
                 self._failure = error
 
-        self.sessions.write(self.session())
-        thread = threading.Thread(target=show, name="hfsynth-signs-of-life", daemon=True)
-        thread.start()
+        self._show()
+        loops = {"signs-of-life": (self._leases.beat,), "sync": (self._segments.sync, self._show)}
+        threads = [
+            threading.Thread(target=again, args=steps, name=f"hfsynth-{name}", daemon=True)
+            for name, steps in loops.items()
+        ]
+        for thread in threads:
+            thread.start()
         try:
             yield
         finally:
             ended.set()
-            thread.join()
+            for thread in threads:
+                thread.join()
+
+    def _show(self) -> None:
+        self.sessions.write(self.session())
 
     def _prefetch(self, shard: int | None, reader: ShardReader, chainer: Chainer, ahead: Channel[Prepared]) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,6 +100,51 @@ def test_a_worker_that_is_known_to_be_gone_holds_nothing(tmp_path: Path) -> None
     assert far.claim("00000")
     assert not Leases(tmp_path, holder()).claim("00000")
     assert Leases(tmp_path, holder(), is_gone=lambda worker: worker == "lost").claim("00000")
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP])
+def test_where_there_are_no_hard_links_one_still_holds_a_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refused(source: Path, target: Path) -> None:
+        raise OSError(code, "no links here")
+
+    monkeypatch.setattr(os, "link", refused)
+    one, two = Leases(tmp_path, holder()), Leases(tmp_path, holder())
+    assert one.claim("00003") and not two.claim("00003")
+    one.remove("00003")
+    assert two.claim("00003") and not list(tmp_path.glob("*.tmp"))
+    assert Leases(tmp_path, dead_process()).claim("00004") and one.claim("00004")
+
+
+def test_a_lease_that_is_being_written_is_held(tmp_path: Path) -> None:
+    (tmp_path / "00000.0.json").touch()
+    near = Leases(tmp_path, holder(), stale_after=0.1)
+    assert not near.claim("00000")
+    while not near.claim("00000"):
+        time.sleep(0.02)
+
+
+def test_a_link_that_was_made_and_is_said_to_be_there_is_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def asked_twice(source: Path, target: Path) -> None:
+        with suppress(FileExistsError):
+            link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", asked_twice)
+    one, two = Leases(tmp_path, holder()), Leases(tmp_path, holder())
+    assert one.claim("00000") and one.holds("00000")
+    assert not two._make(tmp_path / "00000.0.json")
+
+
+@pytest.mark.parametrize("content", ["[]", "7", "{}", '{"worker": 1}', '{"wOrker": "a"}', "\0\0", "nul"])
+def test_a_damaged_lease_is_free(tmp_path: Path, content: str) -> None:
+    (tmp_path / "00000.0.json").write_text(content)
+    assert Leases(tmp_path, holder()).claim("00000")
 
 
 def test_whoever_has_lost_a_lease_does_not_take_it_from_its_new_holder(tmp_path: Path) -> None:
@@ -298,15 +345,45 @@ def test_notes_of_a_finished_shard_are_dropped_and_others_stay(tmp_path: Path) -
     segments.close()
 
 
-@pytest.mark.parametrize("line", ["[]", "{}", '"x"', "\0\0"])
-def test_a_damaged_line_is_an_error_with_its_place(tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize("line", ["[]", "{}", '"x"', "\0\0", '{"end":5,"results":[{}]}', '{"end":5} 00000000', "}"])
+def test_a_damaged_line_is_passed_over_and_said(tmp_path: Path, line: str, caplog: pytest.LogCaptureFixture) -> None:
     segments = Segments(tmp_path, "w")
-    segments.started(0, 0)
+    segments.finished(0, 0, [OK])
     segments.close()
     with (tmp_path / "00000" / "w.jsonl").open("a") as file:
-        file.write(line + '\n{"start":1}\n')
-    with pytest.raises(OutputError, match="damaged in line 2"):
-        read_journal(tmp_path, 0, killed(0))
+        file.write(line + "\n")
+    segments = Segments(tmp_path, "w")
+    segments.finished(0, 1, [OK])
+    segments.close()
+    assert read_journal(tmp_path, 0, killed(0)).results == {0: [OK], 1: [OK]}
+    assert "damaged in line 2" in caplog.text
+
+
+def test_of_every_bit_that_flips_none_changes_a_result(tmp_path: Path) -> None:
+    segments = Segments(tmp_path, "w")
+    for number in range(3):
+        segments.finished(0, number, [OK])
+    segments.close()
+    path = tmp_path / "00000" / "w.jsonl"
+    content = path.read_bytes()
+    for bit in range(0, 8 * len(content), 7):  # each place of a byte in turn
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        found = read_journal(tmp_path, 0, killed(0)).results
+        assert found.keys() < {0, 1, 2}
+        assert all(results == [OK] for results in found.values())
+
+
+def test_notes_without_checksums_are_read(tmp_path: Path) -> None:
+    segments = Segments(tmp_path, "w")
+    segments.finished(0, 0, [OK])
+    segments.started(0, 1)
+    segments.close()
+    path = tmp_path / "00000" / "w.jsonl"
+    path.write_bytes(b"".join(line.rpartition(b" ")[0] + b"\n" for line in path.read_bytes().splitlines()))
+    journal = read_journal(tmp_path, 0, killed(CERTAIN))
+    assert journal.results == {0: [OK]} and journal.strikes.keys() == {1}
 
 
 # --- sessions -------------------------------------------------------------------------------------------------------
