@@ -1,4 +1,4 @@
-"""Stop on SIGINT and SIGTERM: first in good order, then at once. Knows nothing of what is to be stopped."""
+"""Stop on SIGINT, SIGTERM and SIGHUP: first in good order, then at once. Knows nothing of what is to be stopped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
@@ -28,7 +28,7 @@ class Stop:
         self.signal = self.signal or number
 
     def leave(self) -> NoReturn:
-        """Raise what ends the process with the code that its signal stands for: 130 or 143."""
+        """Raise what ends the process with the code that its signal stands for: 130, 143 or 129."""
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + (self.signal or signal.SIGTERM))
@@ -36,9 +36,10 @@ class Stop:
 
 @contextmanager
 def stopping(grace: float) -> Iterator[Stop]:
-    """Lend a Stop that SIGINT and SIGTERM ask. A second signal, or `grace` seconds later, raises `Stop.leave`'s error.
+    """Lend a Stop that signals ask. A second signal, or `grace` seconds later, raises `Stop.leave`'s error.
 
-    Signals reach the main thread alone; in any other the Stop is lent and left to whoever calls `request`.
+    Where a closed terminal is to be outlived (`nohup`), SIGHUP stays ignored. Signals reach the main thread alone; in
+    any other the Stop is lent and left to whoever calls `request`.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -55,7 +56,8 @@ def stopping(grace: float) -> Iterator[Stop]:
     def too_late(number: int, frame: FrameType | None) -> None:
         stop.leave()
 
-    before = {number: signal.signal(number, first_or_second) for number in SIGNALS}
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP]
+    before = {number: signal.signal(number, first_or_second) for number in heard}
     before[signal.SIGALRM] = signal.signal(signal.SIGALRM, too_late)
     try:
         yield stop

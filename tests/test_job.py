@@ -136,7 +136,7 @@ def test_workers_that_cannot_even_start_are_given_up(source: Path, tmp_path: Pat
 # --- signals --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_signal_lets_what_is_in_flight_end(
     source: Path, tmp_path: Path, number: signal.Signals, code: int, workers: int

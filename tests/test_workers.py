@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import stat
@@ -26,8 +27,9 @@ from hfsynth.devices import core_groups, device_groups, usable_cores, visible_de
 from hfsynth.errors import ConfigError, EngineError
 from hfsynth.job import synthesize
 from hfsynth.job_spec import JobSpec
-from hfsynth.journal import JournalPaths
+from hfsynth.journal import JournalPaths, Segments
 from hfsynth.launch import End, supervise
+from hfsynth.leases import Leases
 from hfsynth.local_crew import LocalCrew, with_tensor_parallel
 from hfsynth.slurm import array_script
 from hfsynth.sources import Source
@@ -101,6 +103,26 @@ def test_a_worker_whose_shelf_ends_while_it_looks_does_not_wait_for_others(
     synthesize(Source(str(source)), tmp_path / "out", config, engine=engine)
     assert stats(tmp_path / "out")["documents"]["ok"] == 20
     assert max(waits, default=0) < 0.1
+
+
+def test_a_heart_beats_while_the_disk_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, beats, synced = documents(tmp_path / "texts.jsonl", 4), threading.Event(), threading.Event()
+    beat = Leases.beat
+
+    def slow(segments: Segments) -> None:
+        assert beats.wait(60)
+        synced.set()
+
+    def noted(leases: Leases) -> None:
+        beat(leases)
+        beats.set()
+
+    monkeypatch.setattr(Segments, "sync", slow)
+    monkeypatch.setattr(Leases, "beat", noted)
+    monkeypatch.setattr("hfsynth.worker.SIGN_OF_LIFE", 0.01)
+    engine = EngineConfig.create("scripted", {"latency": 0.1})
+    synthesize(Source(str(source)), tmp_path / "out", SynthesizerConfig("scripted"), engine=engine)
+    assert synced.is_set()
 
 
 def test_the_shards_of_a_dead_worker_are_taken_over_at_once(tmp_path: Path) -> None:
@@ -266,10 +288,30 @@ def test_an_arrays_ranges_cover_every_shard_once(rows: int, shard_rows: int, tas
     script = array_script(["synthesize", "in", "out"], tasks=tasks, rows=rows, shard_rows=shard_rows, gpus=0)
     (array,) = (line for line in script.splitlines() if "--array" in line)
     last = int(array.rpartition("-")[2])
-    each = int(script.partition("SLURM_ARRAY_TASK_ID * ")[2].partition("))")[0])
-    covered = [shard for task in range(last + 1) for shard in range(task * each, task * each + each)]
-    assert covered[: -(-rows // shard_rows)] == list(range(-(-rows // shard_rows)))
+    shares = [asked_range(script, task) for task in range(last + 1)]
+    assert [shard for share in shares for shard in share] == list(range(-(-rows // shard_rows)))
+    assert all(shares) and max(map(len, shares)) - min(map(len, shares)) <= 1
     assert last + 1 <= tasks
+
+
+def asked_range(script: str, task: int) -> range:
+    """Return the shards that a task is told to work on, as the shell computes them."""
+    formulas = re.findall(r"^(?:first|last)=\$\(\((.*)\)\)$", script, re.MULTILINE)
+    first, last = (eval(formula.replace("SLURM_ARRAY_TASK_ID", str(task)).replace("/", "//")) for formula in formulas)
+    return range(first, last)
+
+
+def test_the_script_passes_on_that_its_time_is_up() -> None:
+    lines = ["--comment=a b", '--account="x y"', "--time=8:00:00", "--signal=B:TERM@5"]
+    script = array_script(["synthesize", "a b", "out"], tasks=3, rows=None, shard_rows=10, gpus=0, lines=lines)
+    found = script.splitlines()
+    assert "#SBATCH --requeue" in found and '#SBATCH --comment="a b"' in found
+    assert '#SBATCH --account="x y"' in found and "#SBATCH --time=8:00:00" in found
+    assert [line for line in found if "--signal" in line] == [
+        "#SBATCH --signal=B:TERM@60",
+        "#SBATCH --signal=B:TERM@5",
+    ]
+    assert found[-1] == "exec hfsynth synthesize 'a b' out --workers 1"
 
 
 def test_the_script_runs_the_same_command_once_a_task(tmp_path: Path) -> None:
