@@ -7,6 +7,7 @@ of a corpus's identity, nothing in `EngineConfig` is. Knows nothing of models, f
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import blake2b
@@ -22,6 +23,12 @@ PROMPT_FORMATS = ("instruction-pretrain", "chat")
 LONG_DOCUMENTS = ("skip", "truncate", "split")
 ENGINES = ("vllm", "server", "scripted")
 CHAT_KINDS = ("free_form", "multiple_choice", "chain_of_thought")
+
+_MOST = 10**9
+_MOST_SHOTS = 10_000
+_IN_SHORT = reprlib.Repr()
+_IN_SHORT.maxstring = _IN_SHORT.maxother = 200
+_IN_SHORT.maxlevel = 2
 
 # Engine arguments that change the result, and the setting that takes their place (None: there is none).
 _RESULT_ARGS = {
@@ -55,7 +62,7 @@ class Sampling:
     frequency_penalty: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(_whole(self.max_tokens, 1), "max_tokens", "a whole number of at least 1", self.max_tokens)
+        _require(_whole(self.max_tokens, 1, _MOST), "max_tokens", _from_one(_MOST), self.max_tokens)
         _require(_within(self.temperature, 0, 5), "temperature", "a number from 0 to 5", self.temperature)
         _require(_within(self.top_p, 0, 1) and self.top_p > 0, "top_p", "a number over 0, at most 1", self.top_p)
         _require(
@@ -79,7 +86,7 @@ class ChatOptions:
     kinds: tuple[str, ...] = CHAT_KINDS
 
     def __post_init__(self) -> None:
-        _require(_whole(self.max_pairs, 1), "max_pairs", "a whole number of at least 1", self.max_pairs)
+        _require(_whole(self.max_pairs, 1, _MOST), "max_pairs", _from_one(_MOST), self.max_pairs)
         known = isinstance(self.kinds, (tuple, list)) and all(kind in CHAT_KINDS for kind in self.kinds)
         _require(known and bool(self.kinds), "kinds", f"some of {', '.join(CHAT_KINDS)}", self.kinds)
         object.__setattr__(self, "kinds", tuple(self.kinds))
@@ -113,9 +120,10 @@ class SynthesizerConfig:
             "a branch, a tag or a commit (in quotes where it is all digits)",
             self.model_revision,
         )
-        _require(_whole(self.shots, 1), "shots", "a whole number of at least 1", self.shots)
-        _require(_whole(self.seed), "seed", "a whole number", self.seed)
-        _require(self.window is None or _whole(self.window, 2), "window", "a whole number of tokens", self.window)
+        _require(_whole(self.shots, 1, _MOST_SHOTS), "shots", _from_one(_MOST_SHOTS), self.shots)
+        _require(_whole(self.seed, -(2**63), 2**63), "seed", "a whole number of 64 bits", self.seed)
+        window = self.window is None or _whole(self.window, 2, _MOST)
+        _require(window, "window", f"a whole number of tokens, at most {_MOST:,}", self.window)
         _require(isinstance(self.sampling, Sampling), "sampling", "a Sampling", self.sampling)
         _require(isinstance(self.chat, ChatOptions), "chat", "a ChatOptions", self.chat)
         _choice("prompt_format", self.prompt_format, PROMPT_FORMATS)
@@ -212,11 +220,20 @@ def _json_of(name: str, value: object) -> str:
 
 def _require(fine: bool, name: str, expected: str, got: object) -> None:
     if not fine:
-        raise ConfigError(f"{name} must be {expected}, not {got!r}.")
+        raise ConfigError(f"{name} must be {expected}, not {shown(got)}.")
 
 
-def _whole(value: object, least: int | None = None) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least)
+def _from_one(most: int) -> str:
+    return f"a whole number from 1 to {most:,}"
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: in short, however much it holds."""
+    return _IN_SHORT.repr(value)
+
+
+def _whole(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _within(value: object, low: float, high: float) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from huggingface_hub.errors import (
 
 from hfsynth.errors import ConfigError, HubError
 from hfsynth.hub_errors import LOG_IN, invalid_name
-from hfsynth.recipes import read_recipe
+from hfsynth.recipes import read_recipe, require_size
 from hfsynth.retrying import reason_of
 
 CONFIG_FILE = "synthesizer_config.json"
@@ -63,16 +64,23 @@ def hub_recipe(name: str, revision: str | None = None) -> dict[str, Any]:
     for kind in _KINDS:
         unreachable = any(isinstance(error, LocalEntryNotFoundError) for error in errors)  # asked for long enough
         try:
-            path = hf_hub_download(repo, CONFIG_FILE, repo_type=kind, revision=revision, local_files_only=unreachable)
+            path = _fetched(repo, kind, revision, cached=unreachable)
         except HFValidationError as error:
             raise invalid_name(repo) from error
         except (HfHubHTTPError, LocalEntryNotFoundError) as error:
             errors.append(error)
         else:
             itself = {"model": repo, "model_revision": revision} if kind == "model" else {}
-            fields = read_recipe(Path(path))
+            fields = read_recipe(path, published=True)
             return fields if "model" in fields else itself | fields
     raise _explained(repo, revision, errors)
+
+
+def _fetched(repo: str, kind: str, revision: str | None, *, cached: bool) -> Path:
+    """Return the recipe's file, asking for its size first; with `cached` the network is not asked."""
+    ask: Any = partial(hf_hub_download, repo, CONFIG_FILE, repo_type=kind, revision=revision, local_files_only=cached)
+    require_size(f"of {repo}", ask(dry_run=True).file_size)
+    return Path(ask())
 
 
 def _explained(repo: str, revision: str | None, errors: Sequence[HfHubHTTPError | LocalEntryNotFoundError]) -> HubError:

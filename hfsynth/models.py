@@ -19,7 +19,7 @@ from hfsynth.embedded import ADAPTER_FOLDER, EMBEDDED, EMBEDDED_WINDOW, embedded
 from hfsynth.engine import Engine, EngineKey, Generation, shared_engine
 from hfsynth.errors import ConfigError, ModelError
 from hfsynth.prompts import prompt_format
-from hfsynth.recipes import read_recipe
+from hfsynth.recipes import read_recipe, trusted_model
 
 _SMALL_FILE = 16 * 2**20
 _EDGE = 64 * 2**10
@@ -33,8 +33,10 @@ def pinned(config: SynthesizerConfig, engine: EngineConfig) -> SynthesizerConfig
     A Hub revision becomes its commit, a folder's a digest of its files, the embedded model's a digest of its parts.
     A server does not tell which revision it runs: the model it was asked for is pinned as for any other engine, so
     that a corpus's identity does not depend on where the model runs.
-    Raise ModelError for a model that does not exist, and for a recipe whose embedded model is another one.
+    Raise ModelError for a model that does not exist, and for a recipe whose embedded model is another one, ConfigError
+    for a recipe that names code, or a published one that names a file of this machine.
     """
+    config = replace(config, model=trusted_model(config.model, engine.kind))
     if engine.kind == "scripted":
         return config
     if config.model == EMBEDDED:

@@ -19,13 +19,13 @@ from hfsynth.delimiters import CONTEXT, END_CONTEXT
 from hfsynth.engine import EngineKey, Generation
 from hfsynth.errors import ConfigError
 from hfsynth.parsing import render_pairs
+from hfsynth.recipes import SCRIPTED
 from hfsynth.records import Pair
 
 T = TypeVar("T")
 Script = Callable[[str], str | Completion]
 """A prompt's text in, the completion out: its text, or a whole Completion. EngineError kills the engine."""
 
-SCRIPTED = "scripted"
 BOS, EOS = "<s>", "</s>"
 _BOS_ID, _EOS_ID = 0x110000, 0x110001  # past the last code point, so that every text has ids of its own
 _CONTROL_IDS = {BOS: _BOS_ID, EOS: _EOS_ID}

@@ -26,6 +26,7 @@ from hfsynth.identity import content_id
 from hfsynth.map_progress import Tally, shown
 from hfsynth.mapping import MapSettings, map_splits
 from hfsynth.models import chainer_for, engine_for, generation_for, pinned, recommended_sampling
+from hfsynth.recipes import config_from
 from hfsynth.records import Document, Synthesized
 
 
@@ -97,6 +98,7 @@ class Synthesizer:
         name: str,
         revision: str | None = None,
         *,
+        model: str | None = None,
         engine: str = "vllm",
         engine_args: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
@@ -107,13 +109,15 @@ class Synthesizer:
 
         `name` is a dataset or a model on the Hub, `user/name`; `revision` one of its branches, tags or commits. A
         recipe that splits long documents skips them here, for a transform keeps rows one to one; to split them too,
-        run `hfsynth synthesize SOURCE OUT --recipe user/name`. Raise HubError where there is no recipe.
+        run `hfsynth synthesize SOURCE OUT --recipe user/name`. `model` takes the place of the recipe's: a recipe names
+        no code, so a script of your own is named here. Raise HubError where there is no recipe, ConfigError for one
+        that names code or a file of this machine.
         """
         fields = hub_recipe(name, revision)
         if fields.get("long_documents") == "split":
             fields["long_documents"] = "skip"
         engine_config = EngineConfig.create(engine, engine_args, trust_remote_code)
-        config = SynthesizerConfig.from_dict(fields)
+        config = config_from(fields, {"model": model})
         return cls.from_config(config, engine_config, text_column=text_column, id_column=id_column)
 
     def _settle(self, config: SynthesizerConfig, engine: EngineConfig, text_column: str, id_column: str) -> None:
