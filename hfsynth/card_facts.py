@@ -25,6 +25,7 @@ from hfsynth.corpus import Corpus, read_json
 from hfsynth.corpus_files import SplitFiles, assigned
 from hfsynth.embedded import EMBEDDED
 from hfsynth.errors import ConfigError, OutputError
+from hfsynth.holdings import require_whole
 
 SAMPLES = 2
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
@@ -78,6 +79,7 @@ def corpus_facts(root: Path, settings: CardSettings) -> CorpusFacts:
     Raise OutputError where there is no whole corpus, ConfigError where the licence is missing or a value cannot be.
     """
     corpus, card = Corpus(root), read_card(root)
+    require_whole(root)
     splits = assigned(published_files(root), card.metadata)
     if not splits:
         raise OutputError(
@@ -266,7 +268,7 @@ def manifest_records(root: Path) -> dict[str, dict[str, Any]]:
     for path in sorted(Corpus(root).journal.glob("*manifest*.json")):
         found = read_json(path)
         files = found.get("files") if isinstance(found, dict) else None
-        if not isinstance(files, dict):
+        if not isinstance(files, dict) or not all(isinstance(record, dict) for record in files.values()):
             raise OutputError(f"{path} is damaged: {json.dumps(found)[:80]}", hint="Make the folder again.")
         records |= files
     return records

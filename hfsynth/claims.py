@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from hfsynth.corpus import Corpus, read_json, write_json
+from hfsynth.corpus import Corpus, damaged, read_json, write_json
 from hfsynth.journal import JournalPaths
 from hfsynth.leases import Leases
 from hfsynth.shards import record_paths
@@ -25,7 +25,10 @@ def lease_name(shard: int) -> str:
 
 def read_extent(corpus: Corpus) -> dict[str, Any] | None:
     """Return the source's number of `rows` and `shards` as far as it is known."""
-    extent: dict[str, Any] | None = read_json(JournalPaths(corpus.journal).extent)
+    path = JournalPaths(corpus.journal).extent
+    extent: dict[str, Any] | None = read_json(path)
+    if extent is not None and not all(isinstance(extent.get(name), int) for name in ("rows", "shards")):
+        raise damaged(path, "it says no number of rows and shards")
     return extent
 
 

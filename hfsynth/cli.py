@@ -37,7 +37,7 @@ from hfsynth.cli_options import (
     recipe_fields,
     with_recommended,
 )
-from hfsynth.errors import ConfigError, HfsynthError
+from hfsynth.errors import ConfigError, HfsynthError, OutputError
 
 app = typer.Typer(
     name="hfsynth",
@@ -218,6 +218,31 @@ def info(
         console.emit_json(facts)
     else:
         console.emit(describe(facts))
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="A corpus folder.")],
+    as_json: Json = False,
+) -> None:
+    """Compare every file of FOLDER with what its job wrote, byte by byte; the exit code is 1 where one was lost.
+
+    Nothing is changed. To make what was lost anew give the `hfsynth synthesize` command again.
+
+    Example: hfsynth check corpus/
+    """
+    from dataclasses import asdict
+
+    from hfsynth.checking import check as check_folder
+
+    report = check_folder(folder)
+    if as_json:
+        console.emit_json({**asdict(report), "root": str(report.root)})
+    else:
+        state = "damaged" if report.damaged else "whole" if report.finished else "whole as far as it is finished"
+        console.emit("\n".join([*report.damaged, f"{report.root}: {report.files:,} files; {state}."]))
+    if report.damaged:
+        raise OutputError(f"{folder} is not whole.", hint=report.repair)
 
 
 cli_texts.register(app)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
+from hfsynth.corpus_files import split_order
 from hfsynth.durable import sync_folder, write_text, writing
 from hfsynth.errors import OutputError
 
@@ -63,6 +65,11 @@ class Corpus:
         return self.journal / "manifest.json"
 
     @property
+    def former(self) -> Path:
+        """The manifest of a corpus that was found damaged, until it is whole again."""
+        return self.journal / "former.json"
+
+    @property
     def stats(self) -> Path:
         return self.root / "stats.json"
 
@@ -83,11 +90,32 @@ def part_name(number: int, total: int, split: str = "train") -> str:
 def read_json(path: Path) -> Any:  # noqa: ANN401
     """Return the values in a JSON file; None where there is no such file; OutputError where it is damaged."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        values = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise OutputError(f"{path} is damaged: {error}.", hint="Remove the folder, or give another one.") from error
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, str(error)) from error
+    if not isinstance(values, dict):
+        raise damaged(path, f"it holds a {type(values).__name__} where names and values belong")
+    return values
+
+
+def damaged(path: Path, what: str) -> OutputError:
+    """Return the error for a JSON file that cannot be what was written, with the way to repair it."""
+    anew = "Remove it and give the same `hfsynth synthesize` command again: it is written anew."
+    hint = "Bring it back from a copy, or give another folder." if path.name == "job.json" else anew
+    return OutputError(f"{path} is damaged: {what}.", hint=hint)
+
+
+@contextmanager
+def reading_values(*paths: Path) -> Iterator[None]:
+    """Turn what values of the wrong shape lead to into OutputError, naming the files that they were read from."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        where = " or ".join(path.name for path in paths)
+        told = f"a value is missing or of the wrong kind ({type(error).__name__}: {error})"
+        raise damaged(paths[0].with_name(where), told) from error
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -121,6 +149,17 @@ def _front_matter(readme: str) -> tuple[dict[str, Any], str]:
     except yaml.YAMLError as error:
         raise OutputError(f"The front matter of README.md is not YAML: {error}", hint="Mend or remove it.") from error
     return (values if isinstance(values, dict) else {}), readme[end + 5 :]
+
+
+def describe_configs(corpus: Corpus) -> None:
+    """Tell `load_dataset` where the configs lie, and leave the rest of the README as it is."""
+    configs: dict[str, dict[str, str]] = {}
+    for config, folder in (("default", corpus.data), ("pairs", corpus.pairs)):
+        splits = sorted({path.name.partition("-")[0] for path in folder.glob("*.parquet")}, key=split_order)
+        if splits:
+            configs[config] = {split: f"{folder.name}/{split}-*.parquet" for split in splits}
+    readme = corpus.readme.read_text("utf-8", "replace") if corpus.readme.exists() else ""
+    write_text(corpus.readme, configured_readme(readme, configs))
 
 
 def file_record(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from hfsynth.card_facts import footer
 from hfsynth.corpus import Corpus, read_json, write_json
 from hfsynth.corpus_figures import CorpusFigures
 from hfsynth.errors import ConfigError, OutputError
+from hfsynth.holdings import require_whole
 from hfsynth.pair_judge import Judgeable, PairJudge, judged_figures
 from hfsynth.records import Pair
 from hfsynth.repetition import Sample
@@ -50,6 +51,7 @@ def evaluate_corpus(
     if sample is not None and sample < 1:
         raise ConfigError(f"sample must be a whole number of at least 1, not {sample}.", hint="Use --sample 1000.")
     parts = require_measurable(folder)
+    require_whole(folder, "pairs/", digests=True)
     rows, expected = _extent(parts)
     drawn = _drawn(rows, sample, seed)
     share = len(drawn) / rows if rows else 0.0
@@ -89,6 +91,7 @@ def require_measurable(folder: str | Path) -> list[Path]:
             f"{corpus.root} holds no finished pairs.",
             hint=f"Make or finish them: hfsynth synthesize SOURCE {corpus.root}",
         )
+    require_whole(folder, "pairs/")
     for path in parts:
         missing = [name for name in _COLUMNS if name not in footer(path).schema.to_arrow_schema().names]
         if missing:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from hfsynth import __version__
 from hfsynth.corpus import (
     Corpus,
-    configured_readme,
+    describe_configs,
     exchange,
     file_record,
     mend_exchange,
@@ -25,9 +25,9 @@ from hfsynth.corpus import (
     write_json,
 )
 from hfsynth.corpus_files import split_order
-from hfsynth.durable import write_text
 from hfsynth.embedded import EMBEDDED, embedded_path
 from hfsynth.errors import ConfigError, OutputError
+from hfsynth.holdings import require_whole
 from hfsynth.mixing import mix_rows
 from hfsynth.mixture_files import FEATURES as MIXED
 from hfsynth.mixture_files import write_split
@@ -68,6 +68,7 @@ def render_folder(
     pairs, ConfigError for settings that cannot work.
     """
     corpus = _finished(Path(folder))
+    require_whole(corpus.root, "pairs/", digests=True)
     if not 0 <= validation < 1:
         raise ConfigError(f"validation must be a share from 0 to below 1, not {validation!r}.")
     weights = Styles.of(styles)
@@ -243,14 +244,3 @@ def _publish(corpus: Corpus, staged: Path, facts: Mapping[str, Any], settings: M
     describe_configs(corpus)
     texts = {f"data/{path.name}": file_record(path) for path in sorted(corpus.data.glob("*.parquet"))}
     write_json(corpus.manifest, {**manifest, "files": {**texts, **kept}})
-
-
-def describe_configs(corpus: Corpus) -> None:
-    """Tell `load_dataset` where the configs lie, and leave the rest of the README as it is."""
-    configs: dict[str, dict[str, str]] = {}
-    for config, folder in (("default", corpus.data), ("pairs", corpus.pairs)):
-        splits = sorted({path.name.partition("-")[0] for path in folder.glob("*.parquet")}, key=split_order)
-        if splits:
-            configs[config] = {split: f"{folder.name}/{split}-*.parquet" for split in splits}
-    readme = corpus.readme.read_text("utf-8") if corpus.readme.exists() else ""
-    write_text(corpus.readme, configured_readme(readme, configs))

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, IterableDataset
 
 from hfsynth.errors import ColumnError, ConfigError, SourceError
+from hfsynth.holdings import require_whole
 from hfsynth.layouts import Row
 
 ROWS_AT_A_TIME = 1000
@@ -59,12 +60,14 @@ def open_source(data: Exportable, *, split: str = "train", identity: str | None 
 
 def _open_folder(folder: Path, split: str) -> ExportSource:
     files = tuple(sorted((folder / "data").glob(f"{split}-*.parquet")))
+    require_whole(folder, "data/")
     if not files:
         there = sorted({path.name.split("-")[0] for path in (folder / "data").glob("*-*.parquet")})
         raise SourceError(
             f"{folder} holds no data/{split}-*.parquet; splits there: {', '.join(there) or 'none'}.",
             hint="Give a corpus folder that `hfsynth render` or `hfsynth mix` wrote, or another split.",
         )
+    require_whole(folder, "data/", digests=True)
     for file in files:
         _check_text(pq.read_schema(file).names, str(file))
     return _ParquetSource(folder, files)

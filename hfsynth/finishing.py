@@ -5,6 +5,7 @@ Knows nothing of engines, sources or who did the work.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +14,16 @@ from typing import Any
 
 from hfsynth import __version__
 from hfsynth.claims import read_extent
-from hfsynth.corpus import Corpus, configured_readme, part_name, read_json, write_json
-from hfsynth.durable import sync_folder, write_text, writing
+from hfsynth.corpus import Corpus, describe_configs, part_name, read_json, write_json
+from hfsynth.durable import sync_folder, writing
 from hfsynth.errors import OutputError
 from hfsynth.journal import JournalPaths
+from hfsynth.reopening import reopen
 from hfsynth.sessions import ORPHANED, Session, Sessions, working_seconds
 from hfsynth.shards import ShardRecord, file_digest, finished_shards, part_path
 from hfsynth.stats import Counts
+
+_LOG = logging.getLogger(__name__)
 
 
 def finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,6 +31,7 @@ def finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
 
     Raise OutputError where a shard is missing, or a part is not what its record says.
     """
+    reopen(corpus)  # where a publication was killed
     records = finished_shards(corpus.parts)
     extent = read_extent(corpus)
     if extent is None or len(records) != extent["shards"]:
@@ -38,20 +43,44 @@ def finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
     names = {shard: part_name(position, len(records)) for position, shard in enumerate(sorted(records))}
     _publish_pairs(corpus, records, names)
     stats = statistics(corpus, records, extent["rows"])
-    write_json(corpus.config, published_config(identity))
-    write_json(corpus.stats, stats)
-    _describe_pairs(corpus)
     files = {f"pairs/{names[shard]}": _file_record(record) for shard, record in records.items()}
-    write_json(corpus.manifest, {"hfsynth": __version__, "files": files})
+    others = _others(corpus, files)
+    stats = {**_kept(corpus.stats, ("render", "mix", *(() if others is None else ("evaluation",)))), **stats}
+    write_json(corpus.config, {**_kept(corpus.config, ("render", "mix")), **published_config(identity)})
+    write_json(corpus.stats, stats)
+    describe_configs(corpus)
+    write_json(corpus.manifest, {"hfsynth": __version__, "files": {**(others or {}), **files}})
     _tidy(corpus)
     return stats
+
+
+def _others(corpus: Corpus, files: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what the manifest before said of other files; None where the pairs are not those of before.
+
+    There is one where a folder was found damaged. What was made anew is the same, but for an engine that does not
+    answer twice alike: then texts and figures are of other pairs.
+    """
+    former = _kept(corpus.former, ("files",)).get("files")
+    if not isinstance(former, dict):
+        return {}
+    if any(former.get(path, record) != record for path, record in files.items()):
+        _LOG.warning("%s: the parts made anew have other pairs. Render and evaluate it again.", corpus.root)
+        return None
+    return {path: record for path, record in former.items() if not path.startswith("pairs/")}
+
+
+def _kept(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Return what else a file of an earlier publication said, as far as it can be read."""
+    try:
+        found = read_json(path) or {}
+    except OutputError:
+        return {}
+    return {name: found[name] for name in names if name in found}
 
 
 def _publish_pairs(corpus: Corpus, records: Mapping[int, ShardRecord], names: Mapping[int, str]) -> None:
     """Check every part and give it its name; the folder they are gathered in becomes `pairs` at the end."""
     staging = corpus.journal / "pairs"
-    if corpus.pairs.exists():
-        return
     for shard, record in records.items():
         _check(part_path(corpus.parts, shard), staging / names[shard], record)
     with writing(corpus.pairs):
@@ -65,15 +94,10 @@ def _publish_pairs(corpus: Corpus, records: Mapping[int, ShardRecord], names: Ma
         sync_folder(corpus.root)
 
 
-def _describe_pairs(corpus: Corpus) -> None:
-    """Tell `load_dataset` where the pairs lie, in the card that somebody may have written meanwhile."""
-    readme = corpus.readme.read_text("utf-8") if corpus.readme.exists() else ""
-    write_text(corpus.readme, configured_readme(readme, {"pairs": {"train": "pairs/train-*.parquet"}}))
-
-
 def _tidy(corpus: Corpus) -> None:
     """Remove what workers that were killed have left."""
     shutil.rmtree(JournalPaths(corpus.journal).segments, ignore_errors=True)
+    corpus.former.unlink(missing_ok=True)
     for path in corpus.parts.glob(".*.tmp"):
         path.unlink(missing_ok=True)
 
@@ -81,16 +105,16 @@ def _tidy(corpus: Corpus) -> None:
 def _check(part: Path, staged: Path, record: ShardRecord) -> None:
     found = part if part.exists() else staged
     if not found.exists():
-        raise _unfit(part, "is missing", part.with_suffix(".json"))
+        raise _reopened(part, part, "is missing")
     if file_digest(found) != (record.sha256, record.size):
-        raise _unfit(found, "is damaged: it is not what was written", part.with_suffix(".json"), found)
+        raise _reopened(part, found, "is damaged: it is not what was written")
 
 
-def _unfit(path: Path, what: str, *remove: Path) -> OutputError:
-    return OutputError(
-        f"{path} {what}.",
-        hint=f"Remove {' and '.join(map(str, remove))} and give the same command again: the shard is done again.",
-    )
+def _reopened(part: Path, found: Path, what: str) -> OutputError:
+    """Drop the record of a part that was lost, so that its shard is done again; return the error that says so."""
+    with writing(part):
+        part.with_suffix(".json").unlink(missing_ok=True)
+    return OutputError(f"{found} {what}.", hint="Give the same command again: its shard is done again.")
 
 
 def _file_record(record: ShardRecord) -> dict[str, Any]:

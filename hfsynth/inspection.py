@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hfsynth.corpus import Corpus, read_json
+from hfsynth.corpus import Corpus, read_json, reading_values
 from hfsynth.errors import OutputError
+from hfsynth.holdings import damages
 from hfsynth.progress import JournalView, Progress
 
 
@@ -20,11 +21,13 @@ def inspect(folder: Path) -> dict[str, Any]:
         raise OutputError(
             f"{folder} holds no corpus of hfsynth.", hint="Make one with: hfsynth synthesize SOURCE " + str(folder)
         )
-    finished = published is not None and (plan is None or corpus.manifest.exists())
+    damaged = [str(damage) for damage in damages(folder)] if corpus.manifest.exists() else []
+    finished = not damaged and published is not None and (plan is None or corpus.manifest.exists())
     files = sorted(path for name in ("data", "pairs") for path in (folder / name).glob("*.parquet"))
     return {
         "folder": str(folder),
         "finished": finished,
+        "damaged": damaged,
         "shards_finished": len(list(corpus.parts.glob("[0-9]*.json"))),
         "recipe": published or {**plan["synthesizer"], "source": plan["source"]},
         "stats": read_json(corpus.stats),
@@ -57,12 +60,21 @@ def follow(folder: Path, on_progress: Callable[[Progress], None], *, every: floa
 
 def describe(facts: Mapping[str, Any]) -> str:
     """Return the facts as lines for people."""
-    return "\n".join(_lines(facts))
+    root = Path(facts["folder"])
+    with reading_values(Corpus(root).stats, Corpus(root).config):
+        return "\n".join(_lines(facts))
+
+
+def _state(facts: Mapping[str, Any]) -> str:
+    return "damaged" if facts["damaged"] else "finished" if facts["finished"] else "unfinished"
 
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     recipe, stats = facts["recipe"], facts["stats"]
-    yield f"Corpus     {facts['folder']} ({'finished' if facts['finished'] else 'unfinished'})"
+    yield f"Corpus     {facts['folder']} ({_state(facts)})"
+    yield from (f"Damaged    {damage}" for damage in facts["damaged"])
+    if facts["damaged"]:
+        yield f"Check it   hfsynth check {facts['folder']}"
     source = recipe["source"]
     yield f"Source     {source['location'] or 'not stated'}, revision {source['revision'] or 'not stated'}"
     revision = f", revision {recipe['model_revision']}" if recipe["model_revision"] else ""

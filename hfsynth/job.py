@@ -18,6 +18,7 @@ from hfsynth.corpus import Corpus, read_json, write_json
 from hfsynth.durable import writing
 from hfsynth.errors import ConfigError, OutputError, SourceError
 from hfsynth.finishing import finish, stats_so_far
+from hfsynth.holdings import require_whole
 from hfsynth.job_spec import JobSpec
 from hfsynth.journal import JournalPaths
 from hfsynth.launch import PATIENCE, Crew, supervise
@@ -25,6 +26,7 @@ from hfsynth.leases import Holder, Leases, clear
 from hfsynth.locating import locate
 from hfsynth.models import pinned
 from hfsynth.progress import JournalView, Progress
+from hfsynth.reopening import is_whole, reopen
 from hfsynth.shards import record_paths
 from hfsynth.sources import OpenSource, Source, open_source
 from hfsynth.stopping import Stop, stopping
@@ -64,9 +66,10 @@ def synthesize(
     """Synthesize a whole source into the corpus folder `out`; the same call goes on where a killed one stopped.
 
     Writes `pairs/`, `synthesizer_config.json`, `stats.json` and a README that `load_dataset(out, "pairs")` reads. A
-    finished job is recognised and starts no engine; calls at the same time share the work. `shard_rows` is the number
-    of source rows a shard, a multiple of the shots; `shards` limits this call to a range of them. Without a `crew` the
-    work is done in this process, with one in processes of its own.
+    finished job is recognised and starts no engine; where parts of it were lost, only these are made anew. Calls at the
+    same time share the work. `shard_rows` is the number of source rows a shard, a multiple of the shots; `shards`
+    limits this call to a range of them. Without a `crew` the work is done in this process, with one in processes of its
+    own.
 
     An engine that dies is loaded again, at most `max_engine_restarts` times in a row (for each worker of a crew)
     without a finished document in between; a document with which it keeps dying gets the status `failed`. SIGINT and
@@ -85,10 +88,13 @@ def synthesize(
     identity = _identity(source, opened, config, rows_a_shard)
     _refuse_foreign(corpus)
     _refuse_other(corpus, read_json(corpus.plan), identity)
-    if corpus.manifest.exists():
+    if corpus.manifest.exists() and _is_whole(corpus):
         clear(JournalPaths(corpus.journal).leases)  # whoever published may have been killed before it did so
         return JobResult(corpus.root, read_json(corpus.stats), worked=False)
     leases = _begin(corpus, identity, opened, _exact_rows(opened, source))
+    if any(path.exists() for path in (corpus.pairs, corpus.manifest, corpus.former)):
+        with leases.waiting_for("publish"):
+            reopen(corpus)
     spec = JobSpec(
         source=source,
         revision=opened.revision,
@@ -204,6 +210,14 @@ def _identity(source: Source, opened: OpenSource, config: SynthesizerConfig, sha
         "synthesizer": config.to_dict(),
         "shard_rows": shard_rows,
     }
+
+
+def _is_whole(corpus: Corpus) -> bool:
+    """Return whether nothing of a finished corpus is lost; raise OutputError where no job can make it anew."""
+    if corpus.plan.exists():
+        return is_whole(corpus)
+    require_whole(corpus.root, digests=True)
+    return True
 
 
 def _refuse_url(root: Path) -> None:

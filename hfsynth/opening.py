@@ -12,6 +12,7 @@ from datasets import Dataset, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
 
 from hfsynth.errors import SourceError
+from hfsynth.holdings import require_whole
 from hfsynth.locating import find_files, locate
 
 _BUILDERS = {"parquet": "parquet", "jsonl": "json", "csv": "csv", "txt": "text", "md": "text"}
@@ -24,6 +25,7 @@ def open_texts(location: str, *, split: str = "train") -> Dataset:
     """
     folder = Path(location)
     rendered = sorted(folder.glob(f"data/{split}-*.parquet"))
+    require_whole(folder, "data/", digests=True)
     try:
         if rendered:
             return _files("parquet", [str(path) for path in rendered])

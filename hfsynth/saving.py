@@ -17,8 +17,8 @@ from datasets import IterableDataset
 
 from hfsynth import __version__
 from hfsynth.columns import output_features
-from hfsynth.corpus import Corpus, file_record, write_json
-from hfsynth.corpus_texts import Tally, describe_configs, pairs_rows
+from hfsynth.corpus import Corpus, describe_configs, file_record, write_json
+from hfsynth.corpus_texts import Tally, pairs_rows
 from hfsynth.dataset_splits import AnyDataset, Rows, require_same_columns, splits_of
 from hfsynth.durable import write_text, writing
 from hfsynth.errors import ColumnError, OutputError, SourceError

@@ -5,6 +5,7 @@ Knows nothing of engines or sources.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
+from zlib import crc32
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -71,7 +73,10 @@ def record_paths(folder: Path) -> dict[int, Path]:
 def read_record(path: Path) -> ShardRecord:
     """Return a finished shard's record; raise OutputError where it is damaged."""
     try:
-        return ShardRecord.from_dict(read_json(path))
+        values = read_json(path)
+        if values.pop("crc32", None) not in (None, _checksum(values)):  # None: of versions before there was one
+            raise ValueError("the checksum is another")
+        return ShardRecord.from_dict(values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise OutputError(
             f"{path} is damaged: it is no record of a shard.", hint="Remove it: the shard is then done again."
@@ -128,7 +133,8 @@ class ShardWriter:
             raise
         read = self._rows if source_rows is None else source_rows
         record = ShardRecord(self._rows, read, size, digest, seconds, self._counts)
-        write_json(self._path.with_suffix(".json"), record.to_dict())
+        values = record.to_dict()
+        write_json(self._path.with_suffix(".json"), {**values, "crc32": _checksum(values)})
         return record
 
     def abandon(self) -> None:
@@ -157,6 +163,10 @@ class ShardWriter:
         with writing(self._path):
             self._file.write_table(table, row_group_size=ROW_GROUP)
         self._rows += len(rows)
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return f"{crc32(json.dumps(values, sort_keys=True).encode('ascii')):08x}"
 
 
 def file_digest(path: Path) -> tuple[str, int]:

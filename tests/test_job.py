@@ -242,10 +242,7 @@ def test_a_damaged_part_is_a_clear_error_and_its_repair_goes_on(source: Path, tm
     assert code == 1
     assert f"{part} is damaged" in errors
     assert not (out / "pairs").exists()
-    part.unlink()
-    code, _, errors = ended(start(arguments))
-    assert (code, f"{part} is missing" in errors) == (1, True)
-    part.with_suffix(".json").unlink()
+    assert not part.with_suffix(".json").exists()  # its shard is open again
     run(arguments)
     whole = tmp_path / "whole"
     run(command(source, whole, *scripted(), "--shard-rows", 10, "--workers", 0))

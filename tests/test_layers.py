@@ -18,20 +18,21 @@ LAYERS = {
     0: "boundaries conditions config delimiters durable engine_arguments errors folder_exchange identity records "
     "processes speculation",
     # functions of values: prompting, parsing, rendering, mixing, exporting, counting
-    1: "chains chat choices export_formats export_manifest export_shards export_source exporting layouts llama_factory "
-    "mixing mixture_files parsing parts patterns presets prompts recipes rendering schemas splitting stats styles "
-    "card_text corpus_files keeping leaks measures retrying streams tasks token_counting training_texts lexical "
-    "dataset_splits engine_settings intervals languages prediction repetition restarts task_categories",
+    1: "chains chat choices corpus export_formats export_manifest export_shards export_source exporting layouts "
+    "llama_factory mixing mixture_files parsing parts patterns presets prompts recipes rendering schemas splitting "
+    "stats styles card_text corpus_files keeping leaks measures retrying streams tasks token_counting training_texts "
+    "lexical dataset_splits engine_settings holdings intervals languages prediction repetition restarts "
+    "task_categories",
     # models, engines, files and metrics
-    2: "adapters card_facts card_merge cards channel claims columns corpus corpus_figures dataset_readers devices "
+    2: "adapters card_facts card_merge cards channel claims columns corpus_figures dataset_readers devices "
     "driving embedded engine feeding finishing hub_errors hub_recipes inspection job_spec journal judging leases "
     "locating map_progress mapping origins saved_rows watching "
-    "model_folders model_tokenizer models opening pair_judge plots progress push_plan readers scoring scripted "
-    "sequences server_calls server_engine server_protocol sessions shards shelf sources stopping synthesizer "
+    "model_folders model_tokenizer models opening pair_judge plots progress push_plan readers reopening scoring "
+    "scripted sequences server_calls server_engine server_protocol sessions shards shelf sources stopping synthesizer "
     "synthesizer_figures synthesizer_trainer training_config training_data training_folder trials vllm_engine xet",
     # whole runs, and the Hub
-    3: "corpus_card corpus_evaluation corpus_texts hub job launch local_crew publication publishing ray_crew remote "
-    "saving slurm "
+    3: "checking corpus_card corpus_evaluation corpus_texts hub job launch local_crew publication publishing ray_crew "
+    "remote saving slurm "
     "synthesizer_evaluation training trial_process tuning verification worker worker_process",
     # the command line
     4: "__main__ cli cli_crews cli_evaluate cli_options cli_publish cli_texts cli_train cli_tune console counting "

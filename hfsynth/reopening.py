@@ -1,0 +1,63 @@
+"""Open a finished job again where parts of its corpus were lost: only their shards are done anew.
+
+Everything here may be killed at any line and is done again by the next call: first the manifest goes, so that nobody
+takes the folder for finished, then the parts that are whole go back to where unfinished jobs have them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+
+from hfsynth.corpus import Corpus, read_json
+from hfsynth.durable import writing
+from hfsynth.errors import OutputError
+from hfsynth.holdings import damages
+from hfsynth.shards import file_digest, part_path, read_record, record_paths
+
+_LOG = logging.getLogger(__name__)
+
+
+def is_whole(corpus: Corpus) -> bool:
+    """Return whether a finished folder holds all that its job wrote, byte by byte, and can say so."""
+    try:
+        lost = list(damages(corpus.root, folders=("pairs/",), digests=True))
+        described = read_json(corpus.stats) is not None and read_json(corpus.config) is not None
+    except OutputError as error:
+        _LOG.warning("%s", error.message)
+        return False
+    for damage in lost:
+        _LOG.warning("%s in %s: it is made again.", damage, corpus.root)
+    return described and not lost
+
+
+def reopen(corpus: Corpus) -> None:
+    """Make a job unfinished whose folder is not whole, or whose publication was killed; to be called by one at a time.
+
+    What the old manifest says of other files is kept in `corpus.former` for the next.
+    """
+    if not corpus.manifest.exists() or not is_whole(corpus):
+        with writing(corpus.journal):
+            if corpus.manifest.exists():
+                os.replace(corpus.manifest, corpus.former)
+            if corpus.pairs.exists() or corpus.former.exists():
+                _take_back(corpus)
+
+
+def _take_back(corpus: Corpus) -> None:
+    """Move whole parts back into the journal; drop the records of all others, so that their shards are done again."""
+    corpus.parts.mkdir(parents=True, exist_ok=True)
+    for shard, path in record_paths(corpus.parts).items():
+        record, part = read_record(path), part_path(corpus.parts, shard)
+        published = next(corpus.pairs.glob(f"train-{shard:05d}-of-*.parquet"), None)
+        if not part.exists() and published is not None and file_digest(published) == (record.sha256, record.size):
+            os.replace(published, part)
+        if not part.exists() and not _is_staged(corpus, shard):
+            path.unlink()
+    shutil.rmtree(corpus.pairs, ignore_errors=True)
+
+
+def _is_staged(corpus: Corpus, shard: int) -> bool:
+    """Return whether a publication that was killed had moved a part to where it gathers them."""
+    return any((corpus.journal / "pairs").glob(f"train-{shard:05d}-of-*.parquet"))
