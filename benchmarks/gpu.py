@@ -244,9 +244,11 @@ def run_group(setting: Setting, args: Namespace, model: str, until: float, row_s
     try:
         code = child.wait(timeout=until - time.time() + row_seconds + 60)
     except subprocess.TimeoutExpired:
-        child.terminate()
-        child.wait()
         return "took too long"
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            child.wait()
     return f"ended with exit code {code}" if code else "no time left"
 
 

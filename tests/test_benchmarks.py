@@ -307,6 +307,30 @@ def test_all_documents_of_a_size_are_as_many_and_make_whole_chains(tmp_path: Pat
     assert gpu.documents_for(1000, kept, 16_000.0, 70) == 600
 
 
+def test_rows_without_figures_say_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gpu = script("gpu")
+    stub = tmp_path / "engine_that_cannot_be_loaded.py"
+    stub.write_text(
+        "import os, sys\n"
+        "asked = dict(one[2:].split('=', 1) for one in sys.argv[1:] if '=' in one)\n"
+        "own_process = os.environ['VLLM_ENABLE_V1_MULTIPROCESSING'] == '1'\n"
+        "assert own_process == ('in-process' not in asked['group'])\n"
+        "sys.exit(0 if own_process else 3)\n"
+    )
+    monkeypatch.setattr(gpu, "__file__", str(stub))
+    monkeypatch.setattr(sys, "argv", ["gpu.py"])
+    rows, kept = gpu.plan(gpu.SIZES, ("bf16",)), gpu.Rows(tmp_path / "gpu.jsonl", "x")
+    shared = {"tiny": False, "setup": "x", "max_tokens": 1, "window": 9, "results": tmp_path}
+    gpu.run_all(rows, kept, argparse.Namespace(**shared, minutes=0.5), "model")
+    assert {found["why"] for found in kept.read().values()} == {"no time left"}
+    kept.note("bf16 in-process generate 1000", seconds=1.0, kept=True)
+    gpu.run_all(rows, kept, argparse.Namespace(**shared, minutes=30), "model")
+    found = kept.read()
+    assert found["bf16 in-process job-3 1000"]["why"] == "ended with exit code 3"
+    assert found["bf16 in-process generate 1000"]["kept"]
+    assert found["bf16 job-3 1000"]["why"] == "no time left"
+
+
 def test_a_row_is_compared_with_the_limit_of_its_engine_and_with_the_published_speed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
