@@ -21,7 +21,7 @@ from hfsynth.prediction import Cost
 from hfsynth.trials import Outcome
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
-SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("common", "run"))
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("common", "gpu_engine", "run"))
 pytest.importorskip("matplotlib")
 
 
@@ -299,36 +299,37 @@ def test_rows_that_are_done_are_not_done_again(tmp_path: Path) -> None:
 
 
 def test_all_documents_of_a_size_are_as_many_and_make_whole_chains(tmp_path: Path) -> None:
-    gpu = script("gpu")
+    gpu, engine = script("gpu"), script("gpu_engine")
     kept = gpu.Rows(tmp_path / "gpu.jsonl", "x")
-    assert gpu.documents_for(1000, kept, None, 70) == 6
-    assert gpu.documents_for(1000, kept, 16_000.0, 70) == 1122
+    assert engine.documents_for(1000, kept, None, 70) == 6
+    assert engine.documents_for(1000, kept, 16_000.0, 70) == 1122
     kept.note("a", size=1000, documents=600, seconds=60.0)
-    assert gpu.documents_for(1000, kept, 16_000.0, 70) == 600
+    assert engine.documents_for(1000, kept, 16_000.0, 70) == 600
 
 
 def test_rows_without_figures_say_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     gpu = script("gpu")
-    stub = tmp_path / "engine_that_cannot_be_loaded.py"
+    stub = tmp_path / "measures_until_a_map.py"
     stub.write_text(
-        "import os, sys\n"
+        "import json, os, sys\n"
         "asked = dict(one[2:].split('=', 1) for one in sys.argv[1:] if '=' in one)\n"
-        "own_process = os.environ['VLLM_ENABLE_V1_MULTIPROCESSING'] == '1'\n"
-        "assert own_process == ('in-process' not in asked['group'])\n"
-        "sys.exit(0 if own_process else 3)\n"
+        "for name in asked['group'].split(';'):\n"
+        "    assert ('in-process' in name) == (os.environ['VLLM_ENABLE_V1_MULTIPROCESSING'] == '0')\n"
+        "    if 'map' in name or 'in-process' in name:\n"
+        "        sys.exit(3)\n"
+        "    with open(f\"{asked['results']}/gpu.jsonl\", 'a') as file:\n"
+        "        file.write(json.dumps({'row': name, 'setup': 'x', 'seconds': 1.0}) + '\\n')\n"
     )
-    monkeypatch.setattr(gpu, "__file__", str(stub))
+    monkeypatch.setattr(gpu, "ENGINE", stub)
     monkeypatch.setattr(sys, "argv", ["gpu.py"])
     rows, kept = gpu.plan(gpu.SIZES, ("bf16",)), gpu.Rows(tmp_path / "gpu.jsonl", "x")
     shared = {"tiny": False, "setup": "x", "max_tokens": 1, "window": 9, "results": tmp_path}
     gpu.run_all(rows, kept, argparse.Namespace(**shared, minutes=0.5), "model")
-    assert {found["why"] for found in kept.read().values()} == {"no time left"}
-    kept.note("bf16 in-process generate 1000", seconds=1.0, kept=True)
+    assert [found["why"] for found in kept.read().values()] == ["no time left"] * len(rows)
     gpu.run_all(rows, kept, argparse.Namespace(**shared, minutes=30), "model")
-    found = kept.read()
-    assert found["bf16 in-process job-3 1000"]["why"] == "ended with exit code 3"
-    assert found["bf16 in-process generate 1000"]["kept"]
-    assert found["bf16 job-3 1000"]["why"] == "no time left"
+    failed = {name: found["why"] for name, found in kept.read().items() if "seconds" not in found}
+    assert set(failed) == {row.name for row in rows if row.way == "map" or not row.setting.own_process}
+    assert set(failed.values()) == {"ended with exit code 3"}
 
 
 def test_a_row_is_compared_with_the_limit_of_its_engine_and_with_the_published_speed(
@@ -353,7 +354,7 @@ def test_a_row_is_compared_with_the_limit_of_its_engine_and_with_the_published_s
 
 
 def test_the_use_of_the_gpu_is_read_while_work_is_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    gpu = script("gpu")
+    engine = script("gpu_engine")
     asked, told = tmp_path / "asked", tmp_path / "told"
     os.mkfifo(told)
     (tmp_path / "nvidia-smi").write_text(
@@ -364,12 +365,12 @@ def test_the_use_of_the_gpu_is_read_while_work_is_done(monkeypatch: pytest.Monke
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")
-    with gpu.gpu_in_use() as used:
+    with engine.gpu_in_use() as used:
         told.read_text()  # it has said all
     assert used == [90.0, 70.0]
     assert "--id=3" in asked.read_text()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with gpu.gpu_in_use() as used:
+    with engine.gpu_in_use() as used:
         pass
     assert used == []
 
