@@ -9,15 +9,15 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from common import gpu_name, texts_of, timed, write_documents
 from gpu import GROUPED, KEPT, Row, Rows, Setting, options, wanted
 
-from hfsynth import vllm_engine
+from hfsynth import Synthesizer, vllm_engine
 from hfsynth.chains import Chain, Completion
 from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.engine import Generation
@@ -30,10 +30,10 @@ from hfsynth.records import Document, Pair
 from hfsynth.sources import Source
 from hfsynth.vllm_engine import VLLMEngine
 
-if TYPE_CHECKING:
-    from vllm import RequestOutput
-
 T = TypeVar("T")
+Work = Callable[[], object]
+
+CALIBRATING = 384  # documents
 
 PRECISIONS: dict[str, dict[str, Any]] = {
     "bf16": {"dtype": "bfloat16"},
@@ -79,13 +79,22 @@ class Counting(VLLMEngine):
 
 
 @dataclass(frozen=True)
+class Texts:
+    """Documents, and their tokens in all."""
+
+    documents: list[Document]
+    raw: int
+
+
+@dataclass(frozen=True)
 class Bench:
-    """An engine that is loaded, and what it is measured with."""
+    """An engine that is loaded, and what it is measured with. `made` are the texts of a size and number, made once."""
 
     engine: Counting
     config: SynthesizerConfig
     engine_config: EngineConfig
     args: Namespace
+    made: dict[tuple[int, int], Texts] = field(default_factory=dict)
 
 
 def measure(args: Namespace) -> None:
@@ -127,9 +136,9 @@ def made_up(engine: VLLMEngine, tokens: int) -> tuple[Pair, ...]:
 
 def calibrated(bench: Bench, size: int) -> float:
     """Warm the engine up; return about how many raw tokens a second it takes."""
-    documents = texts(bench, size, 384, seed=-1)
-    seconds, _ = timed(lambda: generated(bench, documents, detokenize=True))
-    return len(documents) * size / seconds
+    found = texts(bench, size, CALIBRATING)
+    work = generate(bench, found.documents, Row(Setting("", True), "generate", 1, size), Path())
+    return found.raw / timed(work)[0]
 
 
 def documents_for(size: int, kept: Rows, speed: float | None, seconds: float) -> int:
@@ -140,33 +149,39 @@ def documents_for(size: int, kept: Rows, speed: float | None, seconds: float) ->
     return GROUPED * max(1, round((seconds * speed / size if speed else GROUPED) / GROUPED))
 
 
-def texts(bench: Bench, size: int, number: int, seed: int = 0) -> list[Document]:
+def texts(bench: Bench, size: int, number: int) -> Texts:
     """Return so many documents of about `size` tokens; the first words make every prefix its own."""
-    found = texts_of(bench.args.corpus)
-    joined = "\n".join(found)
-    a_token = len(joined) / len(bench.engine.tokenizer.encode(joined))
-    length = max(1, round(size * a_token))
+    if (size, number) not in bench.made:
+        bench.made[size, number] = cut(bench, size, number)
+    return bench.made[size, number]
+
+
+def cut(bench: Bench, size: int, number: int) -> Texts:
+    """Cut documents out of the corpus, each from another place on."""
+    encode, joined = bench.engine.tokenizer.encode, "\n".join(texts_of(bench.args.corpus))
+    length = max(1, round(size * len(joined) / len(encode(joined))))
     whole = joined * (length // len(joined) + 2)
-    starts = [(number_ * 7919) % len(joined) for number_ in range(number)]
-    return [
-        Document(str(n), f"Text {n} of {number}, {seed}.\n{whole[at : at + length]}") for n, at in enumerate(starts)
-    ]
+    starts = [n * 7919 % len(joined) for n in range(number)]
+    found = [f"Text {n} of {number}.\n{whole[start : start + length]}" for n, start in enumerate(starts)]
+    return Texts([Document(str(n), text) for n, text in enumerate(found)], sum(len(encode(text)) for text in found))
 
 
 def measured(bench: Bench, row: Row, number: int) -> dict[str, Any]:
-    """Measure one row."""
-    documents = texts(bench, row.size, number, seed=row.shots)
-    raw = sum(len(bench.engine.tokenizer.encode(document.text or "")) for document in documents)
-    bench.engine.reset_cache()
-    before, Counting.tokens = preemptions(bench.engine), Tokens()
-    with tempfile.TemporaryDirectory() as folder, gpu_in_use() as used:
-        seconds, _ = timed(lambda: WAYS[row.way](bench, documents, row, Path(folder)))
+    """Measure one row. What is prepared before, and put together after, does not count."""
+    found = texts(bench, row.size, number)
+    before = preemptions(bench.engine)
+    with tempfile.TemporaryDirectory() as folder:
+        work = WAYS[row.way](bench, found.documents, row, Path(folder))
+        bench.engine.reset_cache()
+        Counting.tokens = Tokens()
+        with gpu_in_use() as used:
+            seconds, _ = timed(work)
     tokens = Counting.tokens
     return {
         "size": row.size,
-        "documents": len(documents),
+        "documents": number,
         "seconds": round(seconds, 3),
-        "raw": raw,
+        "raw": found.raw,
         "computed": tokens.prompt - tokens.cached,
         "written": tokens.written,
         "cached_share": round(tokens.cached / tokens.prompt, 4) if tokens.prompt else None,
@@ -176,40 +191,45 @@ def measured(bench: Bench, row: Row, number: int) -> dict[str, Any]:
     }
 
 
-def generate(bench: Bench, documents: list[Document], row: Row, folder: Path) -> None:
-    for output in generated(bench, documents, detokenize=row.detokenize):
-        prompt, written = len(output.prompt_token_ids or ()), len(output.outputs[0].token_ids)
-        Counting.tokens.add(prompt, output.num_cached_tokens or 0, written)
-
-
-def generated(bench: Bench, documents: list[Document], *, detokenize: bool) -> list[RequestOutput]:
+def generate(bench: Bench, documents: list[Document], row: Row, folder: Path) -> Work:
     """Hand every prompt to vLLM at once."""
     from vllm import SamplingParams
 
     prompts = chainer_for(bench.config, bench.engine).prompts
     asked = [{"prompt_token_ids": prompts.prompt((), document.text or "")} for document in documents]
-    sampling = SamplingParams(temperature=0, max_tokens=bench.config.sampling.max_tokens, detokenize=detokenize)
-    return bench.engine.llm.generate(asked, sampling, use_tqdm=False)
+    sampling = SamplingParams(temperature=0, max_tokens=bench.config.sampling.max_tokens, detokenize=row.detokenize)
+
+    def work() -> None:
+        for output in bench.engine.llm.generate(asked, sampling, use_tqdm=False):
+            prompt, written = len(output.prompt_token_ids or ()), len(output.outputs[0].token_ids)
+            Counting.tokens.add(prompt, output.num_cached_tokens or 0, written)
+
+    return work
 
 
-def job(bench: Bench, documents: list[Document], row: Row, folder: Path) -> None:
+def job(bench: Bench, documents: list[Document], row: Row, folder: Path) -> Work:
+    """Run a whole job, from a file to a corpus folder."""
     source = Source(str(write_documents(folder / "documents.jsonl", documents)))
-    synthesize(source, folder / "corpus", replace(bench.config, shots=row.shots), engine=bench.engine_config)
+    config = replace(bench.config, shots=row.shots)
+    return lambda: synthesize(source, folder / "corpus", config, engine=bench.engine_config)
 
 
-def mapped(bench: Bench, documents: list[Document], row: Row, folder: Path) -> None:
+def mapped(bench: Bench, documents: list[Document], row: Row, folder: Path) -> Work:
+    """Run the transform in `datasets.map`, from a file to an Arrow file."""
     from datasets import disable_progress_bars, load_dataset
 
-    from hfsynth import Synthesizer
-
     disable_progress_bars()
-    path = write_documents(folder / "documents.jsonl", documents)
-    loaded = load_dataset("json", data_files=str(path), split="train", cache_dir=str(folder))
+    path = str(write_documents(folder / "documents.jsonl", documents))
     synthesizer = Synthesizer.from_config(replace(bench.config, shots=row.shots), bench.engine_config)
-    loaded.map(synthesizer, batched=True, batch_size=4096 // GROUPED * GROUPED)
+
+    def work() -> None:
+        loaded = load_dataset("json", data_files=path, split="train", cache_dir=str(folder))
+        loaded.map(synthesizer, batched=True, batch_size=4096 // GROUPED * GROUPED)
+
+    return work
 
 
-WAYS: dict[str, Callable[[Bench, list[Document], Row, Path], None]] = {
+WAYS: dict[str, Callable[[Bench, list[Document], Row, Path], Work]] = {
     "generate": generate,
     "job": job,
     "map": mapped,

@@ -178,7 +178,7 @@ TABLE = (
     Call("vllm.sampling_params", "StructuredOutputsParams", by_name="json"),
     Members("vllm.sampling_params", "RequestOutputKind", "FINAL_ONLY"),
     Row("vllm", "RequestOutput"),
-    Members("vllm.outputs", "RequestOutput", "request_id finished outputs num_cached_tokens"),
+    Members("vllm.outputs", "RequestOutput", "request_id finished outputs num_cached_tokens prompt_token_ids"),
     Members("vllm.outputs", "CompletionOutput", "text token_ids finish_reason"),
     Listed("vllm.v1.engine", "FINISH_REASON_STRINGS", "stop length abort"),
     # Metrics.
