@@ -129,6 +129,16 @@ def synthesize(
         ),
     ] = 3,
     grace: Annotated[float, typer.Option(min=0, help="Seconds for what is in flight after Ctrl-C or SIGTERM.")] = 30.0,
+    bad_rows: Annotated[
+        str, typer.Option(help="Rows that cannot be read: stop when all else is done, or skip and count them.")
+    ] = "stop",
+    continue_with_changed_source: Annotated[
+        bool,
+        typer.Option(
+            "--continue-with-changed-source",
+            help="The source was mended, has grown or changed: keep the finished shards whose rows are the same.",
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, write nothing.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -169,13 +179,18 @@ def synthesize(
     engine_config = speculating(EngineConfig.create(engine, arguments, trust_remote_code), speculative)
     require_greedy(engine_config, synthesizer.sampling)
     read_from = Source(source, config, split, revision, text_column, id_column, limit)
+    planned: dict[str, Any] = {
+        "engine": engine_config,
+        "shard_rows": shard_rows,
+        "continue_with_changed_source": continue_with_changed_source,
+    }
     if dry_run:
-        plan = job.plan(read_from, out, synthesizer, engine=engine_config, shard_rows=shard_rows)
+        plan = job.plan(read_from, out, synthesizer, **planned)
         console.emit_json(plan)
         return
     wanted = cli_crews.Wanted(launcher, workers, tensor_parallel, address, gpus_per_worker, engine_config.kind)
     if launcher == "slurm":
-        plan = job.plan(read_from, out, synthesizer, engine=engine_config, shard_rows=shard_rows)
+        plan = job.plan(read_from, out, synthesizer, **planned)
         cli_crews.slurm(wanted, plan, sbatch or [], submit=submit)
         return
     with cli_crews.interruptible(), console.progress(quiet=quiet or as_json) as display:
@@ -189,6 +204,8 @@ def synthesize(
             crew=cli_crews.crew(wanted),
             max_engine_restarts=max_engine_restarts,
             grace=grace,
+            bad_rows=bad_rows,
+            continue_with_changed_source=continue_with_changed_source,
             on_progress=display,
         )
     if as_json:

@@ -6,6 +6,7 @@ HfsynthError                exit code 1
 │   ├── ColumnError         a column is missing or holds the wrong type
 │   ├── SourceError         the input is missing, empty or unreadable
 │   └── BudgetError         more was asked for than the data holds
+├── UnreadableRowsError     rows of the source cannot be read; everything else is done
 ├── ModelError              a model cannot be found or loaded
 ├── EngineError             the engine died
 │   └── EngineStopped       it was told to end, and did not die of a document
@@ -55,6 +56,10 @@ class SourceError(UsageError):
 
 class BudgetError(UsageError):
     """More was asked for than the data holds."""
+
+
+class UnreadableRowsError(HfsynthError):
+    """Rows of the source cannot be read; everything else is done."""
 
 
 class ModelError(HfsynthError):

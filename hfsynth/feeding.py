@@ -5,14 +5,16 @@ Knows nothing of engines and of no file: only of rows, shards and chains.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 
 from hfsynth.chains import Chain, Chainer, Completion, Request, grouped
 from hfsynth.delimiters import encodable
 from hfsynth.journal import NO_STRIKES, Death, Strikes
+from hfsynth.readers import BadRow
 from hfsynth.records import Document, Synthesized
-from hfsynth.shards import Row
+from hfsynth.shards import Row, Unreadable
 from hfsynth.splitting import piece_id, split_text
 
 # To read a row and drop it costs about ten times as much as to pass over it on the way from the beginning.
@@ -60,16 +62,37 @@ class Splitter:
             yield {**row, **own}
 
 
+class RowsDigest:
+    """A digest of source rows, one after the other: of their texts and whatever else they hold."""
+
+    def __init__(self) -> None:
+        self._digest = blake2b(digest_size=16)
+
+    def add(self, row: Row | BadRow) -> None:
+        """Take in a row; of one that cannot be read, what is wrong with it."""
+        if isinstance(row, BadRow):
+            others, text = repr(row.error.message), ""
+        else:
+            others, text = repr([(name, value) for name, value in row.items() if name != "text"]), row["text"]
+        marked = f"{others}\0{'' if text is None else len(text)}\0{text or ''}\0"
+        self._digest.update(marked.encode("utf-8", "surrogatepass"))
+
+    def hexdigest(self) -> str:
+        """Return 32 hex digits."""
+        return self._digest.hexdigest()
+
+
 class ShardReader:
     """Read a source shard by shard: `shard_rows` rows each, those too long cut by `splitter`, grouped into chains.
 
-    `rows` reads the source from one row number to another. Halves of characters in a text are replaced: no file could
+    `rows` reads the source from one row number to another. A row that cannot be read has a place in its chain, so that
+    all other chains stay as they are when it is mended. Halves of characters in a text are replaced: no file could
     hold them. For one thread at a time.
     """
 
     def __init__(
         self,
-        rows: Callable[[int, int], Iterator[Row]],
+        rows: Callable[[int, int], Iterator[Row | BadRow]],
         *,
         shots: int,
         shard_rows: int,
@@ -80,14 +103,26 @@ class ShardReader:
         self._shard_rows = shard_rows
         self._splitter = splitter
         self._position = 0
+        self._digest = RowsDigest()
         self.rows_read = 0
+        self.unreadable: list[Unreadable] = []
+
+    @property
+    def digest(self) -> str:
+        """What stands for the rows that were read of the shard."""
+        return self._digest.hexdigest()
 
     def chains(self, shard: int) -> Iterator[list[Row]]:
-        """Yield the rows of each of the shard's chains; afterwards `rows_read` says how many rows the shard has."""
+        """Yield the rows of each of the shard's chains, none for a chain of which no row can be read.
+
+        Afterwards `rows_read` says how many rows the shard has, `unreadable` which of them cannot be read, and
+        `digest` what they hold.
+        """
         start = shard * self._shard_rows
         self._skip_to(start)
-        self.rows_read = 0
-        yield from grouped(self._pieces(self._rows(start, start + self._shard_rows)), self._shots)
+        self.rows_read, self.unreadable, self._digest = 0, [], RowsDigest()
+        for group in grouped(self._pieces(start), self._shots):
+            yield [row for row in group if row is not None]
         self._position = start + self.rows_read
 
     def _skip_to(self, start: int) -> None:
@@ -96,9 +131,14 @@ class ShardReader:
             for _ in self._rows(self._position, start):
                 pass
 
-    def _pieces(self, rows: Iterable[Row]) -> Iterator[Row]:
-        for row in rows:
+    def _pieces(self, start: int) -> Iterator[Row | None]:
+        for row in self._rows(start, start + self._shard_rows):
             self.rows_read += 1
+            self._digest.add(row)
+            if isinstance(row, BadRow):
+                self.unreadable.append(Unreadable(start + self.rows_read, row.error.message))
+                yield None
+                continue
             clean = row if row["text"] is None else {**row, "text": encodable(row["text"])}
             yield from (clean,) if self._splitter is None else self._splitter.pieces(clean)
 

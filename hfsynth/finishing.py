@@ -9,10 +9,12 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from hfsynth import __version__
+from hfsynth.changed_source import read_changes
 from hfsynth.claims import read_extent
 from hfsynth.corpus import Corpus, describe_configs, part_name, read_json, write_json
 from hfsynth.durable import sync_folder, writing
@@ -20,10 +22,12 @@ from hfsynth.errors import OutputError
 from hfsynth.journal import JournalPaths
 from hfsynth.reopening import reopen
 from hfsynth.sessions import ORPHANED, Session, Sessions, working_seconds
-from hfsynth.shards import ShardRecord, file_digest, finished_shards, part_path
+from hfsynth.shards import ShardRecord, Unreadable, file_digest, finished_shards, part_path
 from hfsynth.stats import Counts
 
 _LOG = logging.getLogger(__name__)
+_LISTED = 100
+"""How many rows that cannot be read the statistics list; they count all."""
 
 
 def finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,7 +50,9 @@ def finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
     files = {f"pairs/{names[shard]}": _file_record(record) for shard, record in records.items()}
     others = _others(corpus, files)
     stats = {**_kept(corpus.stats, ("render", "mix", *(() if others is None else ("evaluation",)))), **stats}
-    write_json(corpus.config, {**_kept(corpus.config, ("render", "mix")), **published_config(identity)})
+    write_json(
+        corpus.config, {**_kept(corpus.config, ("render", "mix")), **published_config(identity, read_changes(corpus))}
+    )
     write_json(corpus.stats, stats)
     describe_configs(corpus)
     write_json(corpus.manifest, {"hfsynth": __version__, "files": {**(others or {}), **files}})
@@ -121,13 +127,15 @@ def _file_record(record: ShardRecord) -> dict[str, Any]:
     return {"rows": record.rows, "size": record.size, "sha256": record.sha256}
 
 
-def published_config(identity: Mapping[str, Any]) -> dict[str, Any]:
+def published_config(identity: Mapping[str, Any], changes: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """Return the content of `synthesizer_config.json`: the recipe's own fields, and what they were applied to.
 
-    The folders of this machine stay out of it: it will be published.
+    Where the source changed on the way, its earlier revisions are named. The folders of this machine stay out of it:
+    it will be published.
     """
     source = identity["source"]
-    named = {**source, "location": _without_folders(source["location"])}
+    earlier = {"earlier_revisions": [change["from"] for change in changes]} if changes else {}
+    named = {**source, **earlier, "location": _without_folders(source["location"])}
     return {**identity["synthesizer"], "source": named, "hfsynth_version": __version__}
 
 
@@ -154,6 +162,8 @@ def statistics(corpus: Corpus, records: Mapping[int, ShardRecord], rows: int | N
     rate, overall = _rate_over(seconds), _rate_over(engine_seconds)
     return {
         **counted(counts, rows),
+        **_unreadable(records),
+        **({"source_changes": changes} if (changes := read_changes(corpus)) else {}),
         "seconds": round(seconds, 3),
         "documents_per_second": rate(counts.total_documents),
         "output_tokens_per_second": rate(counts.output_tokens),
@@ -174,6 +184,17 @@ def counted(counts: Counts, rows: int | None) -> dict[str, Any]:
         **counts.to_dict(),
         "computed_tokens": counts.computed_tokens,
     }
+
+
+def unreadable_rows(records: Mapping[int, ShardRecord]) -> list[Unreadable]:
+    """Return the rows of the source that could not be read, in order."""
+    return [row for shard in sorted(records) for row in records[shard].unreadable]
+
+
+def _unreadable(records: Mapping[int, ShardRecord]) -> dict[str, Any]:
+    """Return how many rows of the source could not be read, and the first of them."""
+    found = unreadable_rows(records)
+    return {"unreadable": len(found), "unreadable_rows": [asdict(row) for row in found[:_LISTED]]}
 
 
 def _rate_over(seconds: float) -> Callable[[int], float | None]:

@@ -85,6 +85,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         yield from _unfinished(facts)
         return
     yield f"Documents  {stats['total_documents']:,}: {_counted(stats['documents'])}"
+    if stats.get("unreadable"):
+        yield f"Unreadable {stats['unreadable']:,} rows of the source; the first: {stats['unreadable_rows'][0]['reason']}"
     yield f"Pairs      {stats['pairs']:,}; rejected: {_counted(stats['rejected']) or 'none'}"
     yield (
         f"Tokens     {stats['prompt_tokens']:,} prompt ({stats['cached_tokens']:,} cached), "

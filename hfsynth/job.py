@@ -12,28 +12,37 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hfsynth import changed_source
 from hfsynth.claims import ShardRange, read_extent, write_extent
 from hfsynth.config import EngineConfig, SynthesizerConfig
 from hfsynth.corpus import Corpus, read_json, write_json
 from hfsynth.durable import writing
-from hfsynth.errors import ConfigError, OutputError, SourceError
-from hfsynth.finishing import finish, stats_so_far
+from hfsynth.errors import ConfigError, OutputError, SourceError, UnreadableRowsError
+from hfsynth.finishing import finish, stats_so_far, unreadable_rows
 from hfsynth.holdings import require_whole
-from hfsynth.job_spec import JobSpec
+from hfsynth.job_spec import JobSpec, part_schema
 from hfsynth.journal import JournalPaths
 from hfsynth.launch import PATIENCE, Crew, supervise
 from hfsynth.leases import Holder, Leases, clear
 from hfsynth.locating import locate
 from hfsynth.models import pinned
 from hfsynth.progress import JournalView, Progress
+from hfsynth.readers import BadRow
 from hfsynth.reopening import is_whole, reopen
-from hfsynth.shards import record_paths
+from hfsynth.shards import finished_shards, record_paths
 from hfsynth.sources import OpenSource, Source, open_source
 from hfsynth.stopping import Stop, stopping
 from hfsynth.worker import Worker
 
 SHARD_ROWS = 4096
+BAD_ROWS = ("stop", "skip")
 
+_TOLD = 20
+_GO_ON = (
+    "The source has changed: --continue-with-changed-source keeps the finished shards whose rows are the same. Or give "
+    "another output folder."
+)
+_ELSEWHERE = "Give another output folder, or remove this one."
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # as a path has it: of two slashes one is left
 
 
@@ -61,6 +70,8 @@ def synthesize(
     crew: Crew | None = None,
     max_engine_restarts: int = 3,
     grace: float = 30.0,
+    bad_rows: str = "stop",
+    continue_with_changed_source: bool = False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> JobResult:
     """Synthesize a whole source into the corpus folder `out`; the same call goes on where a killed one stopped.
@@ -76,9 +87,16 @@ def synthesize(
     SIGTERM let what is in flight end within `grace` seconds, then raise KeyboardInterrupt or SystemExit; a second one
     does so at once.
 
+    A row of the source that cannot be read holds nothing up: everything else is done first. With `bad_rows` "stop"
+    UnreadableRowsError then names such rows and nothing is published; with "skip" the corpus is published without
+    them, and they are counted as `unreadable`. With `continue_with_changed_source` a folder whose source has changed
+    since, mended or grown or otherwise, keeps the finished shards whose rows are the same, and the others are done.
+
     Raise OutputError when the folder holds another job's result or cannot be written, SourceError and ColumnError for
     an unusable source, ModelError for an unusable model, EngineError for one that keeps dying.
     """
+    if bad_rows not in BAD_ROWS:
+        raise ConfigError(f"bad_rows is one of {', '.join(BAD_ROWS)}, not {bad_rows!r}.")
     engine = engine or EngineConfig()
     rows_a_shard = _shard_rows(shard_rows, config.shots)
     corpus = Corpus(Path(out))
@@ -87,6 +105,7 @@ def synthesize(
     config = pinned(config, engine)
     identity = _identity(source, opened, config, rows_a_shard)
     _refuse_foreign(corpus)
+    _settle_source(corpus, identity, opened, config, go_on=continue_with_changed_source)
     _refuse_other(corpus, read_json(corpus.plan), identity)
     if corpus.manifest.exists() and _is_whole(corpus):
         clear(JournalPaths(corpus.journal).leases)  # whoever published may have been killed before it did so
@@ -110,7 +129,8 @@ def synthesize(
         _work(spec, opened, crew, stop, on_progress)
         if stop.requested:
             stop.leave()
-    return _result(corpus, identity, opened, leases, shards)
+    whole = continue_with_changed_source  # whatever a stream's dataset declares
+    return _result(corpus, identity, opened, leases, shards, skip=bad_rows == "skip", whole=whole)
 
 
 def _work(
@@ -131,7 +151,14 @@ def _patience(grace: float) -> float:
 
 
 def _result(
-    corpus: Corpus, identity: Mapping[str, Any], opened: OpenSource, leases: Leases, shards: ShardRange
+    corpus: Corpus,
+    identity: Mapping[str, Any],
+    opened: OpenSource,
+    leases: Leases,
+    shards: ShardRange,
+    *,
+    skip: bool,
+    whole: bool,
 ) -> JobResult:
     """Publish the corpus if it is complete and nobody else has."""
     extent = read_extent(corpus)
@@ -139,10 +166,47 @@ def _result(
         return JobResult(corpus.root, stats_so_far(corpus), worked=True, finished=False)
     opened.require_unchanged()
     with leases.waiting_for("publish"):
-        _require_expected(corpus)
+        if not whole:
+            _require_expected(corpus)
+        if not skip and not corpus.manifest.exists():
+            _require_readable(corpus)
         stats = read_json(corpus.stats) if corpus.manifest.exists() else finish(corpus, identity)
     clear(JournalPaths(corpus.journal).leases)
     return JobResult(corpus.root, stats, worked=True)
+
+
+def _settle_source(
+    corpus: Corpus, identity: Mapping[str, Any], opened: OpenSource, config: SynthesizerConfig, *, go_on: bool
+) -> None:
+    """Bring the folder's job to the source as it is now, where that alone is new and the caller wants to go on."""
+    if not corpus.plan.exists():
+        return
+    leases = Leases(JournalPaths(corpus.journal).leases, Holder.this_process())
+    with leases.waiting_for("plan"):
+        changed_source.complete(corpus)
+        if go_on and _only_source_changed(read_json(corpus.plan), identity):
+            schema = part_schema(opened.features, config)
+            changed_source.begin(corpus, identity, opened.read, schema, leases)
+            changed_source.complete(corpus)
+
+
+def _only_source_changed(there: Mapping[str, Any] | None, here: Mapping[str, Any]) -> bool:
+    if there is None:
+        return False
+    same_source = {**here, "source": {**here["source"], "revision": there["source"]["revision"]}}
+    return there["source"]["revision"] != here["source"]["revision"] and not list(_differences(there, same_source))
+
+
+def _require_readable(corpus: Corpus) -> None:
+    """Raise UnreadableRowsError where rows of the source could not be read."""
+    found = unreadable_rows(finished_shards(corpus.parts))
+    if found:
+        listed = [row.reason for row in found[:_TOLD]]
+        more = [f"and {len(found) - _TOLD:,} more"] if len(found) > _TOLD else []
+        raise UnreadableRowsError(
+            "\n".join([f"{len(found):,} rows of the source cannot be read; all others are done:", *listed, *more]),
+            hint="Mend them and add --continue-with-changed-source, or leave them out with --bad-rows skip.",
+        )
 
 
 def _require_expected(corpus: Corpus) -> None:
@@ -159,7 +223,8 @@ def _require_expected(corpus: Corpus) -> None:
         record.unlink()
     raise SourceError(
         f"The source ended after {extent['rows']:,} rows, and declares {expectation['rows']:,}.",
-        hint="Give the same command again: it reads on from there.",
+        hint="Give the same command again: it reads on from there. If that is all there is, add "
+        "--continue-with-changed-source.",
     )
 
 
@@ -170,6 +235,7 @@ def plan(
     *,
     engine: EngineConfig | None = None,
     shard_rows: int | None = None,
+    continue_with_changed_source: bool = False,
 ) -> dict[str, Any]:
     """Return what `synthesize` would do, as plain values: nothing is written and no engine is started.
 
@@ -181,10 +247,12 @@ def plan(
     settled = pinned(config, engine or EngineConfig())
     identity = _identity(source, opened, settled, _shard_rows(shard_rows, config.shots))
     _refuse_foreign(corpus)
-    _refuse_other(corpus, read_json(corpus.plan), identity)
+    found = read_json(corpus.plan)
+    if not (continue_with_changed_source and _only_source_changed(found, identity)):
+        _refuse_other(corpus, found, identity)
     finished = record_paths(corpus.parts)
     state = "finished" if corpus.manifest.exists() else "started" if corpus.plan.exists() else "new"
-    first = next(opened.rows(), None)
+    first = next((row for row in opened.read() if not isinstance(row, BadRow)), None)
     return {
         "out": str(corpus.root),
         "state": state,
@@ -262,7 +330,7 @@ def _refuse_other(corpus: Corpus, found: Mapping[str, Any] | None, identity: Map
     if differences:
         raise OutputError(
             f"{corpus.root} holds the result of another recipe: {'; '.join(differences)}.",
-            hint="Give another output folder, or remove this one.",
+            hint=_GO_ON if _only_source_changed(found, identity) else _ELSEWHERE,
         )
 
 

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features, Value
 
-from hfsynth.errors import ColumnError, SourceError
+from hfsynth.errors import ColumnError, SourceError, UsageError
 from hfsynth.schemas import (
     NOTHING,
     Kind,
@@ -49,17 +49,28 @@ SAMPLE_ROWS = 1000
 TABLE_ROWS = 64
 """How many rows are held at once: a text may have a megabyte."""
 
+_BROKEN_OFF = (EOFError, zlib.error, gzip.BadGzipFile)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that cannot be read: the error says where it stands and why. It has its place among the others."""
+
+    error: UsageError
+
+
 class Reader(Protocol):
-    """A source's rows and columns. `num_rows` is None where only reading everything would tell; `count` does that."""
+    """A source's rows and columns. `num_rows` is None where only reading everything would tell; `count` does that.
+
+    A row that cannot be read is given as a BadRow, and counted.
+    """
 
     features: Features
     num_rows: int | None
 
-    def read(self, start: int) -> Iterator[Row]:
+    def read(self, start: int) -> Iterator[Row | BadRow]:
         """Give the rows from number `start` on, in order."""
 
     def count(self) -> int:
@@ -149,14 +160,14 @@ class FileReader(ABC):
         """Return the columns."""
 
     @abstractmethod
-    def _rows(self, file: File, skip: int) -> Iterator[Row]:
+    def _rows(self, file: File, skip: int) -> Iterator[Row | BadRow]:
         """Give a file's rows without the first `skip`."""
 
     @abstractmethod
     def _count(self, file: File) -> int:
         """Return a file's number of rows."""
 
-    def read(self, start: int) -> Iterator[Row]:
+    def read(self, start: int) -> Iterator[Row | BadRow]:
         for file in self._files:
             # The last file need not be counted to find out that the start is in it.
             length = self._length(file) if start and file is not self._files[-1] else None
@@ -205,7 +216,7 @@ class JsonLinesReader(FileReader):
 
     def _inspect(self) -> Features:
         kinds: dict[str, Kind] = {}
-        for file, number, row in islice(self._objects(), SAMPLE_ROWS):
+        for file, number, row in self._sample():
             for name, value in row.items():
                 known = kinds.setdefault(name, NOTHING)
                 kinds[name] = known if name in self._free else _joined(file, number, name, known, value)
@@ -214,18 +225,34 @@ class JsonLinesReader(FileReader):
         self._blank = dict.fromkeys(kinds)
         return features
 
-    def _objects(self) -> Iterator[tuple[File, int, Row]]:
-        for file in self._files:
-            for number, line in _lines(file):
-                yield file, number, _object(file, number, line)
+    def _sample(self) -> Iterator[tuple[File, int, Row]]:
+        """Give the first rows that can be read; where none can, raise what is wrong with the first."""
+        everything = ((file, number, line) for file in self._files for number, line in _lines(file))
+        bad: BadRow | None = None
+        good = 0
+        for file, number, line in islice(everything, SAMPLE_ROWS):
+            row = _object(file, number, line)
+            if isinstance(row, BadRow):
+                bad = bad or row
+            else:
+                good += 1
+                yield file, number, row
+        if bad is not None and not good:
+            raise bad.error
 
-    def _rows(self, file: File, skip: int) -> Iterator[Row]:
+    def _rows(self, file: File, skip: int) -> Iterator[Row | BadRow]:
         for number, line in islice(_lines(file), skip, None):
             row = _object(file, number, line)
+            yield row if isinstance(row, BadRow) else self._fitted(file, number, row)
+
+    def _fitted(self, file: File, number: int, row: Row) -> Row | BadRow:
+        try:
             for name, value in row.items():
                 if name not in self._free:
                     self._check(file, number, name, value)
-            yield {**self._blank, **row}
+        except ColumnError as error:
+            return BadRow(error)
+        return {**self._blank, **row}
 
     def _check(self, file: File, number: int, name: str, value: Any) -> None:  # noqa: ANN401
         if name not in self._kinds:
@@ -241,22 +268,37 @@ class JsonLinesReader(FileReader):
         return sum(1 for _ in _lines(file))
 
 
-def _lines(file: File) -> Iterator[tuple[int, bytes]]:
-    """Give the lines that are not blank, with their numbers from 1."""
+def _lines(file: File) -> Iterator[tuple[int, bytes | BadRow]]:
+    """Give the lines that are not blank, with their numbers from 1; at last a bad row where the file breaks off."""
+    number = 0
     with file.open() as stream:
-        for number, line in enumerate(stream, 1):
-            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            if not line.isspace() and line:
-                yield number, line
+        try:
+            for number, line in enumerate(stream, 1):
+                content = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+                if not content.isspace() and content:
+                    yield number, content
+        except _BROKEN_OFF as error:
+            yield number + 1, _broken_off(file, number + 1, error)
 
 
-def _object(file: File, number: int, line: bytes) -> Row:
+def _broken_off(file: File, number: int, error: Exception) -> BadRow:
+    return BadRow(
+        SourceError(
+            f"{file.name}, line {number} and what follows cannot be read: {error}.",
+            hint="Check that the file is whole.",
+        )
+    )
+
+
+def _object(file: File, number: int, line: bytes | BadRow) -> Row | BadRow:
+    if isinstance(line, BadRow):
+        return line
     try:
         row = json.loads(line.decode("utf-8", errors="replace"), strict=False)
     except (ValueError, RecursionError) as error:
-        raise _no_object(file, number, f"is no JSON: {error}") from error
+        return BadRow(_no_object(file, number, f"is no JSON: {error}"))
     if not isinstance(row, dict):
-        raise _no_object(file, number, f"holds a {type(row).__name__}, not an object")
+        return BadRow(_no_object(file, number, f"holds a {type(row).__name__}, not an object"))
     return _repaired(row) if _ESCAPED_SURROGATE.search(line) else row
 
 
@@ -304,6 +346,8 @@ class CsvReader(FileReader):
         header = self._common_header()
         kinds: dict[str, Kind] = dict.fromkeys(header, NOTHING)
         for _, row in islice(self._sample(), SAMPLE_ROWS):
+            if isinstance(row, BadRow):
+                continue
             for name, cell in row.items():
                 kinds[name] = merge(kinds[name], kind_of_cell(cell)) or "string"
         self._kinds = {name: "string" if name in self._free else settled(kind) for name, kind in kinds.items()}
@@ -312,7 +356,7 @@ class CsvReader(FileReader):
     def _common_header(self) -> list[str]:
         first: list[str] = []
         for file in self._files:
-            header = next(self._records(file), (0, list[str]()))[1]
+            header = self._header(self._records(file))
             if len(set(header)) < len(header):
                 raise SourceError(f"{file.name} has two columns of one name: {', '.join(header)}.", hint="Rename one.")
             first = first or header
@@ -320,12 +364,21 @@ class CsvReader(FileReader):
                 raise other_columns(file.name, header, first)
         return first
 
-    def _sample(self) -> Iterator[tuple[int, dict[str, str]]]:
+    def _sample(self) -> Iterator[tuple[int, dict[str, str] | BadRow]]:
         for file in self._files:
             yield from self._cells(file)
 
-    def _records(self, file: File) -> Iterator[tuple[int, list[str]]]:
-        """Give the lines' numbers and fields, the header's first; blank lines don't count."""
+    def _header(self, records: Iterator[tuple[int, list[str] | BadRow]]) -> list[str]:
+        header = next(records, (0, list[str]()))[1]
+        if isinstance(header, BadRow):
+            raise header.error
+        return header
+
+    def _records(self, file: File) -> Iterator[tuple[int, list[str] | BadRow]]:
+        """Give the lines' numbers and fields, the header's first; blank lines don't count.
+
+        Where quotation marks are wrong nobody knows where the next row begins: the rest of the file is one bad row.
+        """
         # The limit is the whole process's, and 128 KB by default: less than a document may have.
         csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
         with file.open() as stream, io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline="") as text:
@@ -333,26 +386,36 @@ class CsvReader(FileReader):
             try:
                 yield from ((reader.line_num, record) for record in reader if record)
             except csv.Error as error:
-                raise SourceError(
-                    f"{file.name}, line {reader.line_num} is no CSV: {error}.", hint="Check its quotation marks."
-                ) from error
+                hint = "Check its quotation marks."
+                wrong = SourceError(f"{file.name}, line {reader.line_num} is no CSV: {error}.", hint=hint)
+                yield reader.line_num, BadRow(wrong)
+            except _BROKEN_OFF as error:
+                yield reader.line_num + 1, _broken_off(file, reader.line_num + 1, error)
 
-    def _cells(self, file: File, skip: int = 0) -> Iterator[tuple[int, dict[str, str]]]:
+    def _cells(self, file: File, skip: int = 0) -> Iterator[tuple[int, dict[str, str] | BadRow]]:
         records = self._records(file)
-        header = next(records, (0, list[str]()))[1]
+        header = self._header(records)
         for line, record in islice(records, skip, None):
-            if len(record) != len(header):
-                raise SourceError(
+            if isinstance(record, BadRow):
+                yield line, record
+            elif len(record) != len(header):
+                wrong = SourceError(
                     f"{file.name}, line {line}: {len(record)} fields, and the header has {len(header)}.",
                     hint="Fields with commas, quotes or line breaks must stand in quotation marks.",
                 )
-            yield line, dict(zip(header, record, strict=True))
+                yield line, BadRow(wrong)
+            else:
+                yield line, dict(zip(header, record, strict=True))
 
-    def _rows(self, file: File, skip: int) -> Iterator[Row]:
+    def _rows(self, file: File, skip: int) -> Iterator[Row | BadRow]:
         for line, row in self._cells(file, skip):
-            yield {
-                name: _cell(f"{file.name}, line {line}", name, kind, row[name]) for name, kind in self._kinds.items()
-            }
+            yield row if isinstance(row, BadRow) else self._typed(f"{file.name}, line {line}", row)
+
+    def _typed(self, where: str, row: dict[str, str]) -> Row | BadRow:
+        try:
+            return {name: _cell(where, name, kind, row[name]) for name, kind in self._kinds.items()}
+        except ColumnError as error:
+            return BadRow(error)
 
     def _count(self, file: File) -> int:
         return max(0, sum(1 for _ in self._records(file)) - 1)
@@ -399,19 +462,37 @@ class ParquetReader(FileReader):
         with file.open() as stream:
             yield pq.ParquetFile(stream)
 
-    def _rows(self, file: File, skip: int) -> Iterator[Row]:
+    def _rows(self, file: File, skip: int) -> Iterator[Row | BadRow]:
         with self._opened(file) as parquet:
-            groups = list(range(parquet.num_row_groups))
-            while groups and skip >= parquet.metadata.row_group(groups[0]).num_rows:
-                skip -= parquet.metadata.row_group(groups.pop(0)).num_rows
-            for batch in parquet.iter_batches(batch_size=TABLE_ROWS, row_groups=groups):
-                yield from batch.slice(skip).to_pylist()
-                skip = max(0, skip - len(batch))
+            for group in range(parquet.num_row_groups):
+                length = parquet.metadata.row_group(group).num_rows
+                if skip < length:
+                    yield from _rows_of_group(file, parquet, group, skip)
+                skip = max(0, skip - length)
 
     def _count(self, file: File) -> int:
         with self._opened(file) as parquet:
             length: int = parquet.metadata.num_rows
             return length
+
+
+def _rows_of_group(file: File, parquet: pq.ParquetFile, group: int, skip: int) -> Iterator[Row | BadRow]:
+    """Give a row group's rows without the first `skip`; those that cannot be decoded as bad rows."""
+    given, length = skip, parquet.metadata.row_group(group).num_rows
+    try:
+        for batch in parquet.iter_batches(batch_size=TABLE_ROWS, row_groups=[group]):
+            rows = batch.slice(skip).to_pylist()
+            skip = max(0, skip - len(batch))
+            yield from rows
+            given += len(rows)
+    except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # of the disk or the network, and no fault of the file
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        for number in range(given, length):
+            where = f"{file.name}, row {number + 1} of row group {group}"
+            wrong = SourceError(f"{where} cannot be read: {reason}", hint="Check that the file is whole.")
+            yield BadRow(wrong)
 
 
 def _typed(schema: pa.Schema) -> list[str]:

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
@@ -28,10 +28,19 @@ ROW_GROUP = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row of the source that cannot be read: its number, counted from 1, and where it stands and why."""
+
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ShardRecord:
     """What is known of a finished shard. `seconds` is the working time it took; `sha256` that of its file.
 
-    `rows` are those of its part, `source_rows` those they were made of: fewer where long documents were split.
+    `rows` are those of its part, `source_rows` those they were made of: fewer where long documents were split, more
+    where some are `unreadable`. `source_digest` stands for what these rows held; old records have none.
     """
 
     rows: int
@@ -40,16 +49,20 @@ class ShardRecord:
     sha256: str
     seconds: float
     counts: Counts
+    source_digest: str = ""
+    unreadable: tuple[Unreadable, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; `from_dict` reads them back."""
         own = {"rows": self.rows, "source_rows": self.source_rows, "size": self.size, "sha256": self.sha256}
-        return {**own, "seconds": round(self.seconds, 3), "counts": self.counts.to_dict()}
+        source = {"source_digest": self.source_digest, "unreadable": [asdict(row) for row in self.unreadable]}
+        return {**own, **source, "seconds": round(self.seconds, 3), "counts": self.counts.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
-        return cls(**{**values, "counts": Counts.from_dict(values["counts"])})
+        unreadable = tuple(Unreadable(**row) for row in values.get("unreadable", ()))
+        return cls(**{**values, "counts": Counts.from_dict(values["counts"]), "unreadable": unreadable})
 
 
 def part_path(folder: Path, shard: int) -> Path:
@@ -120,7 +133,14 @@ class ShardWriter:
         """What has been counted of the chains that were taken in, those that wait for an earlier one included."""
         return self._counts
 
-    def finish(self, seconds: float, *, source_rows: int | None = None) -> ShardRecord:
+    def finish(
+        self,
+        seconds: float,
+        *,
+        source_rows: int | None = None,
+        source_digest: str = "",
+        unreadable: Sequence[Unreadable] = (),
+    ) -> ShardRecord:
         """Write what is left, put the part and then its record in place, and return the record.
 
         `source_rows` is the part's own number of rows where it is not given. Where this fails nothing is left behind,
@@ -132,7 +152,8 @@ class ShardWriter:
             self.abandon()
             raise
         read = self._rows if source_rows is None else source_rows
-        record = ShardRecord(self._rows, read, size, digest, seconds, self._counts)
+        found = (self._rows, read, size, digest, seconds, self._counts)
+        record = ShardRecord(*found, source_digest=source_digest, unreadable=tuple(unreadable))
         values = record.to_dict()
         write_json(self._path.with_suffix(".json"), {**values, "crc32": _checksum(values)})
         return record

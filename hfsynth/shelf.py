@@ -17,7 +17,7 @@ from hfsynth.channel import Channel, Closed
 from hfsynth.columns import output_rows
 from hfsynth.records import Synthesized
 from hfsynth.sessions import OpenShard
-from hfsynth.shards import Row, ShardWriter, part_path
+from hfsynth.shards import Row, ShardWriter, Unreadable, part_path
 from hfsynth.stats import Counts
 
 
@@ -38,6 +38,8 @@ class Whole:
     shard: int
     chains: int
     source_rows: int
+    source_digest: str = ""
+    unreadable: Sequence[Unreadable] = ()
 
 
 class Shelf:
@@ -136,6 +138,11 @@ class Shelf:
             writer.abandon()
             return
         now = time.monotonic()
-        writer.finish(now - self._lap, source_rows=whole.source_rows)
+        writer.finish(
+            now - self._lap,
+            source_rows=whole.source_rows,
+            source_digest=whole.source_digest,
+            unreadable=whole.unreadable,
+        )
         self._lap = now
         self._on_finished(whole.shard)

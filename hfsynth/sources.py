@@ -21,6 +21,8 @@ from hfsynth.errors import ColumnError, ConfigError, SourceError
 from hfsynth.identity import content_id
 from hfsynth.locating import FILES, Place, digest, find_files, locate, require_same, require_same_content, watched
 from hfsynth.readers import (
+    SAMPLE_ROWS,
+    BadRow,
     CsvReader,
     File,
     JsonLinesReader,
@@ -97,7 +99,7 @@ class OpenSource:
         self.num_rows = self._limited(reader.num_rows)
         self.expected_rows = self.num_rows if self.num_rows is not None else self._limited(expected_rows)
         self._id_column = source.id_column or "id"
-        self._left_off: tuple[int, Iterator[Row]] | None = None
+        self._left_off: tuple[int, Iterator[Row | BadRow]] | None = None
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
         """Stream the rows from number `start` to before `stop`, in order and in constant memory.
@@ -107,14 +109,27 @@ class OpenSource:
         last call stopped skips nothing. Raise ColumnError for a text that is no string, SourceError for a broken row,
         and for a source that has changed since it was opened.
         """
+        for row in self.read(start, stop):
+            if isinstance(row, BadRow):
+                raise row.error
+            yield row
+
+    def read(self, start: int = 0, stop: int | None = None) -> Iterator[Row | BadRow]:
+        """Stream the rows as `rows` does, with a BadRow in the place of each that cannot be read."""
         stop = self._limited(stop) if stop is not None else self._source.limit
         rows = self._resume(start)
         wanted = None if stop is None else max(0, stop - start)
         for number, row in enumerate(islice(rows, wanted), start):
-            yield self.document(number, row)
+            yield row if isinstance(row, BadRow) else self._document(number, row)
         self._reader.check()
         if stop is not None:
             self._left_off = (max(start, stop), rows)
+
+    def _document(self, number: int, row: Row) -> Row | BadRow:
+        try:
+            return self.document(number, row)
+        except ColumnError as error:
+            return BadRow(error)
 
     def count(self) -> int:
         """Return the number of rows, reading everything where there is no other way."""
@@ -126,7 +141,7 @@ class OpenSource:
         limit = self._source.limit
         return rows if rows is None or limit is None else min(rows, limit)
 
-    def _resume(self, start: int) -> Iterator[Row]:
+    def _resume(self, start: int) -> Iterator[Row | BadRow]:
         (position, rows), self._left_off = self._left_off or (-1, iter(())), None
         return rows if position == start else self._reader.read(start)
 
@@ -175,6 +190,10 @@ def _checked(
     first = next(reader.read(0), None)
     if first is None:
         raise _no_documents(source)
+    if isinstance(first, BadRow):
+        first = next((row for row in islice(reader.read(0), SAMPLE_ROWS) if not isinstance(row, BadRow)), first)
+    if isinstance(first, BadRow):
+        raise first.error
     _check_columns(source, reader.features)
     opened = OpenSource(source, reader, revision, expected_rows=expected_rows, check=check)
     opened.document(0, first)  # what is wrong with the first row is wrong from the start

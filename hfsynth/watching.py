@@ -108,8 +108,8 @@ def changed(name: str, how: str) -> SourceError:
     """Return the error for a source that is not what it was when the job began."""
     return SourceError(
         f"{name} has changed since the job opened it: {how}.",
-        hint="Nothing is published. Bring the source back as it was and give the same command again, or give another "
-        "output folder.",
+        hint="Nothing is published. Bring the source back as it was and give the same command again, or go on with it "
+        "as it is now: --continue-with-changed-source keeps the finished shards whose rows are the same.",
     )
 
 

@@ -188,7 +188,7 @@ class Worker:
                 ahead.put(Prepared.of(run, chainer))
         self._claims.has_read(shard, reader.rows_read)
         if chains:
-            self._shelf.put(Whole(shard, chains, reader.rows_read))
+            self._shelf.put(Whole(shard, chains, reader.rows_read, reader.digest, reader.unreadable))
 
     def _shard_is_finished(self, shard: int) -> None:
         self._segments.drop(shard)
@@ -260,7 +260,7 @@ class Worker:
     def _reader_for(self, chainer: Chainer) -> ShardReader:
         config = self._spec.config
         splitter = Splitter.of(chainer) if config.long_documents == "split" else None
-        return ShardReader(self._opened.rows, shots=config.shots, shard_rows=self._spec.shard_rows, splitter=splitter)
+        return ShardReader(self._opened.read, shots=config.shots, shard_rows=self._spec.shard_rows, splitter=splitter)
 
     def load(self) -> Engine:
         """Load the engine, or find it in this process."""

@@ -373,3 +373,17 @@ def test_a_model_card(tmp_path: Path) -> None:
     assert yaml.safe_load(text.split("---")[1])["license"] == "cc-by-4.0"
     assert card_of(facts_with([])).blocks[0].parts == frozenset()
     check_card(tmp_path, kind="model")
+
+
+def test_rows_that_could_not_be_read_and_a_source_that_changed_are_on_the_card(folder: Path) -> None:
+    stats = json.loads((folder / "stats.json").read_text())
+    rows = [{"row": n, "reason": f"a.jsonl, line {n} is no JSON: `odd`"} for n in range(31, 46)]
+    (folder / "stats.json").write_text(json.dumps({**stats, "unreadable": 15, "unreadable_rows": rows}))
+    recipe = json.loads((folder / "synthesizer_config.json").read_text())
+    recipe["source"]["earlier_revisions"] = ["0122"]
+    (folder / "synthesizer_config.json").write_text(json.dumps(recipe))
+    write_card(folder, STATED)
+    text = (folder / "README.md").read_text()
+    assert "15 more rows of the source are `unreadable` and were left out, the first of them:" in text
+    assert "- row 31: `` a.jsonl, line 31 is no JSON: `odd` ``" in text and "row 41" not in text
+    assert "| the source changed on the way; begun at | `0122` |" in text

@@ -488,7 +488,12 @@ def test_ids_must_be_simple(tmp_path: Path) -> None:
 def test_a_broken_line_is_named(line: str, what: str, tmp_path: Path) -> None:
     path = lines(tmp_path / "a.jsonl", '{"text": "a"}', "", line)
     with pytest.raises(SourceError, match=f"a.jsonl, {what}"):
-        opened(path)
+        list(opened(path).rows())
+
+
+def test_a_file_without_any_row_that_can_be_read_is_refused_when_it_is_opened(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"a.jsonl, line 1 is no JSON"):
+        opened(lines(tmp_path / "a.jsonl", "[", '{"text": "a"},', "]"))
 
 
 def test_a_broken_line_far_away_is_named_when_it_is_reached(tmp_path: Path) -> None:
@@ -570,7 +575,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "no.jsonl.gz").write_bytes(b"not gzip at all")
     (tmp_path / "no.parquet").write_bytes(b"PAR1 and nothing else")
     for name in (cut.name, "no.jsonl.gz", "no.parquet"):
-        with pytest.raises(SourceError, match=f"{name} cannot be read"):
+        with pytest.raises(SourceError, match=f"{name}.* cannot be read"):
             list(opened(tmp_path / name).rows())
 
 
