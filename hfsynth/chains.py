@@ -105,6 +105,9 @@ class Chainer:
         self, document: Document, history: Sequence[Turn], name: str, shot: int
     ) -> Generator[Request, Completion, tuple[Synthesized, str]]:
         """Return the document's result, and its text as the prompt showed it."""
+        if document.unread is not None:
+            unread = Rejected(Reason.TOO_LONG, document.unread)
+            return Synthesized((), Synthesis(Status.TOO_LONG, name, shot, rejected=(unread,))), ""
         if document.text is None or not document.text.strip():
             return Synthesized((), Synthesis(Status.EMPTY, name, shot)), ""
         text = encodable(document.text)

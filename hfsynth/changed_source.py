@@ -39,6 +39,7 @@ def begin(corpus: Corpus, identity: Mapping[str, Any], read: Read, schema: pa.Sc
     `read` gives its rows. Raise OutputError where somebody is at work on the shards.
     """
     records, plan = finished_shards(corpus.parts), read_json(corpus.plan)
+    length = identity["shard_rows"]
     again = [
         shard
         for shard, record in records.items()
@@ -79,10 +80,10 @@ def complete(corpus: Corpus) -> None:
     _marker(corpus).unlink()
 
 
-def _is_same(record: ShardRecord, part: Path, schema: pa.Schema, read: Read, start: int, shard_rows: int) -> bool:
+def _is_same(record: ShardRecord, part: Path, schema: pa.Schema, found: Iterator[Row | BadRow]) -> bool:
     """Return whether a finished shard would come out the same from the source's rows as they are now."""
     digest, rows = RowsDigest(), 0
-    for row in read(start, start + shard_rows):
+    for row in found:
         digest.add(row)
         rows += 1
     with suppress(OSError, pa.ArrowException):
@@ -101,7 +102,8 @@ def _take_pairs_back(corpus: Corpus) -> None:
     """Move a finished corpus' pairs to where the parts of an unfinished one lie."""
     if corpus.pairs.exists():
         for shard in record_paths(corpus.parts):
-            _rows_path(corpus, shard).replace(part_path(corpus.parts, shard))
+            if (path := _rows_path(corpus, shard)).exists():
+                path.replace(part_path(corpus.parts, shard))
         sync_folder(corpus.parts)
         shutil.rmtree(corpus.pairs)
 

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from hfsynth.chains import Chain, Chainer, Completion, Request, grouped
 from hfsynth.delimiters import encodable
 from hfsynth.journal import NO_STRIKES, Death, Strikes
-from hfsynth.readers import BadRow
+from hfsynth.readers import UNREAD, BadRow
 from hfsynth.records import Document, Synthesized
 from hfsynth.shards import Row, Unreadable
 from hfsynth.splitting import piece_id, split_text
@@ -163,7 +163,7 @@ class ChainRun:
 
     def outcome(self, chainer: Chainer) -> Chain[ChainOutcome]:
         """Return the chain for an engine. Shots that are known to kill engines are failed without one."""
-        documents = [Document(row["id"], row["text"]) for row in self.rows]
+        documents = [Document(row["id"], row["text"], row.get(UNREAD)) for row in self.rows]
         chain = chainer.chain(documents)
         poison = self.strikes.poison
         results = yield from (_without(poison, chain) if poison else chain)

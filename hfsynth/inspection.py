@@ -86,7 +86,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         return
     yield f"Documents  {stats['total_documents']:,}: {_counted(stats['documents'])}"
     if stats.get("unreadable"):
-        yield f"Unreadable {stats['unreadable']:,} rows of the source; the first: {stats['unreadable_rows'][0]['reason']}"
+        first = stats["unreadable_rows"][0]["reason"]
+        yield f"Unreadable {stats['unreadable']:,} rows of the source; the first: {first}"
     yield f"Pairs      {stats['pairs']:,}; rejected: {_counted(stats['rejected']) or 'none'}"
     yield (
         f"Tokens     {stats['prompt_tokens']:,} prompt ({stats['cached_tokens']:,} cached), "

@@ -12,6 +12,7 @@ from typing import Any
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from hfsynth.copying import Copy, needs_copy
 from hfsynth.errors import SourceError
 from hfsynth.readers import File, FileSystem, reading
 from hfsynth.watching import FileWatch, RemoteWatch, changed, content_of
@@ -128,7 +129,8 @@ def _file(fs: FileSystem, path: str, name: str, info: dict[str, Any]) -> File:
     if isinstance(fs, LocalFileSystem):
         watch = FileWatch(path, name)
         return File(fs, path, name, watch.size, watch)
-    return File(fs, path, name, info.get("size"), RemoteWatch(fs, path, name, info))
+    copy = Copy(path, name) if path.startswith(("http://", "https://")) and needs_copy(path, info) else None
+    return File(fs, path, name, info.get("size"), RemoteWatch(fs, path, name, info), copy)
 
 
 def _matches(place: Place) -> tuple[str, dict[str, dict[str, Any]]]:

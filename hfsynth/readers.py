@@ -11,11 +11,13 @@ import gzip
 import io
 import json
 import re
+import sys
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import IO, Any, Protocol, cast
 
@@ -24,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features, Value
 
+from hfsynth.copying import Copy
 from hfsynth.errors import ColumnError, SourceError, UsageError
 from hfsynth.schemas import (
     NOTHING,
@@ -46,9 +49,17 @@ Row = dict[str, Any]
 SAMPLE_ROWS = 1000
 """How many rows decide the columns of a format that does not declare them."""
 
+LONGEST = 2**25
+"""How many bytes of a line or of a text file, or characters of a text, are read: one with more is `too_long`."""
+
+UNREAD = "_unread"
+"""The key under which a row says that its text was not read, and why. It is no column."""
+
 TABLE_ROWS = 64
 """How many rows are held at once: a text may have a megabyte."""
 
+_PIECE = 2**16
+_BUFFER = 2**18
 _BROKEN_OFF = (EOFError, zlib.error, gzip.BadGzipFile)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -102,6 +113,7 @@ class File:
     name: str
     size: int | None
     watch: FileWatch | RemoteWatch
+    copy: Copy | None = None
 
     @contextmanager
     def open_as_it_is(self) -> Iterator[IO[bytes]]:
@@ -112,9 +124,13 @@ class File:
                     yield stream
                 return
             self.watch.check()
-            with self.fs.open(self.path, "rb") as stream:
+            with self.copy.open() if self.copy else self._remote() as stream:
                 yield stream
             self.watch.check()
+
+    def _remote(self) -> IO[bytes]:
+        """Open what is not on this machine; fsspec's own files cannot read a line up to a size."""
+        return io.BufferedReader(cast("io.RawIOBase", self.fs.open(self.path, "rb")), _BUFFER)
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -132,9 +148,16 @@ def reading(name: str) -> Iterator[None]:
     """Turn what files and networks raise into a SourceError."""
     try:
         yield
-    except (OSError, EOFError, zlib.error, pa.ArrowException, UnicodeError, csv.Error, httpx2.HTTPError) as error:
+    except _unreadable() as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SourceError(f"{name} cannot be read: {reason}", hint="Check that it is whole and reachable.") from error
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """Return what files and networks raise; fsspec reads the web with aiohttp, where that is installed."""
+    known = (OSError, EOFError, zlib.error, pa.ArrowException, UnicodeError, csv.Error, httpx2.HTTPError)
+    web = sys.modules.get("aiohttp")
+    return known if web is None else (*known, web.ClientError)
 
 
 def printable(text: str) -> str:
@@ -204,8 +227,11 @@ class TextReader(FileReader):
         if skip:
             return
         with file.open() as stream:
-            text = stream.read().decode("utf-8-sig", errors="replace")
-        yield {"id": printable(file.name), "text": text}
+            content = stream.read(LONGEST + 1)
+        if len(content) > LONGEST:
+            yield {"id": printable(file.name), UNREAD: too_long()}
+        else:
+            yield {"id": printable(file.name), "text": content.decode("utf-8-sig", errors="replace")}
 
     def _count(self, file: File) -> int:
         return 1
@@ -234,7 +260,7 @@ class JsonLinesReader(FileReader):
             row = _object(file, number, line)
             if isinstance(row, BadRow):
                 bad = bad or row
-            else:
+            elif UNREAD not in row:
                 good += 1
                 yield file, number, row
         if bad is not None and not good:
@@ -243,7 +269,7 @@ class JsonLinesReader(FileReader):
     def _rows(self, file: File, skip: int) -> Iterator[Row | BadRow]:
         for number, line in islice(_lines(file), skip, None):
             row = _object(file, number, line)
-            yield row if isinstance(row, BadRow) else self._fitted(file, number, row)
+            yield row if isinstance(row, BadRow) or UNREAD in row else self._fitted(file, number, row)
 
     def _fitted(self, file: File, number: int, row: Row) -> Row | BadRow:
         try:
@@ -268,17 +294,35 @@ class JsonLinesReader(FileReader):
         return sum(1 for _ in _lines(file))
 
 
-def _lines(file: File) -> Iterator[tuple[int, bytes | BadRow]]:
-    """Give the lines that are not blank, with their numbers from 1; at last a bad row where the file breaks off."""
+def too_long() -> str:
+    """Say why a text was not read."""
+    return f"longer than {LONGEST:,} bytes, and not read beyond them"
+
+
+def _lines(file: File) -> Iterator[tuple[int, bytes | Row | BadRow]]:
+    """Give the lines that are not blank, with their numbers from 1.
+
+    Of one that is too long a row without a text, at last a bad row where the file breaks off.
+    """
     number = 0
     with file.open() as stream:
         try:
-            for number, line in enumerate(stream, 1):
+            for number, line in enumerate(iter(partial(stream.readline, LONGEST + 1), b""), 1):
                 content = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-                if not content.isspace() and content:
+                if len(line) > LONGEST and not line.endswith(b"\n"):
+                    del line, content
+                    _pass_line(stream)
+                    yield number, {"id": f"{printable(file.name)}:{number}", UNREAD: too_long()}
+                elif not content.isspace() and content:
                     yield number, content
         except _BROKEN_OFF as error:
             yield number + 1, _broken_off(file, number + 1, error)
+
+
+def _pass_line(stream: IO[bytes]) -> None:
+    """Read on to the end of a line, and keep nothing of it."""
+    while (piece := stream.readline(_PIECE)) and not piece.endswith(b"\n"):
+        pass
 
 
 def _broken_off(file: File, number: int, error: Exception) -> BadRow:
@@ -290,8 +334,8 @@ def _broken_off(file: File, number: int, error: Exception) -> BadRow:
     )
 
 
-def _object(file: File, number: int, line: bytes | BadRow) -> Row | BadRow:
-    if isinstance(line, BadRow):
+def _object(file: File, number: int, line: bytes | Row | BadRow) -> Row | BadRow:
+    if not isinstance(line, bytes):
         return line
     try:
         row = json.loads(line.decode("utf-8", errors="replace"), strict=False)
@@ -382,7 +426,7 @@ class CsvReader(FileReader):
         # The limit is the whole process's, and 128 KB by default: less than a document may have.
         csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
         with file.open() as stream, io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline="") as text:
-            reader = csv.reader(text, strict=True)
+            reader = csv.reader(_text_lines(text), strict=True)
             try:
                 yield from ((reader.line_num, record) for record in reader if record)
             except csv.Error as error:
@@ -419,6 +463,13 @@ class CsvReader(FileReader):
 
     def _count(self, file: File) -> int:
         return max(0, sum(1 for _ in self._records(file)) - 1)
+
+
+def _text_lines(text: io.TextIOWrapper) -> Iterator[str]:
+    for line in iter(partial(text.readline, LONGEST + 1), ""):
+        if len(line) > LONGEST and not line.endswith(("\n", "\r")):
+            raise csv.Error(f"the line is {too_long()}")
+        yield line
 
 
 def _cell(where: str, name: str, kind: Kind, cell: str) -> str | int | float | bool | None:

@@ -60,10 +60,11 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One raw document. `text` is None when the row holds none."""
+    """One raw document. `text` is None when the row holds none; `unread` says why a text was not read."""
 
     id: str
     text: str | None
+    unread: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,14 @@ import httpx2
 from datasets import Features, Value, load_dataset_builder, load_from_disk
 from datasets.exceptions import DatasetsError
 
+from hfsynth import readers
 from hfsynth.dataset_readers import DatasetReader, StreamReader
 from hfsynth.errors import ColumnError, ConfigError, SourceError
 from hfsynth.identity import content_id
 from hfsynth.locating import FILES, Place, digest, find_files, locate, require_same, require_same_content, watched
 from hfsynth.readers import (
     SAMPLE_ROWS,
+    UNREAD,
     BadRow,
     CsvReader,
     File,
@@ -32,6 +34,7 @@ from hfsynth.readers import (
     TextReader,
     printable,
     reading,
+    too_long,
 )
 
 RESERVED_COLUMNS = ("pairs", "synthesis")
@@ -146,12 +149,19 @@ class OpenSource:
         return rows if position == start else self._reader.read(start)
 
     def document(self, number: int, row: Row) -> Row:
-        """Turn a row as it stands in the source into one of `rows()`, or raise ColumnError."""
+        """Turn a row as it stands in the source into one of `rows()`, or raise ColumnError.
+
+        A text that is too long to be worked on is left out, and the row says so under UNREAD.
+        """
+        if UNREAD in row:
+            blank = dict.fromkeys(self._others)
+            return {"id": row["id"], "text": None, **blank, UNREAD: row[UNREAD]}
         text = row.get(self._source.text_column)
         if text is not None and not isinstance(text, str):
             raise _no_text(f"row {number + 1} holds a {type(text).__name__}", self._source, self._reader.features)
         carried = {name: row[name] for name in self._others}
-        return {"id": self._id(number, row.get(self._id_column), text), "text": text, **carried}
+        made = {"id": self._id(number, row.get(self._id_column), text), "text": text, **carried}
+        return made if text is None or len(text) <= readers.LONGEST else {**made, "text": None, UNREAD: too_long()}
 
     def _id(self, number: int, value: Any, text: str | None) -> str:  # noqa: ANN401
         if value is None:

@@ -26,7 +26,7 @@ LAYERS = {
     # models, engines, files and metrics
     2: "adapters card_facts card_merge cards channel claims columns corpus_figures dataset_readers devices "
     "driving embedded engine feeding finishing hub_errors hub_recipes inspection job_spec journal judging leases "
-    "changed_source locating map_progress mapping origins saved_rows watching "
+    "changed_source copying locating map_progress mapping origins saved_rows watching "
     "model_folders model_tokenizer models opening pair_judge plots progress push_plan readers reopening scoring "
     "scripted sequences server_calls server_engine server_protocol sessions shards shelf sources stopping synthesizer "
     "synthesizer_figures synthesizer_trainer training_config training_data training_folder trials vllm_engine xet",

@@ -1,0 +1,160 @@
+"""Lines without end, and web servers that give files only whole."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+
+from hfsynth import readers
+from hfsynth.config import EngineConfig, SynthesizerConfig
+from hfsynth.errors import SourceError
+from hfsynth.job import synthesize
+from hfsynth.readers import UNREAD, BadRow
+from hfsynth.sources import Source, open_source
+
+LIMIT = 2**20
+
+
+@pytest.fixture
+def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "LONGEST", LIMIT)
+
+
+def line(name: str, length: int) -> bytes:
+    return json.dumps({"id": name, "text": "word " * (length // 5)}).encode() + b"\n"
+
+
+def write_jsonl(folder: Path, length: int) -> Path:
+    path = folder / "a.jsonl"
+    path.write_bytes(line("one", 100) + line("long", length) + line("three", 100))
+    return path
+
+
+def write_gz(folder: Path, length: int) -> Path:
+    path = folder / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(write_jsonl(folder, length).read_bytes()))
+    return path
+
+
+def write_texts(folder: Path, length: int) -> Path:
+    for name, size in (("one", 100), ("two", length), ("zzz", 100)):
+        (folder / f"{name}.txt").write_text("word " * (size // 5))
+    return folder
+
+
+def write_parquet(folder: Path, length: int) -> Path:
+    rows = [{"id": f"d{n}", "text": "word " * (size // 5)} for n, size in enumerate((100, length, 100))]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet")
+    return folder / "a.parquet"
+
+
+def write_saved(folder: Path, length: int) -> Path:
+    Dataset.from_parquet(str(write_parquet(folder, length))).save_to_disk(folder / "saved")
+    return folder / "saved"
+
+
+def work(source: Path | str, out: Path) -> dict[str, Any]:
+    script = SynthesizerConfig("scripted", shots=2, long_documents="split")
+    engine = EngineConfig.create("scripted", {})
+    return dict(synthesize(Source(str(source)), out, script, engine=engine, shard_rows=2).stats)
+
+
+@pytest.mark.usefixtures("small_limit")
+@pytest.mark.parametrize("write", [write_jsonl, write_gz, write_texts, write_parquet, write_saved])
+def test_a_text_beyond_the_limit_is_too_long_and_all_others_are_done(
+    write: Callable[[Path, int], Path], tmp_path: Path
+) -> None:
+    (tmp_path / "source").mkdir()
+    found = work(write(tmp_path / "source", LIMIT + 100), tmp_path / "out")
+    assert (found["total_documents"], found["documents"]["too_long"], found["documents"]["ok"]) == (3, 1, 2)
+    rows = [row for part in sorted((tmp_path / "out" / "pairs").iterdir()) for row in pq.read_table(part).to_pylist()]
+    long = rows[1]
+    assert long["text"] is None and long["synthesis"]["status"] == "too_long"
+    assert "longer than 1,048,576 bytes" in long["synthesis"]["rejected"][0]["text"]
+    assert len({row["id"] for row in rows}) == 3
+
+
+@pytest.mark.usefixtures("small_limit")
+@pytest.mark.parametrize("write", [write_jsonl, write_gz, write_texts])
+def test_what_is_beyond_the_limit_takes_no_memory(write: Callable[[Path, int], Path], tmp_path: Path) -> None:
+    source = open_source(Source(str(write(tmp_path, 16 * LIMIT))))
+    tracemalloc.start()
+    try:
+        found = list(source.read())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [UNREAD in row for row in found if not isinstance(row, BadRow)] == [False, True, False]
+    assert peak < 3 * LIMIT
+
+
+@pytest.mark.usefixtures("small_limit")
+def test_a_line_of_csv_beyond_the_limit_ends_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("id,text\n1,a\n2," + "word " * LIMIT + "\n3,c\n")
+    found = list(open_source(Source(str(path))).read())
+    assert len(found) == 2 and isinstance(found[1], BadRow) and "longer than" in found[1].error.message
+
+
+# --- web servers
+
+
+class WholeOnly(SimpleHTTPRequestHandler):
+    """Give files as `python -m http.server` does: whole, whatever part was asked for."""
+
+    breaks = False
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:  # noqa: ANN401
+        if type(self).breaks:
+            outputfile.write(source.read(2**20))
+            self.connection.shutdown(socket.SHUT_RDWR)
+        else:
+            super().copyfile(source, outputfile)
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    (tmp_path / "web").mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(WholeOnly, directory=str(tmp_path / "web")))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    WholeOnly.breaks = False
+
+
+def test_a_server_that_gives_files_only_whole_is_a_source(web: str, tmp_path: Path) -> None:
+    rows = [{"id": f"d{n}", "text": f"Text {n}. " + "word " * 2000} for n in range(700)]
+    (tmp_path / "web" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = open_source(Source(f"{web}/a.jsonl"))
+    assert [row["id"] for row in source.rows(600, 700)] == [f"d{n}" for n in range(600, 700)]
+    assert [row["id"] for row in source.rows(0, 700)] == [f"d{n}" for n in range(700)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "web" / "a.parquet", row_group_size=100, compression="none")
+    parquet = open_source(Source(f"{web}/a.parquet"))
+    assert [row["id"] for row in parquet.rows(650, 652)] == ["d650", "d651"]
+    assert work(f"{web}/a.jsonl", tmp_path / "out")["total_documents"] == 700
+
+
+def test_a_file_that_breaks_off_on_the_way_is_named(web: str, tmp_path: Path) -> None:
+    (tmp_path / "web" / "a.jsonl").write_text('{"text": "word"}\n' * 400_000)
+    WholeOnly.breaks = True
+    with pytest.raises(SourceError, match=r"a.jsonl cannot be read"):
+        open_source(Source(f"{web}/a.jsonl"))
