@@ -43,9 +43,7 @@ def begin(corpus: Corpus, identity: Mapping[str, Any], read: Read, schema: pa.Sc
     again = [
         shard
         for shard, record in records.items()
-        if not _is_same(
-            record, _rows_path(corpus, shard), schema, read, shard * identity["shard_rows"], identity["shard_rows"]
-        )
+        if not _is_same(record, _rows_path(corpus, shard), schema, read(shard * length, (shard + 1) * length))
     ]
     change = {
         "from": plan["source"]["revision"],
