@@ -269,7 +269,8 @@ def test_what_is_refused_of_an_argument_is_there(argument: str, module: str, con
 _NAMES = {part for row in TABLE for word in (row.name, *row.words) for part in word.split(".")}
 _FILES = sorted([*PACKAGE.rglob("*.py"), *BENCHMARKS.glob("*.py")])
 _ITS_OWN = re.compile(r"VLLM_[A-Z0-9_]+|PYTORCH_[A-Z0-9_]+|vllm:\w+")
-_OBJECTS = {"_llm", "llm", "llm_engine", "engine_core", "vllm_config", "model_config", "cache_config"}
+_OBJECTS = {"_llm", "llm", "llm_engine", "engine_core", "vllm_config", "cache_config"}
+_CONFIGS = {"model_config", "scheduler_config", "cache_config"}
 
 
 @cache
@@ -289,8 +290,10 @@ def names_of_vllm(path: Path) -> Iterator[str]:
 def attributes_of_vllm(path: Path) -> Iterator[str]:
     """Yield every attribute that a file reads of vLLM's own objects."""
     for node in nodes(path):
-        if isinstance(node, ast.Attribute) and _OBJECTS & set(ast.unparse(node.value).split(".")):
-            yield node.attr
+        if isinstance(node, ast.Attribute):
+            first, *others = ast.unparse(node.value).split(".")
+            if _OBJECTS & {first, *others} or _CONFIGS & set(others):
+                yield node.attr
 
 
 def arguments_given(path: Path, to: str) -> Iterator[str]:
@@ -326,9 +329,15 @@ def test_every_engine_argument_that_hfsynth_sets_is_in_the_table() -> None:
         for node in nodes(path)
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) in ("_ARGUMENTS", "_CPU_ARGUMENTS")
     ]
-    keys = {ast.literal_eval(key) for one in tables if isinstance(one, ast.Dict) for key in one.keys if key}
+    plain = [one for table in tables if isinstance(table, ast.Dict) for one in (_nested(table) or [table])]
+    keys = {ast.literal_eval(key) for one in plain for key in one.keys if key}
     assert keys >= {"max_num_seqs", "scheduling_policy"}
     assert sorted((keys | set(speculative_config("ngram"))) - _NAMES) == []
+
+
+def _nested(table: ast.Dict) -> list[ast.Dict]:
+    """Return the dicts in a dict of dicts: the arguments of each setting."""
+    return [value for value in table.values if isinstance(value, ast.Dict)]
 
 
 # --- the table can fail ---------------------------------------------------------------------------------------------
