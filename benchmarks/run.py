@@ -45,6 +45,7 @@ BENCHMARKS = (
     Benchmark("chaining", ("model",), "vllm"),
     Benchmark("scale", ("full",)),
     Benchmark("overhead"),
+    Benchmark("source_checks"),
     Benchmark("overhead_real", ("model",), "vllm", "overhead", (*REAL, "--documents", "64")),
     Benchmark("workers"),
     Benchmark("workers_real", ("model",), "vllm", "workers", (*REAL, "--documents", "256")),

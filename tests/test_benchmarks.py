@@ -393,3 +393,10 @@ def test_the_gpu_table_is_made_without_a_gpu_and_goes_on_where_it_ended(tmp_path
     assert (tmp_path / "gpu.jsonl").read_text() == before
     assert again.stdout == first.stdout
     assert "| fp32 in-process job-3 100 | 6 |" in (tmp_path / "gpu.md").read_text()
+
+
+def test_the_checks_of_a_source_are_all_counted(tmp_path: Path) -> None:
+    called("source_checks", "--documents", 200, "--results", tmp_path)
+    found = json.loads((tmp_path / "source_checks.json").read_text())
+    assert all(row["seconds"] > 0 for row in found["rows"]) and len(found["rows"]) == 3
+    assert 0 < found["of_the_job"] < found["with_digests_of_rows"] < 1
