@@ -13,6 +13,7 @@ from hfsynth.corpus import Corpus, damaged, read_json, write_json
 from hfsynth.journal import JournalPaths
 from hfsynth.leases import Leases
 from hfsynth.shards import record_paths
+from hfsynth.split_layout import SplitLayout
 from hfsynth.watching import changed
 
 ShardRange = tuple[int, int | None]
@@ -30,6 +31,15 @@ def read_extent(corpus: Corpus) -> dict[str, Any] | None:
     if extent is not None and not all(isinstance(extent.get(name), int) for name in ("rows", "shards")):
         raise damaged(path, "it says no number of rows and shards")
     return extent
+
+
+def write_layout(corpus: Corpus, layout: SplitLayout) -> None:
+    """Write down which shards belong to which split; raise SourceError where a split turns out to have other rows."""
+    known = read_extent(corpus)
+    if known is None:
+        write_json(JournalPaths(corpus.journal).extent, layout.extent())
+    elif known.get("splits") != dict(layout.sizes):
+        raise changed("The source", f"its splits had {known.get('splits')} rows, and have {dict(layout.sizes)}")
 
 
 def write_extent(corpus: Corpus, rows: int, shard_rows: int, *, exact: bool = False) -> None:
@@ -82,7 +92,11 @@ class Claims:
 
         Raise SourceError where the source has fewer rows than were counted, or than were read of it before.
         """
-        if rows < self._shard_rows:
+        layout = SplitLayout.of(read_extent(self._corpus), self._shard_rows)
+        if layout is not None:
+            if rows != layout.rows_of(shard):
+                raise changed("The source", f"shard {shard} had {layout.rows_of(shard):,} rows, and has {rows:,}")
+        elif rows < self._shard_rows:
             self._require_nothing_beyond(shard, rows)
             write_extent(self._corpus, shard * self._shard_rows + rows, self._shard_rows)
         if not rows:

@@ -28,7 +28,7 @@ from hfsynth.cli_options import (
     SourceConfig,
     SourceName,
     SourceRevision,
-    Split,
+    Splits,
     Temperature,
     TextColumn,
     TrustRemoteCode,
@@ -73,7 +73,7 @@ def synthesize(
     source: SourceName,
     out: Annotated[Path, typer.Argument(help="The corpus folder to write.")],
     config: SourceConfig = None,
-    split: Split = "train",
+    split: Splits = None,
     revision: SourceRevision = None,
     text_column: TextColumn = "text",
     id_column: IdColumn = None,
@@ -178,7 +178,7 @@ def synthesize(
     synthesizer = config_from(fields, settings)
     engine_config = speculating(EngineConfig.create(engine, arguments, trust_remote_code), speculative)
     require_greedy(engine_config, synthesizer.sampling)
-    read_from = Source(source, config, split, revision, text_column, id_column, limit)
+    read_from = Source(source, config, split or "train", revision, text_column, id_column, limit)
     planned: dict[str, Any] = {
         "engine": engine_config,
         "shard_rows": shard_rows,

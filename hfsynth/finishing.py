@@ -23,6 +23,7 @@ from hfsynth.journal import JournalPaths
 from hfsynth.reopening import reopen
 from hfsynth.sessions import ORPHANED, Session, Sessions, working_seconds
 from hfsynth.shards import ShardRecord, Unreadable, file_digest, finished_shards, part_path
+from hfsynth.split_layout import SplitLayout
 from hfsynth.stats import Counts
 
 _LOG = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ def finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
             f"{'an unknown number' if extent is None else extent['shards']}.",
             hint="Give the same command again: what is missing is made.",
         )
-    names = {shard: part_name(position, len(records)) for position, shard in enumerate(sorted(records))}
+    layout = SplitLayout.of(extent, identity["shard_rows"])
+    names = _names(sorted(records), layout)
     _publish_pairs(corpus, records, names)
     stats = statistics(corpus, records, extent["rows"])
     files = {f"pairs/{names[shard]}": _file_record(record) for shard, record in records.items()}
@@ -82,6 +84,17 @@ def _kept(path: Path, names: Sequence[str]) -> dict[str, Any]:
     except OutputError:
         return {}
     return {name: found[name] for name in names if name in found}
+
+
+def _names(shards: Sequence[int], layout: SplitLayout | None) -> dict[int, str]:
+    """Return the names of the files that the finished shards become: in the order of their split, `train` alone."""
+    if layout is None:
+        return {shard: part_name(position, len(shards)) for position, shard in enumerate(shards)}
+    return {
+        shard: part_name(position, len(own), split)
+        for split, own in layout.shards.items()
+        for position, shard in enumerate(own)
+    }
 
 
 def _publish_pairs(corpus: Corpus, records: Mapping[int, ShardRecord], names: Mapping[int, str]) -> None:

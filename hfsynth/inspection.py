@@ -77,6 +77,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"Check it   hfsynth check {facts['folder']}"
     source = recipe["source"]
     yield f"Source     {source['location'] or 'not stated'}, revision {source['revision'] or 'not stated'}"
+    if isinstance(source.get("split"), list):
+        yield f"Splits     {', '.join(source['split'])}"
     revision = f", revision {recipe['model_revision']}" if recipe["model_revision"] else ""
     yield f"Model      {recipe['model']}{revision}, {recipe['prompt_format']}, {recipe['shots']} shot(s)"
     if recipe.get("keep"):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hfsynth import changed_source
-from hfsynth.claims import ShardRange, read_extent, write_extent
+from hfsynth.claims import ShardRange, read_extent, write_extent, write_layout
 from hfsynth.config import EngineConfig, SynthesizerConfig
 from hfsynth.corpus import Corpus, read_json, write_json
 from hfsynth.durable import writing
@@ -30,7 +30,9 @@ from hfsynth.progress import JournalView, Progress
 from hfsynth.readers import BadRow
 from hfsynth.reopening import is_whole, reopen
 from hfsynth.shards import finished_shards, record_paths
-from hfsynth.sources import OpenSource, Source, open_source
+from hfsynth.sources import OpenSource, Source
+from hfsynth.split_layout import SplitLayout
+from hfsynth.split_sources import SplitSource, open_splits
 from hfsynth.stopping import Stop, stopping
 from hfsynth.worker import Worker
 
@@ -76,11 +78,12 @@ def synthesize(
 ) -> JobResult:
     """Synthesize a whole source into the corpus folder `out`; the same call goes on where a killed one stopped.
 
-    Writes `pairs/`, `synthesizer_config.json`, `stats.json` and a README that `load_dataset(out, "pairs")` reads. A
-    finished job is recognised and starts no engine; where parts of it were lost, only these are made anew. Calls at the
-    same time share the work. `shard_rows` is the number of source rows a shard, a multiple of the shots; `shards`
-    limits this call to a range of them. Without a `crew` the work is done in this process, with one in processes of its
-    own.
+    A source of several splits (named, or `all`) is one job: its shards are done together, no chain crosses a split, and
+    each split has its own files. Writes `pairs/`, `synthesizer_config.json`, `stats.json` and a README that
+    `load_dataset(out, "pairs")` reads. A finished job is recognised and starts no engine; where parts of it were lost,
+    only these are made anew. Calls at the same time share the work. `shard_rows` is the number of source rows a shard,
+    a multiple of the shots; `shards` limits this call to a range of them. Without a `crew` the work is done in this
+    process, with one in processes of its own.
 
     An engine that dies is loaded again, at most `max_engine_restarts` times in a row (for each worker of a crew)
     without a finished document in between; a document with which it keeps dying gets the status `failed`. SIGINT and
@@ -101,16 +104,20 @@ def synthesize(
     rows_a_shard = _shard_rows(shard_rows, config.shots)
     corpus = Corpus(Path(out))
     _refuse_url(corpus.root)
-    opened = open_source(source)
+    source, opened = open_splits(source)
     config = pinned(config, engine)
     identity = _identity(source, opened, config, rows_a_shard)
+    if continue_with_changed_source and isinstance(opened, SplitSource):
+        raise ConfigError(
+            "A job of several splits cannot go on with a changed source.", hint="Give a new folder, or one split a job."
+        )
     _refuse_foreign(corpus)
     _settle_source(corpus, identity, opened, config, go_on=continue_with_changed_source)
     _refuse_other(corpus, read_json(corpus.plan), identity)
     if corpus.manifest.exists() and _is_whole(corpus):
         clear(JournalPaths(corpus.journal).leases)  # whoever published may have been killed before it did so
         return JobResult(corpus.root, read_json(corpus.stats), worked=False)
-    leases = _begin(corpus, identity, opened, _exact_rows(opened, source))
+    leases = _begin(corpus, identity, opened, source)
     if any(path.exists() for path in (corpus.pairs, corpus.manifest, corpus.former)):
         with leases.waiting_for("publish"):
             reopen(corpus)
@@ -243,7 +250,7 @@ def plan(
     """
     corpus = Corpus(Path(out))
     _refuse_url(corpus.root)
-    opened = open_source(source)
+    source, opened = open_splits(source)
     settled = pinned(config, engine or EngineConfig())
     identity = _identity(source, opened, settled, _shard_rows(shard_rows, config.shots))
     _refuse_foreign(corpus)
@@ -273,8 +280,9 @@ def _shard_rows(asked: int | None, shots: int) -> int:
 
 def _identity(source: Source, opened: OpenSource, config: SynthesizerConfig, shard_rows: int) -> dict[str, Any]:
     """Return what decides the result, as plain values."""
+    split = list(source.split) if isinstance(source.split, tuple) else source.split  # as JSON gives it back
     return {
-        "source": {**asdict(source), "revision": opened.revision},
+        "source": {**asdict(source), "split": split, "revision": opened.revision},
         "synthesizer": config.to_dict(),
         "shard_rows": shard_rows,
     }
@@ -308,7 +316,7 @@ def _refuse_foreign(corpus: Corpus) -> None:
         )
 
 
-def _begin(corpus: Corpus, identity: Mapping[str, Any], opened: OpenSource, rows: int | None) -> Leases:
+def _begin(corpus: Corpus, identity: Mapping[str, Any], opened: OpenSource, source: Source) -> Leases:
     """Write down what the job is and how long its source, or check that the folder's job is the same."""
     with writing(corpus.journal):
         corpus.journal.mkdir(parents=True, exist_ok=True)
@@ -318,7 +326,11 @@ def _begin(corpus: Corpus, identity: Mapping[str, Any], opened: OpenSource, rows
         _refuse_other(corpus, found, identity)
         if found is None:
             write_json(corpus.plan, identity)
-        if rows is not None:
+        if isinstance(opened, SplitSource):
+            known = read_extent(corpus)  # counting may mean to read everything: once is enough
+            sizes = known["splits"] if known else opened.sizes(at_hand=_at_hand(source))
+            write_layout(corpus, SplitLayout(sizes, identity["shard_rows"]))
+        elif (rows := _exact_rows(opened, source)) is not None:
             write_extent(corpus, rows, identity["shard_rows"], exact=True)
         elif opened.expected_rows is not None:
             write_json(JournalPaths(corpus.journal).expectation, {"rows": opened.expected_rows})
@@ -345,5 +357,8 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str 
 
 def _exact_rows(opened: OpenSource, source: Source) -> int | None:
     """Return the number of rows where that is certain; files at hand are counted, a stream is not."""
-    at_hand = "://" not in source.location and locate(source.location) is not None
-    return opened.count() if at_hand else opened.num_rows
+    return opened.count() if _at_hand(source) else opened.num_rows
+
+
+def _at_hand(source: Source) -> bool:
+    return "://" not in source.location and locate(source.location) is not None

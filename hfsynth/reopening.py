@@ -10,11 +10,13 @@ import logging
 import os
 import shutil
 
+from hfsynth.claims import read_extent
 from hfsynth.corpus import Corpus, read_json
 from hfsynth.durable import writing
 from hfsynth.errors import OutputError
 from hfsynth.holdings import damages
 from hfsynth.shards import file_digest, part_path, read_record, record_paths
+from hfsynth.split_layout import SplitLayout
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,16 +50,18 @@ def reopen(corpus: Corpus) -> None:
 def _take_back(corpus: Corpus) -> None:
     """Move whole parts back into the journal; drop the records of all others, so that their shards are done again."""
     corpus.parts.mkdir(parents=True, exist_ok=True)
+    layout = SplitLayout.of(read_extent(corpus), (read_json(corpus.plan) or {}).get("shard_rows", 1))
     for shard, path in record_paths(corpus.parts).items():
         record, part = read_record(path), part_path(corpus.parts, shard)
-        published = next(corpus.pairs.glob(f"train-{shard:05d}-of-*.parquet"), None)
+        name = layout.name_of(shard) if layout else f"train-{shard:05d}"
+        published = next(corpus.pairs.glob(f"{name}-of-*.parquet"), None)
         if not part.exists() and published is not None and file_digest(published) == (record.sha256, record.size):
             os.replace(published, part)
-        if not part.exists() and not _is_staged(corpus, shard):
+        if not part.exists() and not _is_staged(corpus, name):
             path.unlink()
     shutil.rmtree(corpus.pairs, ignore_errors=True)
 
 
-def _is_staged(corpus: Corpus, shard: int) -> bool:
+def _is_staged(corpus: Corpus, name: str) -> bool:
     """Return whether a publication that was killed had moved a part to where it gathers them."""
-    return any((corpus.journal / "pairs").glob(f"train-{shard:05d}-of-*.parquet"))
+    return any((corpus.journal / "pairs").glob(f"{name}-of-*.parquet"))

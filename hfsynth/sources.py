@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 import httpx2
-from datasets import Features, Value, load_dataset_builder, load_from_disk
+from datasets import DatasetBuilder, Features, IterableDataset, Value, load_dataset_builder, load_from_disk
 from datasets.exceptions import DatasetsError
 
 from hfsynth import readers
@@ -54,14 +54,15 @@ _HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?", re.ASCII)
 class Source:
     """Where documents come from: a Hub dataset id, a `save_to_disk` folder, or files, folders, globs and URLs of files.
 
-    `config` and `split` choose within a Hub dataset, `split` within a saved DatasetDict too; files have neither.
+    `config` and `split` choose within a Hub dataset, `split` within a saved DatasetDict too; files have neither. A job
+    reads several splits, named one by one or `all`.
     `revision` is a branch, tag or commit of a Hub dataset; for anything else it is what `OpenSource.revision` said, and
     opening fails if the content has changed since. `limit` stops after so many rows.
     """
 
     location: str
     config: str | None = None
-    split: str | None = "train"
+    split: str | Sequence[str] | None = "train"
     revision: str | None = None
     text_column: str = "text"
     id_column: str | None = None
@@ -72,6 +73,11 @@ class Source:
             raise ConfigError("A source needs a name: a dataset, a folder or a file.")
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"limit must be at least 1 row, not {self.limit}.", hint="Leave --limit out for all.")
+        if self.split is not None and not isinstance(self.split, str):
+            names = tuple(self.split)
+            if not names or len({*names}) < len(names):
+                raise ConfigError(f"These splits cannot be read together: {names}.", hint="Name each one once.")
+            object.__setattr__(self, "split", names if len(names) > 1 else names[0])
 
 
 class OpenSource:
@@ -310,18 +316,35 @@ def _check_revision(source: Source, revision: str) -> None:
 
 def _open_hub(source: Source) -> OpenSource:
     name = source.location
+    builder, streams = _builder(source)
+    stream = streams[_choose_split(source, list(streams))]
+    declared = (builder.info.splits or {}).get(str(stream.split))
+    expected = declared.num_examples if declared is not None else None
+    return _checked(source, StreamReader(stream, name), str(builder.hash), expected_rows=expected)
+
+
+def split_names(source: Source) -> list[str] | None:
+    """Return the splits that a source has; None where it has none to choose from. Raise what `open_source` would."""
+    place = locate(source.location)
+    if place is None:
+        return list(_builder(source)[1])
+    if not (place.is_saved and place.has("dataset_dict.json")):
+        return None
+    with reading(source.location):
+        return list(json.loads(place.read("dataset_dict.json"))["splits"])
+
+
+def _builder(source: Source) -> tuple[DatasetBuilder, dict[str, IterableDataset]]:
+    """Return the builder of a dataset on the Hub, and its splits as streams."""
+    name = source.location
     if not _HUB_ID.fullmatch(name):
         raise SourceError(f"No such file or folder: {name}. It is no dataset id either.", hint=FILES)
     try:
         builder = load_dataset_builder(name, source.config, revision=source.revision)
-        streams = builder.as_streaming_dataset()
-        stream = streams[_choose_split(source, list(streams))]
+        return builder, builder.as_streaming_dataset()
     except (OSError, ValueError, RuntimeError, DatasetsError, httpx2.HTTPError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SourceError(
             f"{name} is no file here, and cannot be loaded from the Hub: {reason}",
             hint="Check the name, --config and --revision, the network (HF_HUB_OFFLINE), and `hf auth login`.",
         ) from error
-    declared = (builder.info.splits or {}).get(str(stream.split))
-    expected = declared.num_examples if declared is not None else None
-    return _checked(source, StreamReader(stream, name), str(builder.hash), expected_rows=expected)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hfsynth.chains import Chainer
 from hfsynth.channel import Channel, Closed
-from hfsynth.claims import Claims, lease_name
+from hfsynth.claims import Claims, lease_name, read_extent
 from hfsynth.corpus import Corpus
 from hfsynth.driving import Driver
 from hfsynth.engine import Engine, drop_engine
@@ -30,7 +30,9 @@ from hfsynth.leases import Holder, Leases
 from hfsynth.models import chainer_for, engine_for, generation_for
 from hfsynth.sessions import DONE, FAILED, STOPPED, Session, Sessions, error_values, now
 from hfsynth.shelf import Finished, Shelf, Whole
-from hfsynth.sources import OpenSource, open_source
+from hfsynth.sources import OpenSource
+from hfsynth.split_layout import SplitLayout
+from hfsynth.split_sources import SplitSource, open_splits
 from hfsynth.stats import Counts
 from hfsynth.stopping import Stop
 
@@ -65,8 +67,10 @@ class Worker:
         self._told = 0.0
         corpus = Corpus(Path(spec.out))
         paths = JournalPaths(corpus.journal)
-        self._opened = opened or open_source(spec.source)
+        self._opened = opened or open_splits(spec.source)[1]
         _require_revision(self._opened, spec)
+        if isinstance(self._opened, SplitSource):
+            self._opened.layout = SplitLayout.of(read_extent(corpus), spec.shard_rows)
         self._holder = Holder.this_process(name)
         self.sessions = Sessions(paths.sessions)
         is_gone = self.sessions.is_buried
