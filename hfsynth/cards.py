@@ -190,6 +190,19 @@ def card_of(facts: CorpusFacts | ModelFacts, template: str | None = None) -> Car
     return Card(model_metadata(facts), (Block(_known(facts, known), _body("model", template, _shown_model(facts))),))
 
 
+def recipe_card(recipe: Mapping[str, Any], repo: str, license: str | None) -> Card:
+    """Return the card of a repo that holds a recipe alone."""
+    base = hub_id(str(recipe["model"]))
+    metadata = {
+        **({"license": license} if license else {}),
+        **({"base_model": base} if base else {}),
+        "library_name": "hfsynth",
+        "tags": ["hfsynth", "instruction-synthesizer", "recipe"],
+    }
+    values = {"title": repo.rpartition("/")[2], "name": repo, "recipe": recipe}
+    return Card(metadata, (Block({"parts": ["recipe"], "repo": repo}, _body("recipe", None, values)),))
+
+
 def corpus_metadata(facts: CorpusFacts) -> dict[str, Any]:
     """Return the metadata of a dataset card."""
     configs = facts.configs
@@ -296,7 +309,7 @@ def _body(kind: str, template: str | None, values: Mapping[str, Any]) -> str:
 
 
 def shipped_template(kind: str) -> str:
-    """Return the template of a `dataset` or `model` card that hfsynth ships."""
+    """Return the template of a `dataset`, `model` or `recipe` card that hfsynth ships."""
     package = Path(__file__).parent
     folders = (package / "cards_data", package.parent / "cards")
     folder = next(folder for folder in folders if folder.is_dir())

@@ -26,6 +26,7 @@ from hfsynth.identity import content_id
 from hfsynth.map_progress import Tally, shown
 from hfsynth.mapping import MapSettings, map_splits
 from hfsynth.models import chainer_for, engine_for, generation_for, pinned, recommended_sampling
+from hfsynth.recipe_publishing import RecipePushed, push_recipe
 from hfsynth.recipes import config_from
 from hfsynth.records import Document, Synthesized
 
@@ -161,6 +162,22 @@ class Synthesizer:
             working._cut_at_chains = True
             working._tally = tally if not is_streamed(ds) else None
             return map_splits(ds, working, self.features, asked)
+
+    def push(
+        self,
+        repo: str,
+        *,
+        private: bool = False,
+        license: str | None = None,
+        tag: str | None = None,
+        message: str | None = None,
+    ) -> RecipePushed:
+        """Publish the recipe alone as the model repo `user/name`: `Synthesizer.from_hub` and `--recipe` read it there.
+
+        Engine flags and column names are no part of it. Raise ConfigError where the model is a folder of this machine,
+        HubError for what the Hub refuses.
+        """
+        return push_recipe(self.config, repo, private=private, license=license, tag=tag, message=message)
 
     def features(self, features: Features | None = None) -> Features:
         """Return the features of a dataset with `features` after this transform."""

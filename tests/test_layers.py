@@ -26,13 +26,14 @@ LAYERS = {
     # models, engines, files and metrics
     2: "adapters card_facts card_merge cards channel claims columns corpus_figures dataset_readers devices "
     "driving embedded engine feeding finishing hub_errors hub_recipes inspection job_spec journal judging leases "
-    "changed_source copying locating split_sources map_progress mapping origins saved_rows watching "
+    "changed_source copying locating recipe_publishing remote split_sources"
+    " map_progress mapping origins saved_rows watching "
     "model_folders model_tokenizer models opening pair_judge plots progress push_plan readers reopening scoring "
     "scripted sequences server_calls server_engine server_protocol sessions shards shelf sources stopping synthesizer "
     "synthesizer_figures synthesizer_trainer training_config training_data training_folder trials vllm_engine xet",
     # whole runs, and the Hub
     3: "checking corpus_card corpus_evaluation corpus_texts hub job launch local_crew publication publishing ray_crew "
-    "remote saving slurm "
+    "saving slurm "
     "synthesizer_evaluation training trial_process tuning verification worker worker_process",
     # the command line
     4: "__main__ cli cli_crews cli_evaluate cli_options cli_publish cli_texts cli_train cli_tune console counting "

@@ -115,3 +115,34 @@ for repo in ("user/theirs", "user/new"):
         ("dataset", "me/raw"),
         ("dataset", "user/theirs"),
     ]
+
+
+def test_a_recipe_is_published_alone(hub: Hub, tmp_path: Path) -> None:
+    hub.commit("user/weights", {"model.safetensors": b"weights"}, kind="model")
+    (tmp_path / "model").mkdir()
+    code = f"""
+import hfsynth
+synthesize = hfsynth.Synthesizer("scripts:moody", engine="scripted", shots=3, keep=["response_words<=60"], seed=4)
+pushed = [synthesize.push("user/recipe", license="apache-2.0", tag="v1"), synthesize.push("user/recipe")]
+out["pushed"] = [[one.url, one.changed] for one in pushed]
+found = hfsynth.Synthesizer.from_hub("user/recipe@v1", engine="scripted")
+out["same"] = found.config == synthesize.config
+def refused(transform, repo):
+    try:
+        transform.push(repo)
+    except hfsynth.HfsynthError as error:
+        return str(error)
+local = hfsynth.Synthesizer({str(tmp_path / "model")!r}, engine="scripted")
+out["refused"] = [refused(synthesize, "user/weights"), refused(synthesize, "me/raw"), refused(local, "user/local")]
+"""
+    out = client(hub, tmp_path, code)
+    assert out["same"] and out["pushed"] == [
+        [f"{hub.endpoint}/user/recipe", True],
+        [f"{hub.endpoint}/user/recipe", False],
+    ]
+    files = hub.files("user/recipe", kind="model")
+    assert sorted(files) == ["README.md", "synthesizer_config.json"]
+    assert b'hfsynth.Synthesizer.from_hub("user/recipe")' in files["README.md"]
+    words = ("holds a model (model.safetensors)", "as a dataset", "a folder of this machine (model)")
+    assert all(word in said for said, word in zip(out["refused"], words, strict=True)), out["refused"]
+    assert list(hub.files("user/weights", kind="model")) == ["model.safetensors"]
