@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from hub_faults import Fault
 from hub_server import READ_TOKEN, Hub
 
 TESTS = Path(__file__).parent
+README = (TESTS.parent / "README.md").read_text("utf-8")
 RAW = {"train": range(7), "validation": range(7, 10)}
 LINES = """
 from datasets import load_dataset
@@ -43,6 +45,17 @@ def client(hub: Hub, folder: Path, code: str, *, token: str = Hub.token, env: di
     found = {**(env or hub.env(folder, token=token)), "PYTHONPATH": f"{TESTS}:{':'.join(sys.path)}"}
     program = f"import json, os\nos.chdir({str(folder)!r})\nout = {{}}\n{code}\nprint(json.dumps(out))"
     return json.loads(hub.run(program, found).stdout.splitlines()[-1])
+
+
+def test_the_ten_lines_of_the_readme_run(hub: Hub, tmp_path: Path) -> None:
+    block = re.findall(r"^```python\n(.*?)^```$", README, flags=re.M | re.S)[0]
+    assert len([line for line in block.splitlines() if line.strip()]) <= 10
+    model = '"instruction-pretrain/instruction-synthesizer"'
+    assert model in block
+    hub.commit("user/raw", {name: content for name, content in hub.files("me/raw").items() if name != "README.md"})
+    counted = 'out = {"train": len(train), "pairs": load_dataset("user/raw-instruct", "pairs").num_rows}'
+    out = client(hub, tmp_path, block.replace(model, '"scripted", engine="scripted"') + counted)
+    assert out == {"train": 4, "pairs": {"train": 7, "validation": 3}}
 
 
 def test_the_rows_go_to_the_hub_and_back(hub: Hub, tmp_path: Path) -> None:
