@@ -30,7 +30,7 @@ from hfsynth.errors import ConfigError, OutputError
 from hfsynth.holdings import require_whole
 from hfsynth.mixing import mix_rows
 from hfsynth.mixture_files import FEATURES as MIXED
-from hfsynth.mixture_files import write_split
+from hfsynth.mixture_files import ROWS_AT_A_TIME, write_split
 from hfsynth.parts import Part
 from hfsynth.rendering import cut_splits, text_features
 from hfsynth.styles import Styles
@@ -223,11 +223,11 @@ def pair_splits(corpus: Corpus) -> list[str]:
 
 
 def pairs_rows(corpus: Corpus, split: str) -> Iterator[dict[str, Any]]:
-    """Read the synthesized rows of a split in order, a row group at a time."""
+    """Read the synthesized rows of a split in order, a thousand at a time."""
     for path in sorted(corpus.pairs.glob(f"{split}-*.parquet")):
         with pq.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
-                yield from file.read_row_group(group, columns=list(_PAIRS_COLUMNS)).to_pylist()
+            for batch in file.iter_batches(batch_size=ROWS_AT_A_TIME, columns=list(_PAIRS_COLUMNS)):
+                yield from batch.to_pylist()
 
 
 def _publish(corpus: Corpus, staged: Path, facts: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hfsynth.errors import ConfigError
+from hfsynth.parquet_files import RowGroupWriter
 from hfsynth.token_counting import TextTokenizer
 
 if TYPE_CHECKING:
@@ -122,11 +122,11 @@ class _ParquetWriter:
     tokens: int | None = None
 
     def __init__(self, path: Path) -> None:
-        self._writer = pq.ParquetWriter(path, _PARQUET_SCHEMA)
+        self._writer = RowGroupWriter(path, _PARQUET_SCHEMA)
         self.size = 0
 
     def append(self, batch: Batch, prepared: pa.RecordBatch) -> None:
-        self._writer.write_batch(prepared)
+        self._writer.write(prepared)
         self.size += prepared.nbytes
 
     def close(self) -> None:

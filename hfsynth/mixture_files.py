@@ -1,6 +1,6 @@
 """Write the rows of a mixture: as parquet files of a corpus folder, or as a memory-mapped Dataset.
 
-Knows nothing of shares. Rows are written a thousand at a time, so memory does not grow with the mixture.
+Knows nothing of shares. Rows are written a row group at a time, so memory does not grow with the mixture.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import Dataset, Features, List, Value, config
 
 from hfsynth.durable import publish, temporary, writing
 from hfsynth.errors import OutputError
+from hfsynth.parquet_files import RowGroupWriter
 
 FEATURES = Features(
     {"text": Value("string"), "source": Value("string"), "source_ids": List(Value("string")), "tokens": Value("int64")}
@@ -83,9 +83,9 @@ def _write_parts(
     while batch is not None or not parts:
         parts.append(temporary(stem.with_name(f"{stem.name}-{len(parts):05d}.parquet")))
         size = 0
-        with pq.ParquetWriter(parts[-1], features.arrow_schema, compression="zstd") as writer:
+        with RowGroupWriter(parts[-1], features.arrow_schema) as writer:
             while batch is not None and size < file_bytes:
-                writer.write_batch(batch)
+                writer.write(batch)
                 size += batch.nbytes
                 batch = next(batches, None)
 

@@ -16,15 +16,15 @@ from typing import Any, Self
 from zlib import crc32
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hfsynth.corpus import read_json, write_json
 from hfsynth.durable import publish, temporary, writing
 from hfsynth.errors import OutputError
+from hfsynth.parquet_files import RowGroupWriter
 from hfsynth.stats import Counts
 
 Row = dict[str, Any]
-ROW_GROUP = 1000
+ROWS_AT_A_TIME = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class ShardWriter:
         self._counts = Counts()
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = pq.ParquetWriter(self._temporary, schema, compression="zstd")
+            self._file = RowGroupWriter(self._temporary, schema)
 
     @property
     def chains(self) -> int:
@@ -124,9 +124,9 @@ class ShardWriter:
         while self._next in self._waiting:
             self._ready.extend(self._waiting.pop(self._next))
             self._next += 1
-        while len(self._ready) >= ROW_GROUP:
-            self._write(self._ready[:ROW_GROUP])
-            del self._ready[:ROW_GROUP]
+        while len(self._ready) >= ROWS_AT_A_TIME:
+            self._write(self._ready[:ROWS_AT_A_TIME])
+            del self._ready[:ROWS_AT_A_TIME]
 
     @property
     def counts(self) -> Counts:
@@ -162,7 +162,7 @@ class ShardWriter:
         """Leave nothing behind. The shard is done again another time."""
         # Closing writes a footer, for which a full disk has no room; the file goes anyway.
         with suppress(OSError):
-            self._file.close()
+            self._file.abandon()
         self._temporary.unlink(missing_ok=True)
 
     def _close(self) -> tuple[str, int]:
@@ -182,7 +182,7 @@ class ShardWriter:
         except (ValueError, TypeError, OverflowError, NotImplementedError) as error:  # Arrow's own are among them
             raise OutputError(f"A row does not fit the columns of the source: {error}.") from error
         with writing(self._path):
-            self._file.write_table(table, row_group_size=ROW_GROUP)
+            self._file.write(table)
         self._rows += len(rows)
 
 

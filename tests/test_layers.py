@@ -16,7 +16,7 @@ PACKAGE = Path(hfsynth.__file__).parent
 LAYERS = {
     # values, names and errors
     0: "boundaries conditions config delimiters durable engine_arguments errors folder_exchange identity records "
-    "processes speculation",
+    "parquet_files processes speculation",
     # functions of values: prompting, parsing, rendering, mixing, exporting, counting
     1: "chains chat choices corpus export_formats export_manifest export_shards export_source exporting layouts "
     "llama_factory mixing mixture_files parsing parts patterns presets prompts recipes rendering schemas splitting "

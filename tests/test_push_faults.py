@@ -223,8 +223,8 @@ def _killed(tmp_path: Path, old: Path, new: Path, number: int, nth: int, delay: 
         assert after in (contents(old), expected(new, repo)), f"a mixture after request {nth}"
         assert hub.run([*argv[:2], code], env).stdout.strip() in ("true", "false")
         assert hub.files(repo) == expected(new, repo) and hub.commits(repo) == 2
-        if xet:  # all of it is one xorb; it goes again where it was under way when the kill came
-            assert len(hub.sent) == 1 and max(hub.sent.values()) <= 2
+        if xet:  # all of it is one xorb, in any order of the files; it goes again where the kill came upon it
+            assert sum(hub.sent.values()) <= 2
         else:
             assert set(hub.sent.values()) == {1} and len(hub.sent) == 6
         return started[0].returncode == -signal.SIGKILL

@@ -65,7 +65,7 @@ def test_a_part_has_the_same_bytes_in_whatever_order_chains_end(
     chains, shuffled = chains_of(lengths), list(range(len(lengths)))
     order.shuffle(shuffled)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hfsynth.shards, "ROW_GROUP", row_group)
+        patch.setattr(hfsynth.shards, "ROWS_AT_A_TIME", row_group)
         folder = tmp_path_factory.mktemp("parts")
         straight = write_shard(folder, chains, list(range(len(lengths))), shard=0)
         mixed = write_shard(folder, chains, shuffled, shard=1)
@@ -86,9 +86,9 @@ def test_the_record_describes_the_part(tmp_path: Path) -> None:
 
 def test_rows_are_written_while_the_shard_is_under_way(tmp_path: Path) -> None:
     writer = ShardWriter(part_path(tmp_path, 0), SCHEMA)
-    for number in range(3 * hfsynth.shards.ROW_GROUP // 100):
+    for number in range(3 * hfsynth.shards.ROWS_AT_A_TIME // 100):
         writer.add(number, chains_of([100])[0], Counts())
-    assert len(writer._ready) < hfsynth.shards.ROW_GROUP
+    assert len(writer._ready) < hfsynth.shards.ROWS_AT_A_TIME
     assert writer.chains == 30
     writer.abandon()
     assert files_in(tmp_path) == []
@@ -261,9 +261,12 @@ LIMITED = textwrap.dedent(
     import pyarrow as pa
     from hfsynth.corpus import write_json
     from hfsynth.errors import OutputError
-    from hfsynth.shards import ROW_GROUP, ShardWriter
+    from hfsynth import parquet_files
+    from hfsynth.shards import ROWS_AT_A_TIME, ShardWriter
     from hfsynth.stats import Counts
     import random
+
+    parquet_files.GROUP_BYTES = 2**16
 
     folder, groups, limit = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -271,7 +274,7 @@ LIMITED = textwrap.dedent(
     noise = random.Random(0)
     try:
         for number in range(groups):
-            rows = [{"text": noise.randbytes(50).hex()} for _ in range(ROW_GROUP)]
+            rows = [{"text": noise.randbytes(50).hex()} for _ in range(ROWS_AT_A_TIME)]
             writer.add(number, rows, Counts())
         writer.finish(0)
     except OutputError as error:
