@@ -52,6 +52,7 @@ BENCHMARKS = (
     Benchmark("mapping"),
     Benchmark("rendering", ("reference",)),
     Benchmark("export", needs="transformers"),
+    Benchmark("republishing", needs="hf_xet"),
 )
 
 
