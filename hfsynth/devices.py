@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 from hfsynth.errors import ConfigError
+
+_claims: dict[int, tuple[str, socket.socket]] = {}
 
 
 def visible_devices() -> list[str]:
@@ -21,6 +25,33 @@ def visible_devices() -> list[str]:
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
     gpus = [line for line in listed.splitlines() if line.startswith("GPU ")]
     return [str(number) for number in range(len(gpus))]
+
+
+def gpus_at_hand() -> list[str]:
+    """Return the visible GPUs of a machine that has an NVIDIA driver; nothing on any other, whatever is set there."""
+    has_driver = Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists() or shutil.which("nvidia-smi") is not None
+    return visible_devices() if has_driver else []
+
+
+def claim_device(devices: Sequence[str], place: int, owner: int) -> str | None:
+    """Return a GPU that no other process of `owner` has claimed: the `place`-th, else the next; None for none.
+
+    The claim ends with this process, however that ends. A process keeps the GPU that it has claimed first.
+    """
+    held = _claims.get(os.getpid())
+    if held is not None:
+        return held[0]
+    for number in range(len(devices)):
+        device = devices[(place + number) % len(devices)]
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0hfsynth-gpu-{owner}-{device}")  # a name without a file: nothing is left behind
+        except OSError:
+            claim.close()
+            continue
+        _claims[os.getpid()] = device, claim
+        return device
+    return None
 
 
 def device_groups(devices: Sequence[str], workers: int | None, each: int) -> list[tuple[str, ...]]:

@@ -26,12 +26,14 @@ _log = logging.getLogger(__name__)
 class Generation:
     """How every request of a run is answered.
 
-    `json_schema` holds completions to a schema; a completion ends before the first of the strings in `stop`.
+    `json_schema` holds completions to a schema; a completion ends before the first of the strings in `stop`. `shots` is
+    the most requests that a chain makes.
     """
 
     sampling: Sampling = field(default_factory=Sampling)
     json_schema: str | None = None
     stop: tuple[str, ...] = ()
+    shots: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from hfsynth.conditions import Condition
 from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.embedded import ADAPTER_FOLDER, EMBEDDED, EMBEDDED_WINDOW, embedded_path, embedded_revision
 from hfsynth.engine import Engine, EngineKey, Generation, shared_engine
+from hfsynth.engine_start import prepare_process
 from hfsynth.errors import ConfigError, ModelError
 from hfsynth.prompts import prompt_format
 from hfsynth.recipes import read_recipe, trusted_model
@@ -61,6 +62,8 @@ def recommended_sampling(model: str) -> Sampling:
 
 def engine_for(config: SynthesizerConfig, engine: EngineConfig) -> Engine:
     """Return this process's engine for a pinned config, loading it the first time."""
+    if engine.kind == "vllm":
+        prepare_process(engine.arguments)
     return shared_engine(_key(config, engine), _load)
 
 
@@ -85,7 +88,7 @@ def chainer_for(config: SynthesizerConfig, engine: Engine) -> Chainer:
 
 def generation_for(config: SynthesizerConfig, chainer: Chainer) -> Generation:
     """Return how every request of a run is answered."""
-    return Generation(config.sampling, chainer.prompts.json_schema)
+    return Generation(config.sampling, chainer.prompts.json_schema, shots=config.shots)
 
 
 def _key(config: SynthesizerConfig, engine: EngineConfig) -> EngineKey:

@@ -6,20 +6,25 @@ alike, so that a chain's next shot goes in the moment its last one ends, while i
 
 from __future__ import annotations
 
-import logging
-import multiprocessing
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-import multiprocess
-
+from hfsynth.admission import Admission, outlook
 from hfsynth.chains import Chain, Completion, Request
 from hfsynth.engine import EngineKey, Generation
-from hfsynth.errors import EngineError, ModelError
+from hfsynth.engine_start import (
+    MULTIPROCESSING,
+    guard_advice,
+    prepare_process,
+    settle_multiprocessing,
+    shielding_children,
+)
+from hfsynth.errors import EngineError, EngineStopped, ModelError
 from hfsynth.model_folders import has_random_weights
 from hfsynth.model_tokenizer import ModelTokenizer
 from hfsynth.speculation import ARGUMENT as SPECULATIVE
@@ -57,31 +62,36 @@ class VLLMEngine:
         self.tokenizer = ModelTokenizer(self._llm.get_tokenizer())
         # A few requests more than run at once, so that a slot which falls free is taken in the same step.
         self._capacity: int = config.scheduler_config.max_num_seqs + max(4, config.scheduler_config.max_num_seqs // 8)
+        self._cache_tokens = _cache_tokens(config.cache_config)
         self._served = 0
 
     def run(self, chains: Iterable[Chain[T]], generation: Generation) -> Iterator[T]:
         """Yield each chain's result as it ends; see `Engine.run`.
 
-        Raise ConfigError where completions are drawn by an engine that speculates: see `hfsynth.speculation`.
+        Chains of several shots begin only as far as their prompts fit the KV cache: see `hfsynth.admission`. Raise
+        ConfigError where completions are drawn by an engine that speculates: see `hfsynth.speculation`.
         """
         require_greedy(self._config, generation.sampling)
-        waiting = iter(chains)
-        under_way: dict[str, Chain[T]] = {}
+        run = _Run(iter(chains), generation, Admission.of(self._cache_tokens, generation.shots))
         try:
             while True:
-                while len(under_way) < self._capacity and (chain := next(waiting, None)) is not None:
-                    yield from self._advance(under_way, chain, None, generation)
-                if not under_way:
+                yield from self._begin(run)
+                if not run.under_way:
                     return
                 for output in self._step():
-                    if output.finished and (chain := under_way.pop(output.request_id, None)) is not None:
-                        yield from self._advance(under_way, chain, _completion(output), generation)
+                    if output.finished and (chain := run.take(output.request_id)) is not None:
+                        yield from self._answer(run, chain, _completion(output))
         finally:
-            self._abandon(under_way)
+            self._abandon(run.under_way)
 
     def reset_cache(self) -> None:
         """Forget every cached prefix, so that two measurements do not help each other."""
-        self._llm.reset_prefix_cache()
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            self._llm.reset_prefix_cache()
+        except EngineDeadError as error:
+            raise _died(error) from error
 
     @property
     def llm(self) -> LLM:
@@ -107,20 +117,38 @@ class VLLMEngine:
         """Shut the engine down, its worker processes too."""
         self._llm.llm_engine.engine_core.shutdown()
 
-    def _advance(
-        self, under_way: dict[str, Chain[T]], chain: Chain[T], completion: Completion | None, generation: Generation
-    ) -> Iterator[T]:
+    def _begin(self, run: _Run[T]) -> Iterator[T]:
+        """Begin as many chains as there is room for; yield the results of those that ask for nothing."""
+        while len(run.under_way) < self._capacity:
+            if run.next is None and (chain := next(run.waiting, None)) is not None:
+                try:
+                    run.next = chain, next(chain)
+                except StopIteration as end:
+                    yield end.value
+                    continue
+            if run.next is None or not run.admits(run.next[1]):
+                return
+            begun, run.next = run.next, None
+            yield from self._go_on(run, *begun)
+
+    def _answer(self, run: _Run[T], chain: Chain[T], completion: Completion) -> Iterator[T]:
         """Send a chain its completion; submit its next request, or yield its result."""
         try:
-            request = next(chain) if completion is None else chain.send(completion)
-            while (refused := self._submit(under_way, chain, request, generation)) is not None:
+            request = chain.send(completion)
+        except StopIteration as end:
+            yield end.value
+        else:
+            yield from self._go_on(run, chain, request)
+
+    def _go_on(self, run: _Run[T], chain: Chain[T], request: Request) -> Iterator[T]:
+        """Submit a chain's request, and those that follow where the engine refuses it; yield its result if it ends."""
+        try:
+            while (refused := self._submit(run, chain, request)) is not None:
                 request = chain.send(refused)
         except StopIteration as end:
             yield end.value
 
-    def _submit(
-        self, under_way: dict[str, Chain[T]], chain: Chain[T], request: Request, generation: Generation
-    ) -> Completion | None:
+    def _submit(self, run: _Run[T], chain: Chain[T], request: Request) -> Completion | None:
         """Hand a request to the engine; return a completion with the error when the engine refuses it."""
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError
@@ -131,14 +159,14 @@ class VLLMEngine:
             self._llm.llm_engine.add_request(
                 name,
                 {"prompt_token_ids": request.token_ids},
-                _parameters(request, generation),
+                _parameters(request, run.generation),
                 priority=-request.shot,  # lower goes first: shots under way before new chains
             )
         except (VLLMClientError, ValueError, TypeError) as error:
             return Completion("", "error", error=f"{type(error).__name__}: {error}")
         except EngineDeadError as error:
-            raise EngineError(f"The engine died: {error}") from error
-        under_way[name] = chain
+            raise _died(error) from error
+        run.put(name, chain, request)
         return None
 
     def _step(self) -> list[RequestOutput]:
@@ -148,12 +176,50 @@ class VLLMEngine:
         try:
             return cast("list[RequestOutput]", self._llm.llm_engine.step())
         except (EngineDeadError, RuntimeError, MemoryError) as error:
-            raise EngineError(f"The engine died: {type(error).__name__}: {error}") from error
+            raise _died(error) from error
 
     def _abandon(self, under_way: Mapping[str, object]) -> None:
         """Take back what is still under way when a run is given up, so that the next run starts clean."""
         if under_way:
             self._llm.llm_engine.abort_request(list(under_way))
+
+
+@dataclass
+class _Run(Generic[T]):
+    """One call of `run`: chains that wait, the next one with its first request, and those under way.
+
+    `under_way` has a chain, and the tokens it takes now and later, by the name of its request.
+    """
+
+    waiting: Iterator[Chain[T]]
+    generation: Generation
+    admission: Admission
+    next: tuple[Chain[T], Request] | None = None
+    under_way: dict[str, tuple[Chain[T], Sequence[int]]] = field(default_factory=dict)
+
+    def admits(self, request: Request) -> bool:
+        """Return whether a chain may begin with this request."""
+        return self.admission.admits(self._outlook(request))
+
+    def put(self, name: str, chain: Chain[T], request: Request) -> None:
+        """Note that a request is under way."""
+        tokens = self._outlook(request)
+        self.under_way[name] = chain, tokens
+        self.admission.put(tokens)
+
+    def take(self, name: str) -> Chain[T] | None:
+        """Return the chain of a request that has been answered, None where it is not under way."""
+        if name not in self.under_way:
+            return None
+        chain, tokens = self.under_way.pop(name)
+        self.admission.take(tokens)
+        return chain
+
+    def _outlook(self, request: Request) -> tuple[int, ...]:
+        generation = self.generation
+        shots = max(generation.shots, request.shot + 1)
+        allowance = generation.sampling.max_tokens
+        return outlook(len(request.token_ids), request.shot, shots=shots, allowance=allowance)
 
 
 def load_vllm(key: EngineKey) -> VLLMEngine:
@@ -162,7 +228,7 @@ def load_vllm(key: EngineKey) -> VLLMEngine:
 
 
 def _load(key: EngineKey) -> LLM:
-    _quiet_environment()
+    prepare_process(key.config.arguments)
     with warnings.catch_warnings():
         # Deprecations inside vLLM and torch are not the user's to act on.
         warnings.simplefilter("ignore")
@@ -183,6 +249,7 @@ def _loaded(key: EngineKey) -> LLM:
             f"vLLM cannot be imported: {_first_line(error)}.",
             hint="Text models need none of them: pip uninstall -y torchvision torchaudio torchcodec",
         ) from error
+    settle_multiprocessing(on_cpu=current_platform.is_cpu())
     weights = {"load_format": "dummy"} if has_random_weights(key.model) else {}
     arguments = {
         **_ARGUMENTS,
@@ -191,14 +258,15 @@ def _loaded(key: EngineKey) -> LLM:
         **weights,
     }
     try:
-        return LLM(
-            model=key.model,
-            revision=key.revision,
-            tokenizer_revision=key.revision,
-            max_model_len=key.window,
-            trust_remote_code=key.config.trust_remote_code,
-            **arguments,
-        )
+        with shielding_children() if os.environ.get(MULTIPROCESSING) != "0" else nullcontext():
+            return LLM(
+                model=key.model,
+                revision=key.revision,
+                tokenizer_revision=key.revision,
+                max_model_len=key.window,
+                trust_remote_code=key.config.trust_remote_code,
+                **arguments,
+            )
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise ModelError(
             f"The model {key.model!r} cannot be loaded: {_first_line(error)}",
@@ -208,7 +276,8 @@ def _loaded(key: EngineKey) -> LLM:
 
 def _advice(key: EngineKey) -> str:
     check = "Check --model and --model-revision, and the --engine-arg values."
-    return f"{check} It may be speculation that cannot be had here." if SPECULATIVE in key.config.arguments else check
+    guess = "It may be speculation that cannot be had here." if SPECULATIVE in key.config.arguments else ""
+    return " ".join(filter(None, (check, guess, guard_advice())))
 
 
 def _wake_when_it_dies(core: Any) -> None:  # noqa: ANN401
@@ -226,34 +295,11 @@ def _wake_when_it_dies(core: Any) -> None:  # noqa: ANN401
     def wake() -> None:
         thread.join()
         answers.put(EngineDeadError())
+        for call in list(getattr(core, "utility_results", {}).values()):  # whoever waits for more than a step
+            if not call.done():
+                call.set_exception(EngineDeadError())
 
     threading.Thread(target=wake, name="hfsynth-engine-watch", daemon=True).start()
-
-
-def _quiet_environment() -> None:
-    """Set what vLLM reads from the environment when it is imported; what the user has set stays."""
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # it warns before it has read the variable
-    if find_spec("vllm") is None:
-        return
-    if multiprocess.current_process().daemon or multiprocessing.current_process().daemon:
-        # A worker of `map(num_proc=…)`: it may have no children, and would leave them behind as orphans.
-        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    if not _has_cuda():
-        # One process: an engine process of its own costs 40 s of start-up and brings nothing on a CPU.
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
-        # N-gram look-up runs in numba, whose OpenMP layer changes how many threads torch uses from then on: on a core
-        # of its own, everything after it took five times as long.
-        os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")
-
-
-def _has_cuda() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
 
 
 def _parameters(request: Request, generation: Generation) -> SamplingParams:
@@ -275,7 +321,10 @@ def _parameters(request: Request, generation: Generation) -> SamplingParams:
 
 
 def _completion(output: RequestOutput) -> Completion:
+    """Return what came back; raise EngineStopped where the engine gave the request up, for it was not asked to."""
     answer = output.outputs[0]
+    if answer.finish_reason == "abort":
+        raise EngineStopped("The engine's process was told to end, and gave up what was in flight.")
     return Completion(
         text=answer.text,
         finish_reason=answer.finish_reason or "error",
@@ -283,6 +332,17 @@ def _completion(output: RequestOutput) -> Completion:
         cached_tokens=output.num_cached_tokens or 0,
         error=None if answer.finish_reason in ("stop", "length") else f"finish_reason {answer.finish_reason}",
     )
+
+
+def _cache_tokens(cache: Any) -> int | None:  # noqa: ANN401
+    """Return how many tokens the KV cache holds, None where the engine does not say."""
+    if cache.kv_cache_size_tokens is not None:
+        return int(cache.kv_cache_size_tokens)
+    return cache.num_gpu_blocks * cache.block_size if cache.num_gpu_blocks else None
+
+
+def _died(error: BaseException) -> EngineError:
+    return EngineError(f"The engine died: {type(error).__name__}: {error}")
 
 
 def _first_line(error: BaseException) -> str:

@@ -21,7 +21,7 @@ LAYERS = {
     1: "chains chat choices corpus export_formats export_manifest export_shards export_source exporting layouts "
     "llama_factory mixing mixture_files parsing parts patterns presets prompts recipes rendering schemas splitting "
     "stats styles card_text corpus_files keeping leaks measures retrying streams tasks token_counting training_texts "
-    "lexical split_layout dataset_splits engine_settings holdings intervals languages prediction repetition restarts "
+    "lexical split_layout admission dataset_splits engine_settings holdings intervals languages prediction repetition restarts "
     "task_categories",
     # models, engines, files and metrics
     2: "adapters card_facts card_merge cards channel claims columns corpus_figures dataset_readers devices "

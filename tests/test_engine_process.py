@@ -1,0 +1,48 @@
+"""The real vLLM with its engine in a process of its own, as it is on a GPU, when a signal reaches that process too."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from conftest import needs_vllm
+from jobs import command, documents, ended, run, until
+from test_engine_start import blocked
+
+from hfsynth.corpus import Corpus
+
+
+@needs_vllm
+def test_a_signal_that_reaches_the_engines_process_loses_no_document(tiny_llama: Path, tmp_path: Path) -> None:
+    """The engine gives up what is in flight, and those documents are work to do again: none is `failed`."""
+    source, out = documents(tmp_path / "texts.jsonl", 60), tmp_path / "out"
+    options = ("--model", tiny_llama, "--shots", 2, "--max-tokens", 150, "--engine-arg", "max_num_seqs=8")
+    arguments = command(source, out, *options, "--workers", 0)
+    own = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        arguments, env={**os.environ, **own}, stdout=-1, stderr=-1, text=True, start_new_session=True
+    )
+    segments = Corpus(out).journal / "segments"
+    assert until(lambda: any('"end"' in path.read_text() for path in segments.glob("*/*.jsonl")), process, seconds=600)
+    (engine,) = [pid for pid in _descendants(process.pid) if "EngineCore" in _name(pid)]
+    assert {signal.SIGINT, signal.SIGHUP} <= blocked(engine)
+    for pid in (engine, process.pid):  # as whoever ends a whole job does, its scheduler or a container's
+        os.kill(pid, signal.SIGTERM)
+    assert ended(process)[0] == 128 + signal.SIGTERM
+    assert not Path(f"/proc/{engine}").exists()
+    run(arguments)
+    rows = [row for path in sorted((out / "pairs").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    assert [row["id"] for row in rows] == [f"d{n}" for n in range(60)]
+    assert {row["synthesis"]["status"] for row in rows} <= {"ok", "no_pairs"}
+
+
+def _descendants(pid: int) -> list[int]:
+    found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [*found, *(below for child in found for below in _descendants(child))]
+
+
+def _name(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text() + Path(f"/proc/{pid}/cmdline").read_text()
