@@ -35,13 +35,6 @@ Work = Callable[[], object]
 
 CALIBRATING = 384  # documents
 
-PRECISIONS: dict[str, dict[str, Any]] = {
-    "bf16": {"dtype": "bfloat16"},
-    "fp8": {"dtype": "bfloat16", "quantization": "fp8"},
-    "fp8-kv": {"dtype": "bfloat16", "quantization": "fp8", "kv_cache_dtype": "fp8"},
-    "fp32": {"dtype": "float32"},
-}
-
 
 @dataclass
 class Tokens:
@@ -113,9 +106,15 @@ def measure(args: Namespace) -> None:
 def loaded(args: Namespace, setting: Setting) -> Bench:
     """Load an engine that counts."""
     vllm_engine.load_vllm = Counting  # type: ignore[assignment]
-    engine_config = EngineConfig.create("vllm", {**PRECISIONS[setting.precision], "disable_log_stats": False})
+    engine_config = EngineConfig.create("vllm", {"disable_log_stats": False})
     sampling = Sampling(max_tokens=args.max_tokens)
-    asked = SynthesizerConfig(args.model, sampling=sampling, window=args.window, prompt_format=args.prompt_format)
+    asked = SynthesizerConfig(
+        args.model,
+        sampling=sampling,
+        window=args.window,
+        prompt_format=args.prompt_format,
+        precision=setting.precision,
+    )
     config = pinned(asked, engine_config)
     engine = engine_for(config, engine_config)
     if not isinstance(engine, Counting):

@@ -21,6 +21,7 @@ from hfsynth.cli_options import (
     MaxTokens,
     Model,
     ModelRevision,
+    Precision,
     PromptFormat,
     Quiet,
     Recipe,
@@ -86,6 +87,7 @@ def synthesize(
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
     window: Window = None,
+    precision: Precision = None,
     long_documents: LongDocuments = None,
     max_pairs: Annotated[int | None, typer.Option(help="Pairs a document at most (chat format). [default: 5]")] = None,
     keep: Annotated[
@@ -169,6 +171,7 @@ def synthesize(
         "shots": shots,
         "seed": seed,
         "window": window,
+        "precision": precision,
         "long_documents": long_documents or fields.get("long_documents", "split"),
         "sampling.max_tokens": max_tokens,
         "sampling.temperature": temperature,

@@ -28,6 +28,10 @@ Shots = Annotated[int | None, typer.Option(help="Documents a few-shot chain. [de
 MaxTokens = Annotated[int | None, typer.Option(help="Tokens a completion at most. [default: 400]")]
 Temperature = Annotated[float | None, typer.Option(help="0 is greedy. [default: 0]")]
 Window = Annotated[int | None, typer.Option(help="Tokens a prompt and its completion. [default: the model's]")]
+Precision = Annotated[
+    str | None,
+    typer.Option(help="auto, bf16, fp16, fp32, fp8 (weights), or fp8-kv (and cache). [default: auto, then pinned]"),
+]
 LongDocuments = Annotated[
     str | None, typer.Option(help="split, truncate or skip documents that do not fit. [default: split]")
 ]

@@ -16,6 +16,7 @@ from hfsynth.cli_options import (
     MaxTokens,
     Model,
     ModelRevision,
+    Precision,
     PromptFormat,
     Quiet,
     Recipe,
@@ -63,6 +64,7 @@ def tune(
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
     window: Window = None,
+    precision: Precision = None,
     long_documents: LongDocuments = None,
     recipe: Recipe = None,
     engine_arg: Annotated[
@@ -100,6 +102,7 @@ def tune(
         "prompt_format": prompt_format,
         "shots": shots,
         "window": window,
+        "precision": precision,
         "long_documents": long_documents or fields.get("long_documents", "split"),
         "sampling.max_tokens": max_tokens,
         "sampling.temperature": temperature,

@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import Any, Self
 
 from hfsynth.conditions import canonical
+from hfsynth.engine_arguments import engine_arguments, require_speed
 from hfsynth.errors import ConfigError
 
 FORMAT_VERSION = 1
@@ -22,6 +23,7 @@ FORMAT_VERSION = 1
 PROMPT_FORMATS = ("instruction-pretrain", "chat")
 LONG_DOCUMENTS = ("skip", "truncate", "split")
 ENGINES = ("vllm", "server", "scripted")
+PRECISIONS = ("auto", "bf16", "fp16", "fp32", "fp8", "fp8-kv")
 CHAT_KINDS = ("free_form", "multiple_choice", "chain_of_thought")
 
 _MOST = 10**9
@@ -29,22 +31,6 @@ _MOST_SHOTS = 10_000
 _IN_SHORT = reprlib.Repr()
 _IN_SHORT.maxstring = _IN_SHORT.maxother = 200
 _IN_SHORT.maxlevel = 2
-
-# Engine arguments that change the result, and the setting that takes their place (None: there is none).
-_RESULT_ARGS = {
-    "max_model_len": "window",
-    "model": "model",
-    "revision": "model_revision",
-    "trust_remote_code": "trust_remote_code",
-    "seed": "seed",
-    "tokenizer": None,
-    "tokenizer_revision": None,
-    "code_revision": None,
-    "hf_overrides": None,
-    "hf_config_path": None,
-    "generation_config": None,
-    "override_generation_config": None,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +82,8 @@ class ChatOptions:
 class SynthesizerConfig:
     """Everything about the synthesizer that decides the pairs. `window` is None for the model's own.
 
+    `precision` are the numbers that the model computes in (`fp8`: weights, `fp8-kv`: the KV cache too); `auto` is
+    settled when work begins, and pinned like the model's revision: see `hfsynth.precision`.
     `keep` are the conditions that a pair must meet, all of them, such as `grounding>=0.5`; their order, spaces and
     ways to write a number make no other recipe. Measures: see `hfsynth.measures`.
     """
@@ -110,6 +98,7 @@ class SynthesizerConfig:
     sampling: Sampling = field(default_factory=Sampling)
     chat: ChatOptions = field(default_factory=ChatOptions)
     keep: tuple[str, ...] = ()
+    precision: str = "auto"
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -127,6 +116,7 @@ class SynthesizerConfig:
         _require(isinstance(self.sampling, Sampling), "sampling", "a Sampling", self.sampling)
         _require(isinstance(self.chat, ChatOptions), "chat", "a ChatOptions", self.chat)
         _choice("prompt_format", self.prompt_format, PROMPT_FORMATS)
+        _choice("precision", self.precision, PRECISIONS)
         object.__setattr__(self, "keep", canonical(self.keep))
         _choice("long_documents", self.long_documents, LONG_DOCUMENTS)
         _require(
@@ -173,6 +163,7 @@ class EngineConfig:
     """How the model is run: which engine, its own arguments, and whether code from a model repo may run.
 
     `args` are sorted (name, JSON value) pairs, so that two configs with the same arguments are equal and hash alike.
+    Raise ConfigError for an argument of vLLM's that changes the result, or that it does not have.
     """
 
     kind: str = "vllm"
@@ -181,15 +172,9 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         _choice("engine", self.kind, ENGINES)
-        for name, _ in self.args:
-            if name in _RESULT_ARGS:
-                instead = _RESULT_ARGS[name]
-                raise ConfigError(
-                    f"{name} is no engine argument here: it changes the result.",
-                    hint=f"Use --{instead.replace('_', '-')} ({instead}=… in Python) instead."
-                    if instead
-                    else "Save a model folder with that change and give it as --model.",
-                )
+        for name, value in self.arguments.items():
+            if self.kind == "vllm" or name in engine_arguments():
+                require_speed(name, value)
 
     @classmethod
     def create(cls, kind: str = "vllm", args: Mapping[str, Any] | None = None, trust_remote_code: bool = False) -> Self:

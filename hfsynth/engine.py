@@ -44,6 +44,7 @@ class EngineKey:
     model: str
     revision: str | None = None
     window: int | None = None
+    precision: str = "auto"
 
 
 class Engine(Protocol):

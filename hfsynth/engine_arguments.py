@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, cast
 
 import yaml
+
+from hfsynth.errors import ConfigError
 
 Kind = Literal["result", "speed"]
 
@@ -45,6 +48,29 @@ def engine_arguments() -> Mapping[str, EngineArgument]:
     text = (files("hfsynth") / "engine_arguments.yaml").read_text("utf-8")
     rows = [one for group in yaml.safe_load(text) for one in _rows(group)]
     return {one.name: one for one in rows}
+
+
+def require_speed(name: str, value: object) -> None:
+    """Raise ConfigError for an argument that changes the result, with this value or with any, or that is none."""
+    known = engine_arguments()
+    if name not in known:
+        close = get_close_matches(name, known, n=1)
+        meant = f"Did you mean {close[0]}? " if close else ""
+        raise ConfigError(
+            f"{name} is no engine argument of vLLM.",
+            hint=f"{meant}The names are those of vLLM's EngineArgs, with underscores.",
+        )
+    argument = known[name]
+    if not argument.decides_result(value):
+        return
+    part = argument.refused(value) if argument.kind == "speed" else None
+    named = name if part is None else f"{part} in {name}"
+    raise ConfigError(
+        f"{named} is no engine argument here, since it would change the result: {argument.why}.",
+        hint=f"Use --{argument.instead.replace('_', '-')} ({argument.instead}=… in Python) instead."
+        if argument.instead
+        else "Only what makes the engine faster is an engine argument; what decides the pairs belongs to the recipe.",
+    )
 
 
 def _rows(group: Mapping[str, Any]) -> list[EngineArgument]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +104,14 @@ def synthesize(
     rows_a_shard = _shard_rows(shard_rows, config.shots)
     corpus = Corpus(Path(out))
     _refuse_url(corpus.root)
+    _refuse_foreign(corpus)
     source, opened = open_splits(source)
-    config = pinned(config, engine)
+    config = pinned(_as_begun(config, corpus), engine, gpu=None if crew is None else crew.on_gpu)
     identity = _identity(source, opened, config, rows_a_shard)
     if continue_with_changed_source and isinstance(opened, SplitSource):
         raise ConfigError(
             "A job of several splits cannot go on with a changed source.", hint="Give a new folder, or one split a job."
         )
-    _refuse_foreign(corpus)
     _settle_source(corpus, identity, opened, config, go_on=continue_with_changed_source)
     _refuse_other(corpus, read_json(corpus.plan), identity)
     if corpus.manifest.exists() and _is_whole(corpus):
@@ -250,10 +250,10 @@ def plan(
     """
     corpus = Corpus(Path(out))
     _refuse_url(corpus.root)
-    source, opened = open_splits(source)
-    settled = pinned(config, engine or EngineConfig())
-    identity = _identity(source, opened, settled, _shard_rows(shard_rows, config.shots))
     _refuse_foreign(corpus)
+    source, opened = open_splits(source)
+    settled = pinned(_as_begun(config, corpus), engine or EngineConfig())
+    identity = _identity(source, opened, settled, _shard_rows(shard_rows, config.shots))
     found = read_json(corpus.plan)
     if not (continue_with_changed_source and _only_source_changed(found, identity)):
         _refuse_other(corpus, found, identity)
@@ -276,6 +276,12 @@ def _shard_rows(asked: int | None, shots: int) -> int:
     if asked < 1 or asked % shots:
         raise ConfigError(f"A shard of {asked} rows is no multiple of {shots} shots.", hint="Use another --shard-rows.")
     return asked
+
+
+def _as_begun(config: SynthesizerConfig, corpus: Corpus) -> SynthesizerConfig:
+    """Return `config` with the precision that the folder's job was begun with, where none was asked for."""
+    begun = (read_json(corpus.plan) or {}).get("synthesizer", {}).get("precision", "auto")
+    return replace(config, precision=begun) if config.precision == "auto" else config
 
 
 def _identity(source: Source, opened: OpenSource, config: SynthesizerConfig, shard_rows: int) -> dict[str, Any]:
@@ -347,7 +353,10 @@ def _refuse_other(corpus: Corpus, found: Mapping[str, Any] | None, identity: Map
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name in sorted({*there, *here} - {"location"}):  # a revision pins the content, wherever it lies
+    silent = {"location"}  # a revision pins the content, wherever it lies
+    if "precision" not in there:
+        silent.add("precision")  # a job that was begun before there were any
+    for name in sorted({*there, *here} - silent):
         old, new = there.get(name), here.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from _differences(old, new, f"{prefix}{name}.")

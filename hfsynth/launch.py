@@ -60,6 +60,10 @@ class Crew(Protocol):
     def size(self) -> int:
         """Return how many workers are wanted."""
 
+    @property
+    def on_gpu(self) -> bool | None:
+        """Return whether its workers have GPUs, None where they have what this machine has."""
+
     def start(self, spec: JobSpec, place: int, worker: str) -> Member:
         """Start a worker."""
 

@@ -47,6 +47,10 @@ class LocalCrew:
         """Return how many workers are wanted."""
         return len(self._groups)
 
+    @property
+    def on_gpu(self) -> None:
+        """Return None: its workers have what this machine has."""
+
     def start(self, spec: JobSpec, place: int, worker: str) -> LocalMember:
         """Start a worker's process on the GPUs or the cores of its place."""
         engine = with_tensor_parallel(spec.engine, self._tensor_parallel)

@@ -19,34 +19,47 @@ from hfsynth.embedded import ADAPTER_FOLDER, EMBEDDED, EMBEDDED_WINDOW, embedded
 from hfsynth.engine import Engine, EngineKey, Generation, shared_engine
 from hfsynth.engine_start import prepare_process
 from hfsynth.errors import ConfigError, ModelError
+from hfsynth.precision import settled_precision
 from hfsynth.prompts import prompt_format
 from hfsynth.recipes import read_recipe, trusted_model
 
+_MODEL_CONFIG = "config.json"
 _SMALL_FILE = 16 * 2**20
 _EDGE = 64 * 2**10
 _ABOUT = ("README.md", "evaluation.json")  # tell of a model and do not change what it says
 _ADAPTER_FILES = ["adapter_*", "token*", "special_tokens_map.json", "vocab.*", "merges.txt", "*.jinja"]
 
 
-def pinned(config: SynthesizerConfig, engine: EngineConfig) -> SynthesizerConfig:
-    """Return `config` with the model's revision pinned, and the embedded model's window filled in.
+def pinned(config: SynthesizerConfig, engine: EngineConfig, *, gpu: bool | None = None) -> SynthesizerConfig:
+    """Return `config` with the model's revision and precision pinned, and the embedded model's window filled in.
 
     A Hub revision becomes its commit, a folder's a digest of its files, the embedded model's a digest of its parts.
-    A server does not tell which revision it runs: the model it was asked for is pinned as for any other engine, so
-    that a corpus's identity does not depend on where the model runs.
+    A server tells neither which revision it runs nor in which numbers: the model it was asked for is pinned as for any
+    other engine, so that a corpus's identity does not depend on where the model runs, and its precision stays as it is.
+    `gpu` says whether engines will run on a GPU, where that is not this machine's to tell.
+
     Raise ModelError for a model that does not exist, and for a recipe whose embedded model is another one, ConfigError
     for a recipe that names code, or a published one that names a file of this machine.
     """
     config = replace(config, model=trusted_model(config.model, engine.kind))
     if engine.kind == "scripted":
         return config
+    found, model_config = _revision(config)
+    window = config.window or (EMBEDDED_WINDOW if config.model == EMBEDDED else None)
+    unsettled = config.precision == "auto" and engine.kind == "vllm"
+    precision = settled_precision(model_config, gpu=gpu) if unsettled else config.precision
+    return replace(config, model_revision=found, window=window, precision=precision)
+
+
+def _revision(config: SynthesizerConfig) -> tuple[str, Path | None]:
+    """Return the model's revision, and where its `config.json` lies, if it has one."""
     if config.model == EMBEDDED:
-        window = config.window or EMBEDDED_WINDOW
-        return replace(config, model_revision=_same_revision(config, embedded_revision()), window=window)
+        return _same_revision(config, embedded_revision()), None
     folder = Path(config.model).expanduser()
     if folder.is_dir():
-        return replace(config, model_revision=_same_revision(config, folder_revision(folder)))
-    return replace(config, model_revision=_hub_commit(config.model, config.model_revision))
+        return _same_revision(config, folder_revision(folder)), folder / _MODEL_CONFIG
+    settings = _hub_settings(config.model, config.model_revision)
+    return settings.parent.name, settings if settings.name == _MODEL_CONFIG else None
 
 
 def recommended_sampling(model: str) -> Sampling:
@@ -93,14 +106,15 @@ def generation_for(config: SynthesizerConfig, chainer: Chainer) -> Generation:
 
 def _key(config: SynthesizerConfig, engine: EngineConfig) -> EngineKey:
     if engine.kind != "scripted" and config.model == EMBEDDED:
-        return EngineKey(engine, str(embedded_path()), None, config.window)
+        return EngineKey(engine, str(embedded_path()), None, config.window, config.precision)
     folder = Path(config.model).expanduser()
     if engine.kind == "vllm" and not folder.is_dir() and (adapter := _hub_adapter(config)) is not None:
         folder = adapter
     if engine.kind == "vllm" and is_adapter(folder):
-        return EngineKey(engine, str(merged_path(folder)), None, config.window)
+        return EngineKey(engine, str(merged_path(folder)), None, config.window, config.precision)
     local = engine.kind == "scripted" or folder.is_dir()
-    return EngineKey(engine, config.model, None if local else config.model_revision, config.window)
+    revision = None if local else config.model_revision
+    return EngineKey(engine, config.model, revision, config.window, config.precision)
 
 
 def _hub_adapter(config: SynthesizerConfig) -> Path | None:
@@ -159,7 +173,8 @@ def _telling_bytes(path: Path) -> Iterator[bytes]:
         yield file.read()
 
 
-def _hub_commit(model: str, revision: str | None) -> str:
+def _hub_settings(model: str, revision: str | None) -> Path:
+    """Return a model's `config.json`, of an adapter its settings, in the folder of the commit that is meant."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -172,9 +187,9 @@ def _hub_commit(model: str, revision: str | None) -> str:
 
     try:
         try:
-            return Path(hf_hub_download(model, "config.json", revision=revision)).parent.name
+            return Path(hf_hub_download(model, _MODEL_CONFIG, revision=revision))
         except EntryNotFoundError:  # an adapter has none
-            return Path(hf_hub_download(model, SETTINGS, revision=revision)).parent.name
+            return Path(hf_hub_download(model, SETTINGS, revision=revision))
     except HFValidationError as error:
         raise ConfigError(f"{model!r} is neither a folder nor the name of a model on the Hub.") from error
     except RepositoryNotFoundError as error:

@@ -59,6 +59,7 @@ class RayCrew:
                 f"{gpus:g} GPU(s).",
                 hint="Use fewer --workers or another --gpus-per-worker.",
             )
+        self.on_gpu = gpus_per_worker > 0
         self._shell = ray.remote(_Shell).options(
             num_gpus=gpus_per_worker,
             num_cpus=1,

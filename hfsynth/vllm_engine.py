@@ -27,6 +27,7 @@ from hfsynth.engine_start import (
 from hfsynth.errors import EngineError, EngineStopped, ModelError
 from hfsynth.model_folders import has_random_weights
 from hfsynth.model_tokenizer import ModelTokenizer
+from hfsynth.precision import precision_arguments
 from hfsynth.speculation import ARGUMENT as SPECULATIVE
 from hfsynth.speculation import Speculation, require_greedy
 
@@ -254,6 +255,7 @@ def _loaded(key: EngineKey) -> LLM:
     arguments = {
         **_ARGUMENTS,
         **(_CPU_ARGUMENTS if current_platform.is_cpu() else {}),
+        **precision_arguments(key.precision),
         **key.config.arguments,
         **weights,
     }

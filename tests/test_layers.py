@@ -21,13 +21,14 @@ LAYERS = {
     1: "chains chat choices corpus export_formats export_manifest export_shards export_source exporting layouts "
     "llama_factory mixing mixture_files parsing parts patterns presets prompts recipes rendering schemas splitting "
     "stats styles card_text corpus_files keeping leaks measures retrying streams tasks token_counting training_texts "
-    "lexical split_layout admission dataset_splits engine_settings holdings intervals languages prediction repetition restarts "
+    "lexical split_layout admission dataset_splits engine_settings holdings intervals languages prediction repetition "
+    "restarts "
     "task_categories",
     # models, engines, files and metrics
     2: "adapters card_facts card_merge cards channel claims columns corpus_figures dataset_readers devices "
     "driving embedded engine feeding finishing hub_errors hub_recipes inspection job_spec journal judging leases "
-    "changed_source copying locating recipe_publishing remote split_sources"
-    " map_progress mapping origins saved_rows watching "
+    "changed_source copying engine_start locating precision recipe_publishing remote split_sources "
+    "map_progress mapping origins saved_rows watching "
     "model_folders model_tokenizer models opening pair_judge plots progress push_plan readers reopening scoring "
     "scripted sequences server_calls server_engine server_protocol sessions shards shelf sources stopping synthesizer "
     "synthesizer_figures synthesizer_trainer training_config training_data training_folder trials vllm_engine xet",
