@@ -53,6 +53,7 @@ BENCHMARKS = (
     Benchmark("rendering", ("reference",)),
     Benchmark("export", needs="transformers"),
     Benchmark("republishing", needs="hf_xet"),
+    Benchmark("leaks", ("full",)),
 )
 
 

@@ -5,7 +5,6 @@ Knows nothing of how a card looks, and asks no network: what only the source's o
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,9 @@ from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
 from hfsynth import plots
-from hfsynth.card_text import Card
+from hfsynth.addresses import public_values
+from hfsynth.belongings import belongings
+from hfsynth.card_text import Card, is_web
 from hfsynth.cards import ConfigFacts, CorpusFacts, Licence, ModelFacts, Sample, SplitFacts
 from hfsynth.corpus import Corpus, read_json
 from hfsynth.corpus_files import SplitFiles, assigned
@@ -37,7 +38,8 @@ _MODEL_LICENCES = {EMBEDDED: "apache-2.0"}
 class CardSettings:
     """What the user states about a folder, or the source's card does. None and empty: what the card said before.
 
-    `source_license` and `model_license` are what the cards of the source and of the model say.
+    `source_license` and `model_license` are what the cards of the source and of the model say. `include` are patterns
+    of files that are published besides those of the corpus.
     """
 
     license: str | None = None
@@ -48,10 +50,15 @@ class CardSettings:
     repo: str | None = None
     source_license: str | None = None
     model_license: str | None = None
+    include: tuple[str, ...] = ()
 
 
 def read_card(root: Path) -> Card:
     """Return the folder's README taken apart; an empty one where there is none."""
+    if (root / "README.md").is_symlink():
+        raise OutputError(
+            f"{root / 'README.md'} is a link.", hint="Put the file itself there: links are not published."
+        )
     try:
         return Card.parse((root / "README.md").read_text("utf-8"))
     except FileNotFoundError:
@@ -65,14 +72,6 @@ def own_block(card: Card) -> Mapping[str, Any]:
     return next((block.known for block in card.blocks), {})
 
 
-def published_files(root: Path) -> list[str]:
-    """Return the paths of everything in a folder that is published: no hidden file, nothing that is half-written."""
-    if not root.is_dir():
-        raise OutputError(f"{root} is no folder.", hint="Make one with: hfsynth synthesize SOURCE " + str(root))
-    found = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
-    return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
-
-
 def corpus_facts(root: Path, settings: CardSettings) -> CorpusFacts:
     """Return what the card of the corpus in `root` says.
 
@@ -80,13 +79,14 @@ def corpus_facts(root: Path, settings: CardSettings) -> CorpusFacts:
     """
     corpus, card = Corpus(root), read_card(root)
     require_whole(root)
-    splits = assigned(published_files(root), card.metadata)
+    splits = assigned(belongings(root, "dataset", settings.include).files, card.metadata)
     if not splits:
         raise OutputError(
             f"{root} holds no corpus: there is no Parquet file in it.",
             hint="Make one with: hfsynth synthesize SOURCE " + str(root),
         )
-    counted, recipe, known = read_json(corpus.stats) or {}, read_json(corpus.config) or {}, own_block(card)
+    counted, recipe = _told(corpus.stats), _told(corpus.config)
+    known = own_block(card)
     repo = settings.repo or known.get("repo")
     name = repo or root.resolve().name
     return CorpusFacts(
@@ -113,18 +113,18 @@ def corpus_facts(root: Path, settings: CardSettings) -> CorpusFacts:
 def model_facts(root: Path, settings: CardSettings) -> ModelFacts:
     """Return what the card of the synthesizer in `root` says: an adapter or full weights."""
     card = read_card(root)
-    files = published_files(root)
-    adapter = read_json(root / "adapter_config.json")
+    files = belongings(root, "model", settings.include).files
+    adapter = _told(root / "adapter_config.json") or None
     if not any(name.endswith(".safetensors") for name in files) or (adapter is None and "config.json" not in files):
         raise OutputError(
             f"{root} holds no model: it needs .safetensors weights beside config.json or adapter_config.json.",
             hint="Give the folder that `hfsynth train` wrote.",
         )
-    known, training = own_block(card), read_json(root / "training.json")
+    known, training = own_block(card), _told(root / "training.json")
     repo = settings.repo or known.get("repo")
-    name = repo or str(root)
+    name = repo or root.resolve().name
     kept = ("peft_type", "r", "lora_alpha", "lora_dropout")
-    base = (adapter or {}).get("base_model_name_or_path") or (training or {}).get("base_model")
+    base = (adapter or {}).get("base_model_name_or_path") or training.get("base_model")
     return ModelFacts(
         name=name,
         title=settings.title or (repo or root.resolve().name).rpartition("/")[2],
@@ -155,8 +155,14 @@ def licence_of(settings: CardSettings, metadata: Mapping[str, Any]) -> Licence:
             f"{found!r} is no licence identifier of the Hub.",
             hint="Use one like --license apache-2.0, or --license other --license-name NAME --license-link URL.",
         )
+    if settings.license_link and not is_web(settings.license_link):
+        raise ConfigError(
+            f"{settings.license_link!r} is no link that a reader can follow: it must begin with https:// or http://.",
+            hint="Give the address of the licence's text: --license-link https://…",
+        )
     name = settings.license_name or metadata.get("license_name")
     link = settings.license_link or metadata.get("license_link")
+    link = link if is_web(str(link)) else None
     if found == "other" and not (name and link):
         raise ConfigError(
             "A licence of `other` needs its name and a link.",
@@ -176,8 +182,16 @@ def languages_of(settings: CardSettings, metadata: Mapping[str, Any]) -> tuple[s
 
 
 def _evaluation(root: Path, stats: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    found = read_json(root / "evaluation.json") or (stats or {}).get("evaluation")
+    found = _told(root / "evaluation.json") or (stats or {}).get("evaluation")
     return _scalars(found) if isinstance(found, dict) else None
+
+
+def _told(path: Path) -> dict[str, Any]:
+    """Return what a JSON file says, as it may be told to others; nothing where there is no file."""
+    found = public_values(read_json(path) or {}, path.parent)
+    if not isinstance(found, dict):
+        raise OutputError(f"{path} is damaged: it holds no fields.", hint="Make it again.")
+    return found
 
 
 def _scalars(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,15 +274,3 @@ def stated(facts: CorpusFacts) -> list[str]:
     if (facts.stats or facts.mix) and not facts.plots and not plots.available():
         said.append("The card has no plots: matplotlib is not installed (pip install 'hfsynth[plots]').")
     return said
-
-
-def manifest_records(root: Path) -> dict[str, dict[str, Any]]:
-    """Return what the folder's manifests say of its files, as path -> rows, size, sha256."""
-    records: dict[str, dict[str, Any]] = {}
-    for path in sorted(Corpus(root).journal.glob("*manifest*.json")):
-        found = read_json(path)
-        files = found.get("files") if isinstance(found, dict) else None
-        if not isinstance(files, dict) or not all(isinstance(record, dict) for record in files.values()):
-            raise OutputError(f"{path} is damaged: {json.dumps(found)[:80]}", hint="Make the folder again.")
-        records |= files
-    return records

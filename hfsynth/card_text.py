@@ -20,7 +20,13 @@ _BEGIN = re.compile(r"^<!-- hfsynth:begin (\{.*\}) -->$", re.MULTILINE)
 _END = "<!-- hfsynth:end -->"
 _NOTICE = "<!-- Made by hfsynth. What is between these marks is made again; write before or after them. -->"
 _FRONT = re.compile(r"\A\s*---[ \t]*\n(.*?)(?:^---[ \t]*$\n?|\Z)", re.DOTALL | re.MULTILINE)
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+# Controls, and what is invisible or turns the direction of writing: zero-width and bidirectional characters, fillers,
+# selectors, tags, halves of surrogate pairs.
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    r"\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]"
+)
+_WEB = re.compile(r"https?://[^\s<>\"'`\\()\[\]{}|^]+")
 _HEAD, _TAIL = 700, 500
 
 
@@ -93,7 +99,7 @@ class Card:
 
 def as_code(value: object) -> str:
     """Return a value as one line of inline code that Markdown, HTML and templates leave alone."""
-    text = " ".join(_printable(str(value)).split())
+    text = " ".join(printable(str(value)).split())
     if not text:
         return "(empty)"
     fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
@@ -103,7 +109,7 @@ def as_code(value: object) -> str:
 
 def as_block(text: str) -> str:
     """Return a text as an indented block: no line of it can end the block, whatever the text holds."""
-    lines = _printable(text.replace("\r\n", "\n").replace("\r", "\n")).split("\n")
+    lines = printable(text.replace("\r\n", "\n").replace("\r", "\n")).split("\n")
     return "\n".join(f"    {line}".rstrip() for line in lines)
 
 
@@ -170,7 +176,12 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def _printable(text: str) -> str:
+def is_web(link: str) -> bool:
+    """Say whether a link leads to the web, and to nothing that runs."""
+    return _WEB.fullmatch(link) is not None
+
+
+def printable(text: str) -> str:
     """Replace what is invisible or turns the direction of writing."""
     return _UNPRINTABLE.sub("\ufffd", text)
 

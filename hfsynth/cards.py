@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from hfsynth.card_text import (
     Block,
@@ -26,6 +27,7 @@ from hfsynth.card_text import (
     as_score,
     as_share,
     as_size,
+    printable,
     shortened,
 )
 from hfsynth.errors import ConfigError
@@ -47,7 +49,7 @@ class Licence:
 
     def metadata(self) -> dict[str, str]:
         """Return the keys of a card's metadata."""
-        named = {"license_name": self.name, "license_link": self.link}
+        named = {"license_name": self.name and printable(self.name), "license_link": self.link}
         return {"license": self.id, **{key: value for key, value in named.items() if value}}
 
     def markdown(self) -> str:
@@ -209,7 +211,7 @@ def corpus_metadata(facts: CorpusFacts) -> dict[str, Any]:
     return {
         **facts.licence.metadata(),
         **({"language": list(facts.language)} if facts.language else {}),
-        "pretty_name": facts.title,
+        "pretty_name": printable(facts.title),
         "task_categories": list(TASKS),
         "size_categories": [size_category(sum(split.rows for config in configs for split in config.splits))],
         "annotations_creators": ["machine-generated"],
@@ -287,7 +289,7 @@ def _shown_model(facts: ModelFacts) -> dict[str, Any]:
 
 
 def _body(kind: str, template: str | None, values: Mapping[str, Any]) -> str:
-    environment = Environment(
+    environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
     )
     environment.filters |= {

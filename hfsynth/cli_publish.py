@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +18,8 @@ from hfsynth.errors import ConfigError
 if TYPE_CHECKING:
     from hfsynth.card_facts import CardSettings
 
+_NAMED = 10  # files that a line names
+
 Folder = Annotated[Path, typer.Argument(help="A finished corpus folder, or a synthesizer's with --type model.")]
 License = Annotated[str | None, typer.Option(help="The licence, by the Hub's identifier. [default: the source's]")]
 LicenseName = Annotated[str | None, typer.Option(help="The name of a licence of `other`.")]
@@ -25,6 +27,14 @@ LicenseLink = Annotated[str | None, typer.Option(help="Where a licence of `other
 Language = Annotated[list[str] | None, typer.Option(help="A language code; may be repeated. [default: the source's]")]
 Title = Annotated[str | None, typer.Option(help="The card's title. [default: the repo's name]")]
 Template = Annotated[Path | None, typer.Option(help="A Jinja template in place of the card's own body.")]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(help="A pattern of more files that are published; may be repeated."),
+]
+AllowSecrets = Annotated[
+    list[str] | None,
+    typer.Option(help="What looks like a secret and may pass, by its id; may be repeated."),
+]
 Kind = Annotated[str, typer.Option("--type", help="dataset or model.")]
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -45,6 +55,7 @@ def card(
     repo: Annotated[str | None, typer.Option(help="The repo the card will be in, for its examples.")] = None,
     card_template: Template = None,
     kind: Kind = "dataset",
+    include: Include = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when the card is stale.")] = False,
 ) -> None:
     """Write the card (README.md and plots) of FOLDER from what is in it.
@@ -58,7 +69,7 @@ def card(
 
     if kind not in KINDS:
         raise ConfigError(f"A card's type is dataset or model, not {kind!r}.", hint="Use --type dataset.")
-    settings = _settings(license, license_name, license_link, language, title, repo)
+    settings = _settings(license, license_name, license_link, language, title, repo, include)
     template = _template(card_template)
     if check:
         check_card(folder, settings, kind=kind, template=template)
@@ -80,6 +91,8 @@ def push(
     title: Title = None,
     card_template: Template = None,
     kind: Kind = "dataset",
+    include: Include = None,
+    allow_secrets: AllowSecrets = None,
     private: Annotated[bool, typer.Option("--private", help="Create the repo private.")] = False,
     revision: Annotated[str, typer.Option(help="The branch to push to; created where it is new.")] = "main",
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
@@ -100,12 +113,25 @@ def push(
     from hfsynth.hub import PushOptions
     from hfsynth.hub import push as push_folder
 
-    options = PushOptions(kind, private, revision, create_pr, tag, message, timeout, template=_template(card_template))
-    settings = _settings(license, license_name, license_link, language, title, repo)
+    allowed = tuple(allow_secrets or ())
+    options = PushOptions(
+        kind,
+        private,
+        revision,
+        create_pr,
+        tag,
+        message,
+        timeout,
+        template=_template(card_template),
+        allow_secrets=allowed,
+    )
+    settings = _settings(license, license_name, license_link, language, title, repo, include)
     if dry_run:
         return console.emit(_dry_run(folder, repo, options, settings))
     with _progress(quiet=quiet or as_json) as (on_progress, on_retry):
         result = push_folder(folder, repo, options, settings=settings, on_progress=on_progress, on_retry=on_retry)
+    if result.left:
+        console.say(_left(result.left))
     if as_json:
         values = {"repo": result.repo, "url": result.url, "commit": result.commit, "changed": result.changed}
         return console.emit_json(values)
@@ -121,10 +147,13 @@ def _settings(
     language: list[str] | None,
     title: str | None,
     repo: str | None,
+    include: list[str] | None,
 ) -> CardSettings:
     from hfsynth.card_facts import CardSettings
 
-    return CardSettings(license, license_name, license_link, tuple(language or ()), title, repo)
+    return CardSettings(
+        license, license_name, license_link, tuple(language or ()), title, repo, include=tuple(include or ())
+    )
 
 
 def _template(path: Path | None) -> str | None:
@@ -136,14 +165,23 @@ def _template(path: Path | None) -> str | None:
         raise ConfigError(f"The template {path} cannot be read: {error}.", hint="Check --card-template.") from error
 
 
+def _left(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return f"Not published, for they are no part of it (--include PATTERN): {', '.join(paths[:_NAMED])}{more}."
+
+
 def _dry_run(folder: Path, repo: str, options: Any, settings: CardSettings) -> str:  # noqa: ANN401
     """Return what a push would send: files, sizes, the card's metadata. Asks no network."""
     from hfsynth.card_text import as_yaml
     from hfsynth.publication import prepare
 
-    publication = prepare(folder, repo, options.kind, settings, template=options.template, write=False)
+    publication = prepare(
+        folder, repo, options.kind, settings, template=options.template, allowed=options.allow_secrets, write=False
+    )
     lines = [f"{file.size:>15,}  {path}" for path, file in sorted(publication.files.items())]
     lines.append(f"{publication.size:>15,}  bytes in {len(publication.files)} files, and README.md with:")
+    if publication.left:
+        lines.insert(0, _left(publication.left))
     return "\n".join([*lines, "---", as_yaml(publication.card.metadata) + "---"])
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from hfsynth import __version__
+from hfsynth.addresses import public_location
 from hfsynth.corpus import (
     Corpus,
     describe_configs,
@@ -95,7 +96,7 @@ def render_folder(
         "seed": seed,
         "styles": asdict(weights),
         "validation": validation,
-        "tokenizer": _published_name(tokenizer),
+        "tokenizer": None if tokenizer is None else public_location(tokenizer),
     }
     _publish(corpus, staged, {"render": {**settings, **tally.facts}}, {"render": settings})
     return TextsReport(corpus.root, tally.texts, tally.facts)
@@ -130,7 +131,7 @@ def mix_folder(
     tally = Tally(on_texts)
     staged = _staged(corpus)
     write_split(tally.tallied(rows, "train"), staged, split="train", features=MIXED)
-    name = _published_name(tokenizer)
+    name = public_location(tokenizer)
     asked = {"seed": seed, "tokenizer": name, "preset": preset, "budget_tokens": budget_tokens, "ratios": ratios}
     facts = {**rows.report.to_dict(), **asked}
     _publish(corpus, staged, {"mix": facts}, {"mix": asked})
@@ -140,11 +141,6 @@ def mix_folder(
 def tokenizer_place(tokenizer: str) -> str:
     """Return where a tokenizer is loaded from: `embedded` names the embedded synthesizer's."""
     return str(embedded_path()) if tokenizer == EMBEDDED else tokenizer
-
-
-def _published_name(tokenizer: str | None) -> str | None:
-    """Return a tokenizer's name without the folders of this machine in it."""
-    return Path(tokenizer).resolve().name if tokenizer and Path(tokenizer).is_dir() else tokenizer
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ HfsynthError                exit code 1
 └── HubError                the Hub refused or could not be reached
 """
 
+from hfsynth.addresses import without_credentials
+
 
 class HfsynthError(Exception):
     """Report a failure in one sentence, with the next step in `hint`."""
@@ -21,6 +23,7 @@ class HfsynthError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
+        message = without_credentials(message)  # it is shown, logged and kept
         super().__init__(message)
         self.message = message
         self.hint = hint

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hfsynth import __version__
+from hfsynth.addresses import public_location
 from hfsynth.changed_source import read_changes
 from hfsynth.claims import read_extent
 from hfsynth.corpus import Corpus, describe_configs, part_name, read_json, write_json
@@ -143,21 +144,14 @@ def _file_record(record: ShardRecord) -> dict[str, Any]:
 def published_config(identity: Mapping[str, Any], changes: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """Return the content of `synthesizer_config.json`: the recipe's own fields, and what they were applied to.
 
-    Where the source changed on the way, its earlier revisions are named. The folders of this machine stay out of it:
-    it will be published.
+    Where the source changed on the way, its earlier revisions are named. The folders of this machine and the
+    credentials of addresses stay out of it: it will be published.
     """
-    source = identity["source"]
+    source, synthesizer = identity["source"], identity["synthesizer"]
     earlier = {"earlier_revisions": [change["from"] for change in changes]} if changes else {}
-    named = {**source, **earlier, "location": _without_folders(source["location"])}
-    return {**identity["synthesizer"], "source": named, "hfsynth_version": __version__}
-
-
-def _without_folders(location: str | None) -> str | None:
-    """Return a source's name: of a path on this machine its last part alone."""
-    if location is None:
-        return None
-    at_hand = "://" not in location and (Path(location).is_absolute() or Path(location).expanduser().exists())
-    return Path(location).name if at_hand else location
+    named = {**source, **earlier, "location": source["location"] and public_location(source["location"])}
+    model = {"model": public_location(synthesizer["model"])}
+    return {**synthesizer, **model, "source": named, "hfsynth_version": __version__}
 
 
 def statistics(corpus: Corpus, records: Mapping[int, ShardRecord], rows: int | None) -> dict[str, Any]:

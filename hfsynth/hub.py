@@ -17,7 +17,7 @@ import httpx2
 from huggingface_hub.errors import HfHubHTTPError
 
 from hfsynth.card_facts import CardSettings, own_block, read_card
-from hfsynth.card_text import Card
+from hfsynth.card_text import Card, is_web
 from hfsynth.cards import hub_id
 from hfsynth.corpus import read_json
 from hfsynth.errors import ConfigError, HubError
@@ -34,12 +34,16 @@ commit within a minute or not at all, and one of a thousand pointers takes it a 
 
 KINDS = ("dataset", "model")
 OnProgress = Callable[[int, int], None]
-_BRANCH = re.compile(r"[\w][\w./-]*")
+_NAME = re.compile(r"\w[\w./-]*", re.ASCII)
+_NO_NAME = re.compile(r"\.\.|//|/\.|\.lock(?:/|$)|[./]$|^refs/|^HEAD$")
 
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """How to push. `timeout` is for how many seconds a step that fails is tried again."""
+    """How to push. `timeout` is for how many seconds a step that fails is tried again.
+
+    `allow_secrets` are kinds or ids of what looks like a secret and is published all the same.
+    """
 
     kind: str = "dataset"
     private: bool = False
@@ -50,12 +54,18 @@ class PushOptions:
     timeout: float = 300.0
     commit_limit: int = COMMIT_LIMIT
     template: str | None = None
+    allow_secrets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ConfigError(f"A repo's type is dataset or model, not {self.kind!r}.", hint="Use --type dataset.")
-        if not _BRANCH.fullmatch(self.revision) or self.revision.startswith("refs/"):
-            raise ConfigError(f"{self.revision!r} is no name of a branch.", hint="Use --revision BRANCH.")
+        for what, name in (("branch", self.revision), ("tag", self.tag)):
+            if name is not None and not _is_name(name):
+                flag = "--revision" if what == "branch" else "--tag"
+                raise ConfigError(
+                    f"{name[:100]!r} is no name of a {what}.",
+                    hint=f"Use letters, digits, dots, dashes, underscores, single slashes: {flag} v1.0",
+                )
         if self.create_pr and self.revision != "main":
             raise ConfigError("A pull request is always one to main.", hint="Leave out --revision or --create-pr.")
         if self.create_pr and self.tag:
@@ -64,14 +74,23 @@ class PushOptions:
             raise ConfigError(f"The timeout must be some seconds, not {self.timeout!r}.", hint="Use --timeout 300.")
 
 
+def _is_name(name: str) -> bool:
+    """Say whether git and the Hub take a name for a branch or a tag."""
+    return len(name) <= 200 and bool(_NAME.fullmatch(name)) and not _NO_NAME.search(name)
+
+
 @dataclass(frozen=True, slots=True)
 class PushResult:
-    """A push that has been checked: where it is, its commit, and whether anything had to change."""
+    """A push that has been checked: where it is, its commit, and whether anything had to change.
+
+    `left` are the files of the folder that were not published.
+    """
 
     repo: str
     url: str
     commit: str
     changed: bool
+    left: tuple[str, ...] = ()
 
 
 def push(
@@ -92,7 +111,7 @@ def push(
     """
     options, root = options or PushOptions(), Path(folder)
     settings = completed(root, replace(settings or CardSettings(), repo=repo))
-    publication = prepare(root, repo, options.kind, settings, template=options.template)
+    publication = prepare(root, repo, options.kind, settings, template=options.template, allowed=options.allow_secrets)
     remote = Remote(repo, options.kind, timeout=options.timeout, on_retry=on_retry)
     if remote.token is None:
         raise no_token()
@@ -110,14 +129,14 @@ def completed(root: Path, settings: CardSettings) -> CardSettings:
         return settings
     source, model = hub_id(str(recipe["source"]["location"])), hub_id(str(recipe["model"]))
     if source and not (settings.source_license or known.get("source_license")):
-        settings = _from_source(settings, card, _asked(source, "dataset", None))
+        settings = _from_source(settings, card, source, _asked(source, "dataset", None))
     if model and not (Path(model).exists() or settings.model_license or known.get("model_license")):
         found = _asked(model, "model", recipe.get("model_revision"))
         settings = replace(settings, model_license=_one(found.get("license")))
     return settings
 
 
-def _from_source(settings: CardSettings, card: Card, found: Mapping[str, Any]) -> CardSettings:
+def _from_source(settings: CardSettings, card: Card, source: str, found: Mapping[str, Any]) -> CardSettings:
     """Take over the source's licence and languages where the user and the folder's card state none."""
     stated = settings.license or card.metadata.get("license")
     language = found.get("language") or ()
@@ -126,9 +145,16 @@ def _from_source(settings: CardSettings, card: Card, found: Mapping[str, Any]) -
         settings,
         source_license=_one(found.get("license")),
         license_name=settings.license_name if stated else _one(found.get("license_name")),
-        license_link=settings.license_link if stated else _one(found.get("license_link")),
+        license_link=settings.license_link if stated else _web_link(source, _one(found.get("license_link"))),
         language=settings.language or (() if card.metadata.get("language") else languages),
     )
+
+
+def _web_link(source: str, link: str | None) -> str | None:
+    """Return a link of the source's card as one that leads there from anywhere: it may name a file of its repo."""
+    if link is None or is_web(link):
+        return link
+    return f"https://huggingface.co/datasets/{source}/blob/main/{link}" if _NAME.fullmatch(link) else None
 
 
 def _asked(repo: str, kind: str, revision: str | None) -> dict[str, Any]:
@@ -190,7 +216,8 @@ class _Push:
         verify(self.remote, self.publication, planned, commit)
         if self.options.tag:
             self.remote.tag(self.options.tag, commit)
-        return PushResult(self.remote.repo, pull.url if pull else self.remote.url, commit, commit != first.commit)
+        url = pull.url if pull else self.remote.url
+        return PushResult(self.remote.repo, url, commit, commit != first.commit, self.publication.left)
 
     def _refuse_taken_tag(self, planned: Plan) -> None:
         tag = self.options.tag

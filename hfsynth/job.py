@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hfsynth import changed_source
+from hfsynth.addresses import without_credentials
 from hfsynth.claims import ShardRange, read_extent, write_extent, write_layout
 from hfsynth.config import EngineConfig, SynthesizerConfig
 from hfsynth.corpus import Corpus, read_json, write_json
@@ -288,7 +289,12 @@ def _identity(source: Source, opened: OpenSource, config: SynthesizerConfig, sha
     """Return what decides the result, as plain values."""
     split = list(source.split) if isinstance(source.split, tuple) else source.split  # as JSON gives it back
     return {
-        "source": {**asdict(source), "split": split, "revision": opened.revision},
+        "source": {
+            **asdict(source),
+            "location": without_credentials(source.location),
+            "split": split,
+            "revision": opened.revision,
+        },
         "synthesizer": config.to_dict(),
         "shard_rows": shard_rows,
     }

@@ -137,7 +137,7 @@ def _matches(place: Place) -> tuple[str, dict[str, dict[str, Any]]]:
     """Return the folder that names are relative to, and the paths of files with what is known of them."""
     fs, path = place.fs, place.path
     if place.names_a_file or fs.isfile(path):
-        return _parent(path), {path: fs.info(path)}
+        return _parent(_name(path, "")), {path: fs.info(path)}
     if fs.isdir(path):
         base = path.rstrip("/") + "/"
         return base, _data_files(base, fs.find(path, detail=True))

@@ -72,6 +72,7 @@ class Publication:
     """A folder that has passed every check: its facts, its card, its files by path.
 
     `own` are the files about the corpus as a whole: in a repo of several corpora each has its own folder for them.
+    `left` are the files of the folder that are not published.
     """
 
     repo: str
@@ -81,6 +82,7 @@ class Publication:
     template: str | None
     files: Mapping[str, LocalFile]
     own: frozenset[str] = frozenset()
+    left: tuple[str, ...] = ()
 
     @property
     def parts(self) -> list[str]:

@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hfsynth.addresses import public_location
 from hfsynth.chains import Chain
 from hfsynth.config import EngineConfig, SynthesizerConfig
 from hfsynth.corpus import write_json
@@ -123,12 +124,12 @@ def _named(config: SynthesizerConfig) -> dict[str, Any]:
     folder = Path(config.model).expanduser()
     kept = ("model_revision", "prompt_format", "window", "sampling")
     return {
-        "model": folder.resolve().name if folder.is_dir() else config.model,
+        "model": folder.resolve().name if folder.is_dir() else public_location(config.model),
         **{name: values[name] for name in kept},
     }
 
 
 def _told(location: str | Path, examples: Examples) -> dict[str, Any]:
-    name = Path(location).name if Path(location).exists() else str(location)
+    name = public_location(str(location))
     left_out = {reason: count for reason, count in examples.left_out.items() if count}
     return {"data": name, "documents": len(examples.rows), "left_out": left_out}

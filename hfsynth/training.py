@@ -22,6 +22,7 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 from transformers.utils import logging as library_logging
 
+from hfsynth.addresses import public_location
 from hfsynth.config import SynthesizerConfig, digest
 from hfsynth.durable import writing
 from hfsynth.embedded import BASE_NAME, EMBEDDED, base_path
@@ -245,7 +246,7 @@ def _figures(
     held = [{"step": log["step"], "loss": log["eval_loss"]} for log in history if "eval_loss" in log]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     return {
-        "base_model": _base_name(config.base),
+        "base_model": public_location(_base_name(config.base)),
         "method": "full" if config.lora is None else f"LoRA, rank {config.lora.rank}, alpha {config.lora.alpha}",
         "shots": config.packing.shots,
         "window": config.packing.window,

@@ -85,6 +85,7 @@ def test_datasets_reads_a_folder_by_its_card(folder: Path) -> None:
 def test_a_folder_whose_texts_count_pairs_under_the_old_name_is_read(tmp_path: Path) -> None:
     root = corpus_folder(tmp_path / "corpus", {"pairs": {"train": 1}})
     (root / "data").mkdir()
+    (root / ".hfsynth" / "manifest.json").unlink()
     old = pa.table({"text": ["An old text."], "source_ids": [["a"]], "shots": [1], "pairs": [2], "style": ["classic"]})
     pq.write_table(old, root / "data" / "train-00000-of-00001.parquet")
     assert "An old text." in write_card(root, STATED).path.read_text()

@@ -280,9 +280,7 @@ BAD_FOLDERS = {
     "unfinished": ("import pathlib; pathlib.Path({0!r}, '.hfsynth/manifest.json').unlink()", "not finished"),
     "damaged": ("open({0!r} + '/pairs/train-00000-of-00002.parquet', 'r+b').write(b'PAR2')", "damaged"),
     "missing": ("os.unlink({0!r} + '/pairs/train-00000-of-00002.parquet')", "is missing"),
-    "secret": ("open({0!r} + '/notes.md', 'w').write('hf_' + 'a1B2' * 9)", "secret (a Hugging Face token)"),
-    "credentials": ("open({0!r} + '/id_rsa', 'w').write('x')", "by its name"),
-    "script": ("open({0!r} + '/corpus.py', 'w').write('x')", "loading script"),
+    "secret": ("open({0!r} + '/README.md', 'a').write('hf_' + 'a1B2' * 9)", "(a Hugging Face token, huggingface:"),
     "readme": ("open({0!r} + '/README.md', 'w').write('---\\na: [\\n---')", "no valid YAML"),
 }
 
@@ -411,6 +409,6 @@ def test_trying_ends_in_time() -> None:
 
 def test_secrets_are_found() -> None:
     assert secret_in("x hf_" + "a1B2" * 9) == "a Hugging Face token"
-    assert secret_in("-----BEGIN RSA PRIVATE KEY-----") == "a private key"
+    assert secret_in(f"-----BEGIN RSA PRIVATE KEY-----\n{'aB3/' * 12}") == "a private key"
     assert secret_in("my own", "own") == "your own Hugging Face token"
     assert secret_in("hf_hub_download and sk-learn") is None

@@ -15,8 +15,8 @@ import hfsynth
 PACKAGE = Path(hfsynth.__file__).parent
 LAYERS = {
     # values, names and errors
-    0: "boundaries conditions config delimiters durable engine_arguments errors folder_exchange identity records "
-    "parquet_files processes speculation",
+    0: "addresses boundaries conditions config delimiters durable engine_arguments errors folder_exchange identity "
+    "records parquet_files processes speculation",
     # functions of values: prompting, parsing, rendering, mixing, exporting, counting
     1: "chains chat choices corpus export_formats export_manifest export_shards export_source exporting layouts "
     "llama_factory mixing mixture_files parsing parts patterns presets prompts recipes rendering schemas splitting "
@@ -25,7 +25,8 @@ LAYERS = {
     "restarts "
     "task_categories",
     # models, engines, files and metrics
-    2: "adapters card_facts card_merge cards channel claims columns corpus_figures dataset_readers devices "
+    2: "adapters belongings card_facts card_merge cards channel claims columns corpus_figures dataset_readers "
+    "devices "
     "driving embedded engine feeding finishing hub_errors hub_recipes inspection job_spec journal judging leases "
     "changed_source copying engine_start locating precision recipe_publishing remote split_sources "
     "map_progress mapping origins saved_rows watching "
