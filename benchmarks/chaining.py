@@ -14,7 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from common import EXAMPLES, RESULTS, Report, publish
@@ -110,10 +110,11 @@ def schedules(args: argparse.Namespace) -> Iterator[tuple[str, Measured]]:
     print(
         f"{len(docs)} documents, M={args.shots}; one round {round_tokens:,} prompt tokens, cache {args.cache_tokens:,}"
     )
-    for name, schedule in (("chains", ours), ("rounds", rounds)):
+    generation = generation_for(config, chainer)
+    for name, schedule, asked in (("chains", ours, generation), ("rounds", rounds, replace(generation, shots=1))):
         engine.reset_cache()
         started = time.perf_counter()
-        results = schedule(engine, chainer, docs, generation_for(config, chainer))
+        results = schedule(engine, chainer, docs, asked)
         yield name, measured(time.perf_counter() - started, results)
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from hfsynth.chains import Chain, Chainer
 from hfsynth.channel import Channel, Closed
-from hfsynth.engine import Engine, Generation
+from hfsynth.engine import CountsPreemptions, Engine, Generation
 from hfsynth.errors import EngineError, EngineStopped, HfsynthError, ModelError
 from hfsynth.feeding import ChainOutcome, ChainRun, Prepared, watched
 from hfsynth.journal import Death, Segments
@@ -58,7 +58,14 @@ class Driver:
         self._group: list[ChainRun] = []
         self._shot: int | None = None
         self._ended = False
+        self._preempted = -_preemptions(self._engine)
         self.restarts = 0
+
+    @property
+    def preemptions(self) -> int | None:
+        """How often a request was put back for want of cache, None where the engine does not count it."""
+        counts = self._engine is None or isinstance(self._engine, CountsPreemptions)
+        return self._preempted + _preemptions(self._engine) if counts else None
 
     def outcomes(self, prepared: Channel[Prepared]) -> Iterator[ChainOutcome]:
         """Yield every chain's outcome as it ends, until the channel has ended or a stop is asked for.
@@ -156,6 +163,7 @@ class Driver:
         """
         engine, self._engine = self._engine, None
         if engine is not None:
+            self._preempted += _preemptions(engine)
             self._loader.drop(engine)
         if isinstance(error, EngineStopped):
             time.sleep(_AFTERMATH)
@@ -183,6 +191,7 @@ class Driver:
             self.restarts += 1
             try:
                 self._engine = self._loader.load()
+                self._preempted -= _preemptions(self._engine)
                 return self._engine
             except ModelError as refused:
                 self._deaths.died(0)
@@ -203,3 +212,7 @@ class Driver:
                 f"The engine did not answer every chain: {len(self._under_way)} are missing.",
                 hint="What is done is kept: the same command goes on.",
             )
+
+
+def _preemptions(engine: Engine | None) -> int:
+    return engine.preemptions if isinstance(engine, CountsPreemptions) else 0

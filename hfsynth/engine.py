@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from hfsynth.chains import Chain
 from hfsynth.config import EngineConfig, Sampling
@@ -82,6 +82,15 @@ class LoadedEngine:
     def __str__(self) -> str:
         revision = f" at {self.revision[:12]}" if self.revision else ""
         return f"{self.kind}: {self.model}{revision}, window {self.window:,}"
+
+
+@runtime_checkable
+class CountsPreemptions(Protocol):
+    """An engine that counts how often it put a request back for want of cache, to compute its prompt again."""
+
+    @property
+    def preemptions(self) -> int:
+        """Return how often so far."""
 
 
 _engines: dict[tuple[int, EngineKey], Engine] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -177,6 +177,7 @@ def statistics(corpus: Corpus, records: Mapping[int, ShardRecord], rows: int | N
         "computed_tokens_per_second": rate(counts.computed_tokens),
         "engine_seconds": round(engine_seconds, 3),
         "engine_restarts": died + sum(session.restarts for session in found),
+        "preemptions": _sum(session.preemptions for session in found),
         "output_tokens_per_engine_second": overall(counts.output_tokens),
         "workers": _workers(found),
     }
@@ -190,6 +191,7 @@ def counted(counts: Counts, rows: int | None) -> dict[str, Any]:
         "total_documents": counts.total_documents,
         **counts.to_dict(),
         "computed_tokens": counts.computed_tokens,
+        "cached_share": counts.cached_share,
     }
 
 
@@ -202,6 +204,12 @@ def _unreadable(records: Mapping[int, ShardRecord]) -> dict[str, Any]:
     """Return how many rows of the source could not be read, and the first of them."""
     found = unreadable_rows(records)
     return {"unreadable": len(found), "unreadable_rows": [asdict(row) for row in found[:_LISTED]]}
+
+
+def _sum(numbers: Iterable[int | None]) -> int | None:
+    """Return the sum of what is known, None where nothing is."""
+    known = [number for number in numbers if number is not None]
+    return sum(known) if known else None
 
 
 def _rate_over(seconds: float) -> Callable[[int], float | None]:

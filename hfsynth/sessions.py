@@ -49,7 +49,8 @@ class Session:
 
     `devices` are those it was given, nothing where it was given none. `engine_seconds` runs from the start of loading
     to the last sign of life; the engine worked between `working_from` and `working_to` (0: not yet). `ended` is None
-    while the session runs, and where it was killed.
+    while the session runs, and where it was killed. `preemptions` are the requests that its engine put back for want of
+    cache, None where the engine does not count them.
     """
 
     worker: str
@@ -62,6 +63,7 @@ class Session:
     working_from: float = 0.0
     working_to: float = 0.0
     restarts: int = 0
+    preemptions: int | None = None
     counts: Counts = field(default_factory=Counts)
     open: Mapping[int, OpenShard] = field(default_factory=dict)
     ended: str | None = None

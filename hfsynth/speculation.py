@@ -8,6 +8,7 @@ of a corpus's identity. Drawn completions would be other draws. Knows nothing of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,11 @@ from hfsynth.errors import ConfigError
 
 ARGUMENT = "speculative_config"
 PROPOSED_TOKENS = 4
+TAIL = 64
+"""So many requests at once, or fewer, are a GPU's tail."""
+
+_SCHEDULE = "num_speculative_tokens_per_batch_size"
+_ANY_SIZE = 1_000_000
 _MATCH = {"prompt_lookup_min": 2, "prompt_lookup_max": 4}
 
 
@@ -67,6 +73,19 @@ def speculative_config(method: str) -> dict[str, Any]:
             hint=f"vLLM's other methods are reached with --engine-arg '{ARGUMENT}={{\"method\": …}}'.",
         )
     return {"method": "ngram", "num_speculative_tokens": tokens, **_MATCH}
+
+
+def in_the_tail(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return engine arguments whose n-gram guesses are proposed only while few requests run.
+
+    A GPU with a full batch has no time to spare for tokens that may be wrong; at a run's end, and where documents are
+    few, it has. What says itself at which sizes of a batch to guess stays as it is.
+    """
+    found = arguments.get(ARGUMENT)
+    if not isinstance(found, Mapping) or found.get("method") != "ngram" or _SCHEDULE in found:
+        return dict(arguments)
+    schedule = [(1, TAIL, found["num_speculative_tokens"]), (TAIL + 1, _ANY_SIZE, 0)]
+    return {**arguments, ARGUMENT: {**found, _SCHEDULE: schedule}}
 
 
 def require_greedy(engine: EngineConfig, sampling: Sampling) -> None:

@@ -69,6 +69,11 @@ class Counts:
         """Prompt tokens the engine really computed: those not found in its prefix cache."""
         return self.prompt_tokens - self.cached_tokens
 
+    @property
+    def cached_share(self) -> float | None:
+        """The share of prompt tokens that the engine found in its prefix cache; None where there was no prompt."""
+        return round(self.cached_tokens / self.prompt_tokens, 4) if self.prompt_tokens else None
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values, every status present, counters sorted; `from_dict` reads them back."""
         counters = {name: dict(sorted(getattr(self, name).items())) for name in _COUNTERS}

@@ -6,6 +6,7 @@ alike, so that a chain's next shot goes in the moment its last one ends, while i
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import warnings
@@ -29,12 +30,14 @@ from hfsynth.model_folders import has_random_weights
 from hfsynth.model_tokenizer import ModelTokenizer
 from hfsynth.precision import precision_arguments
 from hfsynth.speculation import ARGUMENT as SPECULATIVE
-from hfsynth.speculation import Speculation, require_greedy
+from hfsynth.speculation import Speculation, in_the_tail, require_greedy
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 _CPU_ARGUMENTS: dict[str, Any] = {
     "dtype": "float32",
@@ -46,7 +49,7 @@ _ARGUMENTS: dict[str, Any] = {
     "enable_prefix_caching": True,
     "scheduling_policy": "priority",
     "generation_config": "vllm",
-    "disable_log_stats": True,
+    "disable_log_stats": False,  # preemptions are counted nowhere else
     "use_tqdm_on_load": False,
 }
 
@@ -64,6 +67,9 @@ class VLLMEngine:
         # A few requests more than run at once, so that a slot which falls free is taken in the same step.
         self._capacity: int = config.scheduler_config.max_num_seqs + max(4, config.scheduler_config.max_num_seqs // 8)
         self._cache_tokens = _cache_tokens(config.cache_config)
+        overlaps = config.device_config.device_type == "cpu" or config.scheduler_config.async_scheduling
+        if config.speculative_config is not None and not overlaps:
+            _log.warning("With this speculation vLLM schedules no step while another is computed; see hfsynth tune.")
         self._served = 0
 
     def run(self, chains: Iterable[Chain[T]], generation: Generation) -> Iterator[T]:
@@ -101,18 +107,29 @@ class VLLMEngine:
 
     @property
     def settings(self) -> dict[str, int]:
-        """What the engine settled on where it was left to choose: sequences at once, and tokens a step."""
+        """What the engine settled on: sequences at once, tokens a step, and whether it schedules while it computes."""
         config = self._llm.llm_engine.vllm_config.scheduler_config
-        return {"max_num_seqs": config.max_num_seqs, "max_num_batched_tokens": config.max_num_batched_tokens}
+        return {
+            "max_num_seqs": config.max_num_seqs,
+            "max_num_batched_tokens": config.max_num_batched_tokens,
+            "async_scheduling": int(config.async_scheduling),
+        }
 
     def speculation(self) -> Speculation:
-        """Return what was proposed and accepted so far; all zeros unless loaded with `disable_log_stats` false."""
-        if not self._llm.llm_engine.log_stats:
-            return Speculation(0, 0)
-        found = {metric.name: getattr(metric, "value", 0) for metric in self._llm.get_metrics()}
+        """Return what was proposed and accepted so far; all zeros where loaded with `disable_log_stats`."""
+        found = self._metrics()
         names = ("vllm:spec_decode_num_draft_tokens", "vllm:spec_decode_num_accepted_tokens")
-        proposed, accepted = (int(found.get(name, 0)) for name in names)
-        return Speculation(proposed, accepted)
+        return Speculation(*(found.get(name, 0) for name in names))
+
+    @property
+    def preemptions(self) -> int:
+        """How often a request was put back for want of cache; 0 where loaded with `disable_log_stats`."""
+        return self._metrics().get("vllm:num_preemptions", 0)
+
+    def _metrics(self) -> dict[str, int]:
+        if not self._llm.llm_engine.log_stats:
+            return {}
+        return {metric.name: int(getattr(metric, "value", 0)) for metric in self._llm.get_metrics()}
 
     def close(self) -> None:
         """Shut the engine down, its worker processes too."""
@@ -251,12 +268,13 @@ def _loaded(key: EngineKey) -> LLM:
             hint="Text models need none of them: pip uninstall -y torchvision torchaudio torchcodec",
         ) from error
     settle_multiprocessing(on_cpu=current_platform.is_cpu())
+    on_cpu = current_platform.is_cpu()
     weights = {"load_format": "dummy"} if has_random_weights(key.model) else {}
     arguments = {
         **_ARGUMENTS,
-        **(_CPU_ARGUMENTS if current_platform.is_cpu() else {}),
+        **(_CPU_ARGUMENTS if on_cpu else {}),
         **precision_arguments(key.precision),
-        **key.config.arguments,
+        **(key.config.arguments if on_cpu else in_the_tail(key.config.arguments)),
         **weights,
     }
     try:

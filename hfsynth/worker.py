@@ -127,6 +127,7 @@ class Worker:
             working_from=self._times.working_from,
             working_to=self._times.working_to,
             restarts=self._driver.restarts if self._driver else 0,
+            preemptions=self._driver.preemptions if self._driver else None,
             counts=self._counts,
             open=self._shelf.open_shards(),
             ended=ended,

@@ -17,7 +17,7 @@ from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.errors import ConfigError
 from hfsynth.job import synthesize
 from hfsynth.sources import Source
-from hfsynth.speculation import Speculation, require_greedy, speculating, speculative_config
+from hfsynth.speculation import Speculation, in_the_tail, require_greedy, speculating, speculative_config
 
 PROGRAM = "from hfsynth import cli; cli.main(); import numba; print(numba.threading_layer())"
 
@@ -55,6 +55,29 @@ def test_it_is_refused_where_it_would_change_the_result() -> None:
     require_greedy(EngineConfig(), Sampling(temperature=1.0))
     with pytest.raises(ConfigError, match="another corpus"):
         require_greedy(engine, Sampling(temperature=0.1))
+
+
+def test_a_gpu_guesses_only_while_few_requests_run() -> None:
+    arguments = speculating(EngineConfig.create("vllm", {"max_num_seqs": 8}), "ngram:6").arguments
+    tail = in_the_tail(arguments)
+    schedule = tail["speculative_config"].pop("num_speculative_tokens_per_batch_size")
+    assert tail == arguments
+    assert [tokens for first, last, tokens in schedule] == [6, 0]
+    assert (schedule[0][0], schedule[0][1] + 1) == (1, schedule[1][0])
+    own = {
+        "speculative_config": {**arguments["speculative_config"], "num_speculative_tokens_per_batch_size": [[1, 9, 2]]}
+    }
+    for same in (own, {"max_num_seqs": 8}, {"speculative_config": {"method": "eagle", "num_speculative_tokens": 2}}):
+        assert in_the_tail(same) == same
+
+
+@needs_vllm
+def test_vllm_takes_the_schedule_and_fills_it() -> None:
+    from vllm.v1.spec_decode.dynamic.utils import build_dynamic_sd_schedule_lookup
+
+    found = in_the_tail({"speculative_config": speculative_config("ngram:6")})["speculative_config"]
+    lookup = build_dynamic_sd_schedule_lookup(found["num_speculative_tokens_per_batch_size"], 1024, 6)
+    assert set(lookup[1:65]) == {6} and set(lookup[65:]) == {0}
 
 
 def test_acceptance() -> None:

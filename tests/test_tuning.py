@@ -196,7 +196,9 @@ def test_a_trial_stops_handing_over_and_gives_up() -> None:
 
 
 def test_an_order_travels_as_json() -> None:
-    sent = replace(order(3, feed_seconds=2.5), engine=speculating(EngineConfig.create("vllm", {"a": [1]}), "ngram"))
+    sent = replace(
+        order(3, feed_seconds=2.5), engine=speculating(EngineConfig.create("vllm", {"max_num_seqs": 8}), "ngram")
+    )
     assert Order.from_dict(json.loads(json.dumps(sent.to_dict()))) == sent
 
 
