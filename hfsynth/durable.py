@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hfsynth.errors import OutputError
+from hfsynth.processes import mark
 
 
 def temporary(path: Path, *, writer: str = "") -> Path:
@@ -34,7 +35,7 @@ def publish(path: Path, *, as_: Path) -> None:
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """Lend a temporary path beside `path`; sync and rename it over `path` when the block ends without an error."""
-    part = temporary(path, writer=str(os.getpid()))
+    part = temporary(path, writer=mark())
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +20,7 @@ from hfsynth.corpus import Corpus, describe_configs, part_name, read_json, write
 from hfsynth.durable import sync_folder, writing
 from hfsynth.errors import OutputError
 from hfsynth.journal import JournalPaths
+from hfsynth.leftovers import sweep_finished
 from hfsynth.reopening import reopen
 from hfsynth.sessions import ORPHANED, Session, Sessions, working_seconds
 from hfsynth.shards import ShardRecord, Unreadable, file_digest, finished_shards, part_path
@@ -49,6 +49,7 @@ def finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
     layout = SplitLayout.of(extent, identity["shard_rows"])
     names = _names(sorted(records), layout)
     _publish_pairs(corpus, records, names)
+    Sessions(JournalPaths(corpus.journal).sessions).settle()
     stats = statistics(corpus, records, extent["rows"])
     files = {f"pairs/{names[shard]}": _file_record(record) for shard, record in records.items()}
     others = _others(corpus, files)
@@ -116,10 +117,9 @@ def _publish_pairs(corpus: Corpus, records: Mapping[int, ShardRecord], names: Ma
 
 def _tidy(corpus: Corpus) -> None:
     """Remove what workers that were killed have left."""
-    shutil.rmtree(JournalPaths(corpus.journal).segments, ignore_errors=True)
-    corpus.former.unlink(missing_ok=True)
-    for path in corpus.parts.glob(".*.tmp"):
+    for path in corpus.parts.glob(".*.tmp"):  # whoever writes one has lost its shard
         path.unlink(missing_ok=True)
+    sweep_finished(corpus)
 
 
 def _check(part: Path, staged: Path, record: ShardRecord) -> None:
@@ -158,11 +158,14 @@ def statistics(corpus: Corpus, records: Mapping[int, ShardRecord], rows: int | N
     """Return what a job has made and cost so far.
 
     `seconds` is the time in which at least one engine was at work, the rates are over it. `engine_seconds` adds up all
-    engines, with their loading, idle and lost time: what the job cost.
+    engines, with their loading, idle and lost time: what the job cost. `loading_seconds` and `waiting_seconds`, for
+    other workers, are parts of it.
     """
     counts = sum((record.counts for record in records.values()), Counts())
     sessions = Sessions(JournalPaths(corpus.journal).sessions)
     found = sessions.all()
+    loading = sum(session.loading_seconds for session in found)
+    waiting = sum(session.waiting_seconds for session in found)
     seconds = working_seconds(found)
     engine_seconds = sum(session.engine_seconds for session in found)
     died = sum(session.ended in (None, ORPHANED) for session in found)
@@ -176,6 +179,8 @@ def statistics(corpus: Corpus, records: Mapping[int, ShardRecord], rows: int | N
         "output_tokens_per_second": rate(counts.output_tokens),
         "computed_tokens_per_second": rate(counts.computed_tokens),
         "engine_seconds": round(engine_seconds, 3),
+        "loading_seconds": round(loading, 3),
+        "waiting_seconds": round(waiting, 3),
         "engine_restarts": died + sum(session.restarts for session in found),
         "preemptions": _sum(session.preemptions for session in found),
         "output_tokens_per_engine_second": overall(counts.output_tokens),

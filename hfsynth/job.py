@@ -25,6 +25,7 @@ from hfsynth.job_spec import JobSpec, part_schema
 from hfsynth.journal import JournalPaths
 from hfsynth.launch import PATIENCE, Crew, supervise
 from hfsynth.leases import Holder, Leases, clear
+from hfsynth.leftovers import sweep, sweep_finished
 from hfsynth.locating import locate
 from hfsynth.models import pinned
 from hfsynth.progress import JournalView, Progress
@@ -116,8 +117,9 @@ def synthesize(
     _settle_source(corpus, identity, opened, config, go_on=continue_with_changed_source)
     _refuse_other(corpus, read_json(corpus.plan), identity)
     if corpus.manifest.exists() and _is_whole(corpus):
-        clear(JournalPaths(corpus.journal).leases)  # whoever published may have been killed before it did so
+        sweep_finished(corpus)  # whoever published may have been killed before it did so
         return JobResult(corpus.root, read_json(corpus.stats), worked=False)
+    sweep(corpus)
     leases = _begin(corpus, identity, opened, source)
     if any(path.exists() for path in (corpus.pairs, corpus.manifest, corpus.former)):
         with leases.waiting_for("publish"):

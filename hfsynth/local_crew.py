@@ -22,7 +22,9 @@ from hfsynth.job_spec import JobSpec
 from hfsynth.launch import End
 
 _START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from hfsynth.worker_process import main; sys.exit(main())"
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from hfsynth.parent_watch import ParentWatch; watch = ParentWatch(); "
+    "from hfsynth.worker_process import main; sys.exit(main(watch))"
 )
 _STDERR = 2
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS}

@@ -11,16 +11,18 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
 from hfsynth import errors
 from hfsynth.corpus import read_json, write_json
+from hfsynth.durable import temporary as temporary_name
 from hfsynth.durable import writing
 from hfsynth.errors import HfsynthError, OutputError
 from hfsynth.journal import POSSIBLE, Death
+from hfsynth.processes import lives, mark
 from hfsynth.stats import Counts
 
 DONE, STOPPED, FAILED, ORPHANED = "done", "stopped", "error", "orphaned"
@@ -48,9 +50,10 @@ class Session:
     """One worker's time on a job. Times are seconds since the epoch; `counts` are those of the chains it finished.
 
     `devices` are those it was given, nothing where it was given none. `engine_seconds` runs from the start of loading
-    to the last sign of life; the engine worked between `working_from` and `working_to` (0: not yet). `ended` is None
-    while the session runs, and where it was killed. `preemptions` are the requests that its engine put back for want of
-    cache, None where the engine does not count them.
+    to the last sign of life; `loading_seconds` of them went into loading. The engine worked between `working_from` and
+    `working_to` (0: not yet), but for the `pauses` in which it waited for other workers. `mark` names its process.
+    `ended` is None while the session runs, and where it was killed. `preemptions` are the requests that its engine put
+    back for want of cache, None where the engine does not count them.
     """
 
     worker: str
@@ -68,6 +71,24 @@ class Session:
     open: Mapping[int, OpenShard] = field(default_factory=dict)
     ended: str | None = None
     error: Mapping[str, str] | None = None
+    loading_seconds: float = 0.0
+    pauses: Sequence[Sequence[float]] = ()
+    mark: str = ""
+
+    @property
+    def waiting_seconds(self) -> float:
+        """How long it has waited for other workers."""
+        return sum(stop - start for start, stop in self.pauses)
+
+    @property
+    def spans(self) -> Iterator[tuple[float, float]]:
+        """Yield the times of work, from and to, without the pauses in between."""
+        start = self.working_from
+        for pause, again in self.pauses:
+            yield start, min(pause, self.working_to)
+            start = again
+        if start and start < self.working_to:
+            yield start, self.working_to
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; `from_dict` reads them back."""
@@ -92,7 +113,7 @@ class Sessions:
     def write(self, session: Session) -> None:
         """Replace a session's file. It is not synced: what a power failure takes is one second's figures."""
         path = self._path(session.worker)
-        temporary = path.with_name(f".{path.name}.tmp")
+        temporary = temporary_name(path, writer=mark())
         with self._lock, writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(json.dumps(session.to_dict()), "utf-8")
@@ -115,6 +136,18 @@ class Sessions:
         workers = [path.stem for path in self._folder.glob("[!.]*.json") if not path.name.endswith(".death.json")]
         found = [session for worker in workers if (session := self.read(worker)) is not None]
         return sorted(found, key=lambda session: (session.started, session.worker))
+
+    def settle(self, patience: float = 3.0) -> None:
+        """Wait for workers that have nothing left to do and are about to say so: they were not killed.
+
+        Of those of other machines it is not known whether they live; they get a few seconds.
+        """
+        deadline = time.monotonic() + patience
+        while any(map(self._may_end, self.all())) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _may_end(self, session: Session) -> bool:
+        return session.ended is None and lives(session.mark) is not False and not self.is_buried(session.worker)
 
     def bury(self, worker: str, death: Death) -> None:
         """Note that a worker's process is dead, and how it died."""
@@ -164,7 +197,7 @@ def error_from(values: Mapping[str, str]) -> HfsynthError:
 def working_seconds(sessions: Iterable[Session]) -> float:
     """Return how long at least one engine was at work: the union of the sessions' working times."""
     total = end = 0.0
-    for start, stop in sorted((s.working_from, s.working_to) for s in sessions if s.working_from):
+    for start, stop in sorted(span for session in sessions if session.working_from for span in session.spans):
         total += max(0.0, stop - max(start, end))
         end = max(end, stop)
     return total

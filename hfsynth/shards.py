@@ -6,7 +6,6 @@ Knows nothing of engines or sources.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from hfsynth.corpus import read_json, write_json
 from hfsynth.durable import publish, temporary, writing
 from hfsynth.errors import OutputError
 from hfsynth.parquet_files import RowGroupWriter
+from hfsynth.processes import mark
 from hfsynth.stats import Counts
 
 Row = dict[str, Any]
@@ -102,7 +102,7 @@ class ShardWriter:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._path = path
         self._schema = schema
-        self._temporary = temporary(path, writer=str(os.getpid()))
+        self._temporary = temporary(path, writer=mark())
         self._waiting: dict[int, list[Row]] = {}
         self._ready: list[Row] = []
         self._next = 0

@@ -28,6 +28,7 @@ from hfsynth.job_spec import JobSpec, part_schema
 from hfsynth.journal import NO_STRIKES, JournalPaths, Segments, read_journal
 from hfsynth.leases import Holder, Leases
 from hfsynth.models import chainer_for, engine_for, generation_for
+from hfsynth.processes import mark
 from hfsynth.sessions import DONE, FAILED, STOPPED, Session, Sessions, error_values, now
 from hfsynth.shelf import Finished, Shelf, Whole
 from hfsynth.sources import OpenSource
@@ -132,6 +133,9 @@ class Worker:
             open=self._shelf.open_shards(),
             ended=ended,
             error=error_values(failure) if failure else None,
+            loading_seconds=self._times.loading_seconds,
+            pauses=self._times.pauses,
+            mark=mark(),
         )
 
     # --- the threads beside the engine's -------------------------------------------------------------------
@@ -208,6 +212,8 @@ class Worker:
                 return
             shard = self._claims.next()
             if shard is None:
+                if not held:
+                    self._times.waits()
                 self._wait(_LOOK_AGAIN_SOON if held else _LOOK_AGAIN)
             else:
                 self._work_from(shard)
@@ -220,6 +226,7 @@ class Worker:
     def _work_from(self, shard: int) -> None:
         """Run the chains of `shard`, and of those that can be claimed after it."""
         driver, reader = self._ready()
+        self._times.resumes()
         ahead: Channel[Prepared] = Channel(AHEAD)
         arguments = (shard, reader, driver.chainer, ahead)
         thread = threading.Thread(target=self._prefetch, args=arguments, name="hfsynth-prefetch", daemon=True)
@@ -269,7 +276,8 @@ class Worker:
 
     def load(self) -> Engine:
         """Load the engine, or find it in this process."""
-        return engine_for(self._spec.config, self._spec.engine)
+        with self._times.loading():
+            return engine_for(self._spec.config, self._spec.engine)
 
     def drop(self, engine: Engine) -> None:
         """Let go of an engine that has died."""
@@ -282,7 +290,33 @@ class _Times:
     def __init__(self) -> None:
         self.started = now()
         self.working_from = self.working_to = 0.0
+        self.loading_seconds = 0.0
         self._engine_from = 0.0
+        self._pauses: list[tuple[float, float]] = []
+        self._waits_from = 0.0
+
+    @property
+    def pauses(self) -> list[tuple[float, float]]:
+        """When it waited for other workers, since it first worked."""
+        waits = self._waits_from
+        return [*self._pauses, (waits, now())] if waits else list(self._pauses)
+
+    def waits(self) -> None:
+        self._waits_from = self._waits_from or self.working_to
+
+    def resumes(self) -> None:
+        if self._waits_from:
+            self._pauses.append((self._waits_from, now()))
+            self._waits_from = 0.0
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Count the time of a load, one that fails too."""
+        began = now()
+        try:
+            yield
+        finally:
+            self.loading_seconds = round(self.loading_seconds + now() - began, 3)
 
     @property
     def engine_seconds(self) -> float:

@@ -24,6 +24,8 @@ from hfsynth.corpus import Corpus
 from hfsynth.errors import OutputError
 from hfsynth.journal import ALONE_AFTER, CERTAIN, NO_STRIKES, POSSIBLE, Death, Segments, Strikes, read_journal
 from hfsynth.leases import Holder, Leases, clear
+from hfsynth.leftovers import sweep
+from hfsynth.processes import mark
 from hfsynth.progress import JournalView
 from hfsynth.records import Pair, Reason, Rejected, Status, Synthesis, Synthesized
 from hfsynth.restarts import Restarts
@@ -420,6 +422,40 @@ def test_sessions_are_read_back_and_deaths_beside_them(tmp_path: Path) -> None:
 def test_working_time_is_the_union_of_all(tmp_path: Path) -> None:
     spans = [(10.0, 20.0), (12.0, 15.0), (18.0, 25.0), (40.0, 41.0), (0.0, 0.0)]
     assert working_seconds(session("w", working_from=a, working_to=b) for a, b in spans) == 16.0
+
+
+def test_waiting_for_others_is_no_work() -> None:
+    one = session("w", working_from=10.0, working_to=90.0, pauses=[[20.0, 80.0]])
+    ended = session("v", working_from=10.0, working_to=15.0, pauses=[[15.0, 99.0]])
+    assert working_seconds([one, ended]) == 20.0
+    assert (one.waiting_seconds, ended.waiting_seconds) == (60.0, 84.0)
+
+
+def test_a_worker_that_is_about_to_end_is_waited_for_and_a_dead_one_is_not(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path / "sessions")
+    sessions.write(session("dead", mark=mark().replace("-", "-0", 1)[:-1]))
+    sessions.write(session("ending", mark=mark()))
+    thread = threading.Timer(0.3, lambda: sessions.write(session("ending", ended=DONE)))
+    thread.start()
+    sessions.settle(60)
+    assert [found.ended for found in sessions.all() if found.worker == "ending"] == [DONE]
+    thread.join()
+
+
+def test_what_dead_processes_left_is_swept_away_and_what_living_ones_write_is_not(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    folders = (corpus.root, corpus.journal, corpus.parts, corpus.journal / "sessions", corpus.journal / "leases")
+    pid, where, since = mark().split("-")
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (mark(), f"{pid}-{where}-1{since}", "1-00000000-1"):
+            (folder / f".a.json.{name}.tmp").touch()
+    sweep(corpus)
+    assert len(list(tmp_path.rglob("*.tmp"))) == 2 * len(folders)  # of another machine it is not known
+    for path in tmp_path.rglob("*.tmp"):
+        os.utime(path, (1.0, 1.0))
+    sweep(corpus)
+    assert {path.name for path in tmp_path.rglob("*.tmp")} == {f".a.json.{mark()}.tmp"}
 
 
 def test_what_is_left_is_told_by_the_workers_that_run_and_not_before_they_have_begun(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import shlex
 import signal
 import stat
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -103,6 +104,24 @@ def test_a_worker_whose_shelf_ends_while_it_looks_does_not_wait_for_others(
     synthesize(Source(str(source)), tmp_path / "out", config, engine=engine)
     assert stats(tmp_path / "out")["documents"]["ok"] == 20
     assert max(waits, default=0) < 0.1
+
+
+def test_a_worker_whose_parent_is_gone_ends_before_it_has_imported_anything() -> None:
+    program = "from hfsynth.parent_watch import ParentWatch; w = ParentWatch(); print(1, flush=True); import time; "
+    arguments = [sys.executable, "-c", program + "time.sleep(600)"]
+    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(b'{"worker": "w"}\n')
+    process.stdin.flush()
+    assert process.stdout.readline() == b"1\n"
+    process.stdin.close()
+    assert process.wait(60) == -signal.SIGKILL
+    process.stdout.close()
+    loaded = "import sys, hfsynth.parent_watch; print({'datasets', 'pyarrow'} & {*sys.modules})"
+    ran = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"
+    nobody = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert (nobody.returncode, nobody.stderr) == (1, b"")
 
 
 def test_a_heart_beats_while_the_disk_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
