@@ -75,6 +75,15 @@ def corpus_folder(
     return root
 
 
+def record(root: Path) -> None:
+    """Let the manifest say what lies in `data/` and `pairs/` now."""
+    files = {}
+    for path in sorted([*root.glob("data/*.parquet"), *root.glob("pairs/*.parquet")]):
+        content = path.read_bytes()
+        files[path.relative_to(root).as_posix()] = {"size": len(content), "sha256": sha256(content).hexdigest()}
+    (root / ".hfsynth" / "manifest.json").write_text(json.dumps({"hfsynth": "0.1.0", "files": files}))
+
+
 def folder_of(config: str) -> str:
     return "data" if config == "default" else config
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from corpus_folders import STATS, corpus_folder
+from corpus_folders import STATS, corpus_folder, record
 from datasets import load_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -353,9 +353,13 @@ def test_sizes() -> None:
 def test_unlike_and_damaged_files_are_named(folder: Path) -> None:
     other = folder / "pairs" / "train-00001-of-00002.parquet"
     other.write_bytes((folder / "data" / "train-00000-of-00002.parquet").read_bytes())
+    with pytest.raises(OutputError, match="is not whole"):
+        write_card(folder, STATED)
+    record(folder)
     with pytest.raises(OutputError, match="different columns"):
         write_card(folder, STATED)
     other.write_bytes(b"PAR1 no")
+    record(folder)
     with pytest.raises(OutputError, match="damaged"):
         write_card(folder, STATED)
     with pytest.raises(OutputError, match="no Parquet file"):

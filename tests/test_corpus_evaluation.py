@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpus_folders import corpus_folder
+from corpus_folders import corpus_folder, record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,6 +47,7 @@ def folder_of(root: Path, *parts: Sequence[tuple[str | None, Sequence[Pair]]]) -
             for text, pairs in documents
         ]
         pq.write_table(pa.Table.from_pylist(rows, schema), path)
+    record(root)
     return root
 
 
@@ -135,11 +136,12 @@ def test_what_cannot_be_measured_is_said(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="no finished pairs"):
         evaluate_corpus(root)
     part = next((root / "pairs").glob("*.parquet"))
-    (root / ".hfsynth" / "manifest.json").write_text("{}")
     pq.write_table(pa.table({"text": ["a"]}), part)
+    record(root)
     with pytest.raises(OutputError, match="no column 'pairs'"):
         evaluate_corpus(root)
     part.write_bytes(b"nonsense")
+    record(root)
     with pytest.raises(OutputError, match="damaged"):
         evaluate_corpus(root)
 
