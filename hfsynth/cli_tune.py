@@ -137,7 +137,8 @@ def _say(trial: Trial | Setting | None) -> None:
 def _show(found: Tuning) -> None:
     from rich.console import Console
 
-    out = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    width = None if sys.stdout.isatty() else _PLAIN_WIDTH
+    out = Console(file=sys.stdout, width=width, markup=False, emoji=False)  # an engine's message is no markup
     out.print(table(found))
     console.emit("\n".join(conclusion(found)))
 

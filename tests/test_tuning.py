@@ -14,7 +14,7 @@ from conftest import needs_vllm
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfsynth import cli
+from hfsynth import cli, cli_tune
 from hfsynth.cli_tune import cells, conclusion, table
 from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.engine_settings import Setting, search
@@ -286,6 +286,13 @@ def test_the_table_and_what_to_do(texts: Path, model: str) -> None:
     assert "0.07 (0.07 to 0.07) engine-hours for all 500 documents" in lines[2]
     slower = next(trial for trial in found.trials if trial.note)
     assert cells(slower, found.trials[0], best=False)[-1] == "slower, given up"
+
+
+def test_an_engines_message_is_no_markup(texts: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = tune(Source(str(texts)), SynthesizerConfig(model), minutes=1e-9, run=Bench(lambda a: 1.0))
+    failed = replace(found.trials[0], outcome=None, note="failed: [/dev/shm] is full")
+    cli_tune._show(replace(found, trials=(*found.trials, failed)))
+    assert failed.note in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
