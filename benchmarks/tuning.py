@@ -38,7 +38,7 @@ def measured(args: Namespace) -> Report:
     given = [option for name, value in engine.arguments.items() for option in ("--engine-arg", f"{name}={value}")]
     with tempfile.TemporaryDirectory() as folder:
         path = write_documents(Path(folder) / "documents.jsonl", documents)
-        limits = ["--documents", str(sample), "--minutes", str(args.minutes)]
+        limits = ["--documents", str(sample), "--minutes", str(args.minutes), "--precisions", "none"]
         found = asked("tune", str(path), *shared, *given, *limits)
         flags = found["flags"]
         options = [*shared, *without(given, flags), *flags, "--workers", "0"]

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from hfsynth.engine_settings import Setting
     from hfsynth.prediction import Prediction, Range
-    from hfsynth.tuning import Trial, Tuning
+    from hfsynth.tuning import OtherRecipe, Told, Trial, Tuning
 
 _PLAIN_WIDTH = 140  # of a table that goes into a file or a pipe
 
@@ -76,13 +76,21 @@ def tune(
     ] = None,
     minutes: Annotated[float, typer.Option(help="How long to search.")] = 5.0,
     seed: Annotated[int, typer.Option(help="Which documents are drawn.")] = 0,
+    precisions: Annotated[
+        str | None,
+        typer.Option(
+            help="Other recipes to compare in the time left: precisions, or none. [default: fp8,fp8-kv with a GPU]"
+        ),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Find the engine's fastest settings for the documents of SOURCE, and predict what all of them will take.
 
     Runs a sample through a fresh engine for every setting: sequences at once, tokens a step, prefix caching,
-    speculation. Prints the flags to give to `hfsynth synthesize`; none of them changes the pairs.
+    speculation. Prints the flags to give to `hfsynth synthesize`; none of them changes the pairs. In the time left the
+    fastest setting runs in other precisions, which are other recipes and compared alone: how much faster, how many
+    pairs stay the same, how well they keep to their documents.
 
     Example: hfsynth tune notes.jsonl --model embedded --shots 2 --minutes 10
     """
@@ -114,6 +122,7 @@ def tune(
         documents=documents,
         minutes=minutes,
         seed=seed,
+        precisions=_names(precisions),
         on_trial=(lambda trial: None) if quiet or as_json else _say,
     )
     if as_json:
@@ -122,7 +131,14 @@ def tune(
         _show(found)
 
 
-def _say(trial: Trial | Setting | None) -> None:
+def _names(precisions: str | None) -> list[str] | None:
+    """Read the precisions, with commas between them; `none` are none of them."""
+    if precisions is None:
+        return None
+    return [] if precisions == "none" else [name.strip() for name in precisions.split(",")]
+
+
+def _say(trial: Told) -> None:
     """Tell what is tried, and what came of it."""
     from hfsynth.engine_settings import Setting
 
@@ -130,6 +146,8 @@ def _say(trial: Trial | Setting | None) -> None:
         console.say("Trying the engine as it is …")
     elif isinstance(trial, Setting):
         console.say(f"Trying {words(trial)} …")
+    elif isinstance(trial, str):
+        console.say(f"Trying the fastest in {trial}, which is another recipe …")
     else:
         console.say(f"  {_per_hour(trial)} documents/h {trial.note}".rstrip())
 
@@ -140,6 +158,8 @@ def _show(found: Tuning) -> None:
     width = None if sys.stdout.isatty() else _PLAIN_WIDTH
     out = Console(file=sys.stdout, width=width, markup=False, emoji=False)  # an engine's message is no markup
     out.print(table(found))
+    if found.others:
+        out.print(precision_table(found))
     console.emit("\n".join(conclusion(found)))
 
 
@@ -172,6 +192,39 @@ def cells(trial: Trial, first: Trial, *, best: bool) -> list[str]:
         f"{computed:.0%}",
         kept,
         "fastest" if best else trial.note,
+    ]
+
+
+def precision_table(found: Tuning) -> Table:
+    """Return a row for the recipe and one for each precision that would make it another."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    title = "Other precisions are other recipes: none of them is in the flags"
+    drawn = Table(title=title, title_justify="left", box=SIMPLE)
+    drawn.add_column("precision")
+    for heading in ("documents/h", "of the fastest", "same pairs", "grounding", ""):
+        drawn.add_column(heading, justify="right" if heading else "left", overflow="fold")
+    own = "this recipe" + ("" if found.own_agreement is None else ", its pairs with another setting")
+    drawn.add_row(*_compared(found, found.precision, found.best, found.own_agreement), own)
+    for other in found.others:
+        drawn.add_row(*precision_cells(found, other))
+    return drawn
+
+
+def precision_cells(found: Tuning, other: OtherRecipe) -> list[str]:
+    """Return another recipe's row of the table."""
+    return [*_compared(found, other.precision, other.trial, found.agreement(other.trial)), other.trial.note]
+
+
+def _compared(found: Tuning, precision: str, trial: Trial, agreement: float | None) -> list[str]:
+    speed, best = trial.speed, found.best.speed
+    return [
+        precision,
+        _per_hour(trial),
+        "–" if speed is None or not best else f"{speed / best:.2f}",
+        "–" if agreement is None else f"{agreement:.0%}",
+        "–" if trial.grounding is None else f"{trial.grounding:.2f}",
     ]
 
 

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from hfsynth.agreement import Answer, Fingerprint
 from hfsynth.chains import Chain, Chainer, Completion, Request, grouped
 from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.engine import Engine, Generation
@@ -70,7 +71,8 @@ class Order:
 class Outcome:
     """What a trial measured. `costs` are those of the groups that were handed over, `complete` where all of them ended.
 
-    `settings` are what the engine settled on, `acceptance` the share of guessed tokens that was kept.
+    `settings` are what the engine settled on, `acceptance` the share of guessed tokens that was kept, `fingerprint`
+    what another trial's pairs are compared by.
     """
 
     costs: tuple[Cost, ...]
@@ -83,6 +85,7 @@ class Outcome:
     cached_tokens: int
     settings: dict[str, int]
     acceptance: float | None = None
+    fingerprint: Fingerprint = Fingerprint()
 
     @property
     def documents(self) -> int:
@@ -97,17 +100,23 @@ class Outcome:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `asdict` wrote."""
-        return cls(**{**values, "costs": tuple(Cost(**cost) for cost in values["costs"])})
+        costs = tuple(Cost(**cost) for cost in values["costs"])
+        return cls(**{**values, "costs": costs, "fingerprint": Fingerprint.from_dict(values["fingerprint"])})
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What `measure` found: each group's cost, every result, the seconds and whether it came to its end."""
+    """What `measure` found: each group's cost, every answer, the seconds and whether it came to its end."""
 
     costs: tuple[Cost, ...]
-    results: list[Synthesized]
+    answers: list[Answer]
     seconds: float
     complete: bool
+
+    @property
+    def results(self) -> list[Synthesized]:
+        """The answers without their documents."""
+        return [result for _, result in self.answers]
 
 
 def measure(engine: Engine, chainer: Chainer, order: Order, clock: Callable[[], float] = time.perf_counter) -> Run:
@@ -116,23 +125,23 @@ def measure(engine: Engine, chainer: Chainer, order: Order, clock: Callable[[], 
     shares = TimeShares(clock)
     spent: dict[int, float] = {}
 
-    def fed() -> Iterator[Chain[tuple[int, list[Synthesized], float]]]:
+    def fed() -> Iterator[Chain[tuple[int, list[Answer], float]]]:
         for number, group in enumerate(order.groups):
             if order.feed_seconds is not None and spent and clock() - begun > order.feed_seconds:
                 return
             spent[number] = 0.0
             for documents in _chains(group, chainer, order.config):
-                yield _timed(number, chainer.chain(documents), shares)
+                yield _timed(number, _answered(documents, chainer), shares)
 
-    results: list[Synthesized] = []
+    answers: list[Answer] = []
     ended = engine.run(fed(), generation_for(order.config, chainer))
     for number, found, seconds in ended:
-        results += found
+        answers += found
         spent[number] += seconds
         if order.give_up_seconds is not None and clock() - begun > order.give_up_seconds:
-            return Run((), results, clock() - begun, complete=False)
+            return Run((), answers, clock() - begun, complete=False)
     costs = tuple(Cost(len(order.groups[number]), seconds) for number, seconds in spent.items())
-    return Run(costs, results, clock() - begun, complete=True)
+    return Run(costs, answers, clock() - begun, complete=True)
 
 
 def _chains(group: Group, chainer: Chainer, config: SynthesizerConfig) -> Iterator[list[Document]]:
@@ -145,14 +154,18 @@ def _chains(group: Group, chainer: Chainer, config: SynthesizerConfig) -> Iterat
     return grouped(pieces, config.shots)
 
 
-def _timed(
-    number: int, chain: Chain[list[Synthesized]], shares: TimeShares
-) -> Chain[tuple[int, list[Synthesized], float]]:
+def _answered(documents: list[Document], chainer: Chainer) -> Chain[list[Answer]]:
+    """Run a chain, and put each result beside its document."""
+    results = yield from chainer.chain(documents)
+    return list(zip(documents, results, strict=True))
+
+
+def _timed(number: int, chain: Chain[list[Answer]], shares: TimeShares) -> Chain[tuple[int, list[Answer], float]]:
     """Run a chain from its first request to its end on shared time."""
     name = object()
     shares.enter(name)
-    results = yield from chain
-    return number, results, shares.leave(name)
+    answers = yield from chain
+    return number, answers, shares.leave(name)
 
 
 def tried(order: Order) -> Outcome:
@@ -176,6 +189,7 @@ def tried(order: Order) -> Outcome:
         cached_tokens=counts.cached_tokens,
         settings=dict(getattr(engine, "settings", {})),
         acceptance=guessed.acceptance if guessed is not None else None,
+        fingerprint=Fingerprint.of(run.answers),
     )
 
 

@@ -1,6 +1,7 @@
 """Try engine settings on a sample of the user's own documents; say which is the fastest and what the corpus will cost.
 
-Every setting gets a fresh engine in a fresh process and the same documents. Nothing that is tried changes the pairs.
+Every setting gets a fresh engine in a fresh process and the same documents. No setting changes the pairs; a precision
+does, so those that are tried last are other recipes, and none of them is ever the best.
 Knows nothing of corpus folders and of how to show what it found.
 """
 
@@ -8,18 +9,20 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from hfsynth.agreement import agreement
 from hfsynth.chains import grouped
-from hfsynth.config import EngineConfig, SynthesizerConfig
+from hfsynth.config import PRECISIONS, EngineConfig, SynthesizerConfig
 from hfsynth.devices import visible_devices
 from hfsynth.engine_settings import MARGIN, Setting, search
 from hfsynth.errors import ConfigError, SourceError
 from hfsynth.locating import locate
 from hfsynth.models import pinned
+from hfsynth.precision import engine_has_gpu
 from hfsynth.prediction import Prediction, predict
 from hfsynth.records import Document
 from hfsynth.shards import Row
@@ -34,6 +37,8 @@ LOOK_AT = 20_000
 _SAMPLE_ON_GPU, _SAMPLE_ON_CPU = 512, 24
 _FIRST_TRIALS_SHARE = 1 / 8
 _SLOWER = 1.1
+_PRECISIONS_ON_GPU = ("fp8", "fp8-kv")
+_NO_TIME = "not tried: the time was up, more minutes give more"
 
 RunTrial = Callable[[Order, float], Outcome]
 
@@ -51,12 +56,30 @@ class Trial:
         """Documents a second; None where the setting failed or was given up."""
         return self.outcome.documents_per_second if self.outcome is not None and self.outcome.complete else None
 
+    @property
+    def grounding(self) -> float | None:
+        """The mean grounding of a pair; None where there is none."""
+        return self.outcome.fingerprint.grounding if self.outcome is not None and self.outcome.complete else None
+
+
+Told = Trial | Setting | str | None
+"""A setting that is to be tried (None for the engine as asked for), a precision that is, or a trial that has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherRecipe:
+    """The recipe in another precision, with the best setting. The trial has no outcome if it failed or was not run."""
+
+    precision: str
+    trial: Trial
+
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
     """What `tune` found. The first trial is the engine as it was asked for; `best` is one of the trials.
 
-    `documents` is the size of the sample, `ran_out` is true where the time limit ended the search.
+    `documents` is the size of the sample, `ran_out` is true where the time limit ended the search. `precision` is that
+    of all trials, `others` are the recipes in other precisions that were to be tried.
     """
 
     trials: tuple[Trial, ...]
@@ -64,21 +87,54 @@ class Tuning:
     prediction: Prediction
     documents: int
     ran_out: bool
+    precision: str
+    others: tuple[OtherRecipe, ...] = ()
 
     @property
     def flags(self) -> list[str]:
         """The command line's options for what differs from the engine as it was asked for."""
         return self.best.setting.flags(self.trials[0].setting)
 
+    @property
+    def own_agreement(self) -> float | None:
+        """How far the recipe agrees with itself from one setting to another; None where only the best one ended.
+
+        A precision that agrees as much turns no more pairs than another batch does.
+        """
+        ended = (trial for trial in self.trials if trial is not self.best and trial.speed is not None)
+        again = next(ended, None)
+        return None if again is None else self.agreement(again)
+
+    def agreement(self, trial: Trial) -> float | None:
+        """Return the share of the best trial's pairs that `trial` has too; None where there is nothing to compare."""
+        if self.best.outcome is None or trial.outcome is None:
+            return None
+        return agreement(self.best.outcome.fingerprint, trial.outcome.fingerprint)
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
         return {
+            "precision": self.precision,
             "sample_documents": self.documents,
             "trials": [_trial_values(trial) for trial in self.trials],
             "flags": self.flags,
             "engine_arguments": self.best.setting.arguments(),
             "prediction": asdict(self.prediction),
             "ran_out_of_time": self.ran_out,
+            "own_agreement": self.own_agreement,
+            "precisions": [self._precision_values(other) for other in self.others],
+        }
+
+    def _precision_values(self, other: OtherRecipe) -> dict[str, Any]:
+        speed, best = other.trial.speed, self.best.speed
+        return {
+            "precision": other.precision,
+            "note": other.trial.note,
+            "documents_per_second": speed,
+            "of_the_best": speed / best if speed is not None and best else None,
+            "agreement": self.agreement(other.trial),
+            "grounding": other.trial.grounding,
+            "grounding_of_the_best": self.best.grounding,
         }
 
 
@@ -90,7 +146,8 @@ def tune(
     documents: int | None = None,
     minutes: float = 5.0,
     seed: int = 0,
-    on_trial: Callable[[Trial | Setting | None], None] = lambda trial: None,
+    precisions: Sequence[str] | None = None,
+    on_trial: Callable[[Told], None] = lambda trial: None,
     run: RunTrial = run_trial,
 ) -> Tuning:
     """Measure engine settings on a sample of `source` and predict what the whole of it will take.
@@ -101,14 +158,19 @@ def tune(
     every setting before it is tried (None for the engine as asked for) and every trial after. The prediction is for one
     engine, and counts the filling and draining of the engine, which weigh less in a whole corpus.
 
-    Raise ConfigError for an engine that is not vLLM, SourceError and ColumnError for an unusable source, and
-    TrialFailed, an EngineError, where the first trial already fails.
+    In the time that the search leaves, the best setting runs in other `precisions`: fp8 and fp8-kv where there is a GPU
+    and none where there is not, unless they are named. They are other recipes with other pairs, and are only compared:
+    see `Tuning.others` and `hfsynth.agreement`; `on_trial` is told each one's name and its trial, too.
+
+    Raise ConfigError for an engine that is not vLLM and for a precision that does not exist, SourceError and
+    ColumnError for an unusable source, and TrialFailed, an EngineError, where the first trial already fails.
     """
     engine = engine or EngineConfig()
     _require_usable(engine, minutes, documents)
     opened = open_source(source)
     settled = pinned(config, engine)
     require_greedy(engine, settled.sampling)
+    named = _other_precisions(settled.precision, precisions)
     wanted = documents or (_SAMPLE_ON_GPU if visible_devices() else _SAMPLE_ON_CPU)
     groups = sample(opened.rows(0, LOOK_AT), settled.shots, wanted, seed)
     if not any(document.text and document.text.strip() for group in groups for document in group):
@@ -116,8 +178,10 @@ def tune(
     order = Order(settled, engine, groups)
     sweep = _Sweep(order, 60 * minutes, on_trial, run)
     best, outcome = sweep.search()
+    others = tuple(OtherRecipe(name, sweep.in_precision(name, best.setting)) for name in named)
     prediction = predict(outcome.costs, _rows(opened, source), seed=seed)
-    return Tuning(tuple(sweep.trials), best, prediction, sum(map(len, sweep.groups)), sweep.ran_out)
+    sampled = sum(map(len, sweep.groups))
+    return Tuning(tuple(sweep.trials), best, prediction, sampled, sweep.ran_out, settled.precision, others)
 
 
 def sample(rows: Iterable[Row], shots: int, documents: int, seed: int) -> tuple[Group, ...]:
@@ -140,9 +204,7 @@ def sample(rows: Iterable[Row], shots: int, documents: int, seed: int) -> tuple[
 class _Sweep:
     """The trials of one call, against the clock."""
 
-    def __init__(
-        self, order: Order, seconds: float, on_trial: Callable[[Trial | Setting | None], None], run: RunTrial
-    ) -> None:
+    def __init__(self, order: Order, seconds: float, on_trial: Callable[[Told], None], run: RunTrial) -> None:
         self.trials: list[Trial] = []
         self.groups: tuple[Group, ...] = order.groups
         self.ran_out = False
@@ -171,6 +233,15 @@ class _Sweep:
                 setting = steps.send(trial.speed)
         return best, fastest
 
+    def in_precision(self, precision: str, setting: Setting) -> Trial:
+        """Run another recipe with a setting, to its end so that all pairs can be compared, where there is time."""
+        if self._is_late():
+            return Trial(setting, None, _NO_TIME)
+        self._on_trial(precision)
+        trial = self._tried(setting, replace(self._order, config=replace(self._order.config, precision=precision)))
+        self._on_trial(trial)
+        return trial
+
     def _first(self) -> tuple[Trial, Outcome]:
         """Measure the engine as it was asked for, on as much of the sample as takes a small share of the time."""
         self._on_trial(None)
@@ -186,17 +257,16 @@ class _Sweep:
 
     def _try(self, setting: Setting, fastest: Outcome) -> Trial:
         self._on_trial(setting)
-        order = replace(
-            self._order,
-            engine=_counting(self._order.engine, setting.arguments()),
-            groups=self.groups,
-            give_up_seconds=_SLOWER * fastest.seconds,
-        )
+        return self._note(self._tried(setting, replace(self._order, give_up_seconds=_SLOWER * fastest.seconds)))
+
+    def _tried(self, setting: Setting, order: Order) -> Trial:
+        """Run an order with a setting on the sample."""
+        engine = _counting(order.engine, setting.arguments())
         try:
-            outcome = self._timed(order)
+            outcome = self._timed(replace(order, engine=engine, groups=self.groups))
         except TrialFailed as failure:
-            return self._note(Trial(setting, None, f"failed: {failure.message}"))
-        return self._note(Trial(setting, outcome, "" if outcome.complete else "slower, given up"))
+            return Trial(setting, None, f"failed: {failure.message}")
+        return Trial(setting, outcome, "" if outcome.complete else "slower, given up")
 
     def _timed(self, order: Order) -> Outcome:
         started = time.monotonic()
@@ -207,8 +277,11 @@ class _Sweep:
             self._longest = max(self._longest, time.monotonic() - started)
 
     def _time_is_up(self) -> bool:
-        self.ran_out = time.monotonic() + self._longest > self._ends
+        self.ran_out = self._is_late()
         return self.ran_out
+
+    def _is_late(self) -> bool:
+        return time.monotonic() + self._longest > self._ends
 
     def _note(self, trial: Trial) -> Trial:
         self.trials.append(trial)
@@ -225,6 +298,17 @@ def _require_usable(engine: EngineConfig, minutes: float, documents: int | None)
         raise ConfigError(f"documents must be at least 1, not {documents!r}.")
 
 
+def _other_precisions(own: str, named: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the precisions to try beside the recipe's own; raise ConfigError for one that does not exist."""
+    if named is None:
+        named = _PRECISIONS_ON_GPU if engine_has_gpu() else ()
+    known = [name for name in PRECISIONS if name != "auto"]  # which is one of the others
+    for name in named:
+        if name not in known:
+            raise ConfigError(f"precisions must be of {', '.join(known)}, not {name!r}.")
+    return tuple(name for name in dict.fromkeys(named) if name != own)
+
+
 def _counting(engine: EngineConfig, arguments: dict[str, Any]) -> EngineConfig:
     """Return `engine` with these arguments, and with its statistics on: every trial pays for them alike."""
     merged = {**engine.arguments, **arguments, "disable_log_stats": False}
@@ -238,10 +322,17 @@ def _rows(opened: OpenSource, source: Source) -> int | None:
 
 
 def _trial_values(trial: Trial) -> dict[str, Any]:
-    measured = trial.outcome
     return {
         "setting": asdict(trial.setting),
         "note": trial.note,
         "documents_per_second": trial.speed,
-        "outcome": None if measured is None else {**asdict(measured), "costs": len(measured.costs)},
+        "grounding": trial.grounding,
+        "outcome": None if trial.outcome is None else _outcome_values(trial.outcome),
     }
+
+
+def _outcome_values(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome without what is measured for each group and pair."""
+    values = {**asdict(outcome), "costs": len(outcome.costs)}
+    del values["fingerprint"]
+    return values

@@ -18,7 +18,8 @@ LAYERS = {
     0: "addresses boundaries conditions config delimiters durable engine_arguments errors folder_exchange identity "
     "records parquet_files processes speculation",
     # functions of values: prompting, parsing, rendering, mixing, exporting, counting
-    1: "chains chat choices corpus export_formats export_manifest export_shards export_source exporting layouts "
+    1: "agreement "
+    "chains chat choices corpus export_formats export_manifest export_shards export_source exporting layouts "
     "llama_factory mixing mixture_files parsing parts patterns presets prompts recipes rendering schemas splitting "
     "stats styles card_text corpus_files keeping leaks measures retrying streams tasks token_counting training_texts "
     "lexical split_layout admission dataset_splits engine_settings holdings intervals languages prediction repetition "

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,20 +14,21 @@ from conftest import needs_vllm
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfsynth import cli, cli_tune
-from hfsynth.cli_tune import cells, conclusion, table
+from hfsynth import cli, cli_tune, tuning
+from hfsynth.agreement import Fingerprint, agreement
+from hfsynth.cli_tune import cells, conclusion, precision_cells, precision_table, table
 from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.engine_settings import Setting, search
 from hfsynth.errors import ConfigError, SourceError
 from hfsynth.models import chainer_for
 from hfsynth.prediction import Cost, TimeShares, predict
-from hfsynth.records import Document
+from hfsynth.records import Document, Pair, Status, Synthesis, Synthesized
 from hfsynth.scripted import ScriptedEngine
 from hfsynth.sources import Source
 from hfsynth.speculation import speculating
 from hfsynth.trial_process import TrialFailed, run_trial
 from hfsynth.trials import Order, Outcome, measure
-from hfsynth.tuning import sample, tune
+from hfsynth.tuning import Tuning, sample, tune
 
 START = Setting(32, 2048)
 CONFIG = SynthesizerConfig("scripted", shots=2)
@@ -202,24 +203,87 @@ def test_an_order_travels_as_json() -> None:
     assert Order.from_dict(json.loads(json.dumps(sent.to_dict()))) == sent
 
 
-class Bench:
-    """Stands for the machine: every setting has a speed, or fails."""
+def said(document: Document, *responses: str, truncated: int = 0) -> tuple[Document, Synthesized]:
+    pairs = tuple(Pair(f"What of {document.id}?", response) for response in responses)
+    return document, Synthesized(pairs, Synthesis(Status.OK, "chain", 0, truncated=truncated))
 
-    def __init__(self, speed_of: Callable[[dict[str, object]], float | None]) -> None:
+
+TIDES, LAMPS = Document("1", "Tides rise."), Document("2", "Lamps burn.")
+
+
+def test_the_same_pairs_agree_in_any_order() -> None:
+    first = Fingerprint.of([said(TIDES, "Tides.", "Rise."), said(LAMPS, "Lamps.")])
+    again = Fingerprint.of([said(LAMPS, "Lamps."), said(TIDES, "Rise.", "Tides.", "Tides rise.")])
+    assert agreement(first, first) == agreement(first, again) == 1
+    assert agreement(again, first) == 3 / 4
+
+
+def test_other_pairs_disagree_and_so_do_pairs_of_another_document() -> None:
+    first = Fingerprint.of([said(TIDES, "Tides.", "Tides.", "Rise."), said(LAMPS, "Lamps.")])
+    assert agreement(first, Fingerprint.of([said(TIDES, "Tides.", "Fall."), said(LAMPS, "Lamps.")])) == 2 / 4
+    assert agreement(first, Fingerprint()) == 0
+    assert agreement(Fingerprint(), first) is None
+    pair = (Pair("What?", "Tides."),)
+    moved = [Fingerprint.of([(one, Synthesized(pair, Synthesis(Status.OK, "c", 0)))]) for one in (TIDES, LAMPS)]
+    assert agreement(*moved) == 0
+
+
+def test_grounding_is_the_mean_of_pairs_in_what_the_model_saw() -> None:
+    assert Fingerprint.of([said(TIDES, "Tides rise.", "Lamps.", "Rise."), said(LAMPS)]).grounding == 2 / 3
+    assert Fingerprint.of([said(TIDES, "Tides rise.", truncated=len(" rise."))]).grounding == 1 / 2
+    assert Fingerprint.of([said(LAMPS)]).grounding is None
+
+
+def test_a_trial_keeps_each_answer_with_its_document() -> None:
+    engine = ScriptedEngine(max_in_flight=4)
+    run = measure(engine, chainer_for(CONFIG, engine), order())
+    expected = sorted(document.id for group in order().groups for document in group)
+    assert sorted(document.id for document, _ in run.answers) == expected
+    kept = Fingerprint.of(run.answers)
+    assert len(set(kept.digests)) == sum(len(result.pairs) for result in run.results) >= 24
+    again = Fingerprint.of(measure(ScriptedEngine(max_in_flight=1), chainer_for(CONFIG, engine), order()).answers)
+    assert agreement(kept, again) == 1
+
+
+def test_an_outcome_travels_as_json() -> None:
+    kept = Fingerprint.of([said(TIDES, "Tides.")])
+    outcome = Outcome((Cost(1, 2.0),), True, 2.0, 1.0, 1, 9, 9, 0, {"max_num_seqs": 4}, 0.5, kept)
+    assert Outcome.from_dict(json.loads(json.dumps(asdict(outcome)))) == outcome
+
+
+class Bench:
+    """Stands for the machine: every setting has a speed, or fails; in each precision there are other pairs.
+
+    In `fp8` the second document of every two has another pair, and `refused` is the message of those that fail.
+    """
+
+    def __init__(
+        self, speed_of: Callable[[dict[str, object]], float | None], refused: Mapping[str, str] | None = None
+    ) -> None:
         self.speed_of = speed_of
+        self.refused = refused or {}
         self.orders: list[Order] = []
+
+    def fingerprint(self, order: Order) -> Fingerprint:
+        other = "Nothing of it." if order.config.precision == "fp8" else "Tides."
+        documents = [document for group in order.groups for document in group]
+        return Fingerprint.of(said(one, other if at % 2 else "Tides.") for at, one in enumerate(documents))
 
     def __call__(self, order: Order, seconds: float) -> Outcome:
         self.orders.append(order)
+        if order.config.precision in self.refused:
+            raise TrialFailed(self.refused[order.config.precision])
         speed = self.speed_of(order.engine.arguments)
         if speed is None:
             raise TrialFailed("out of memory")
+        speed *= 2 if order.config.precision == "fp8" else 1
         number = len(order.groups)
         costs = tuple(Cost(len(group), len(group) / speed) for group in order.groups)
         complete = order.give_up_seconds is None or number * 2 / speed <= order.give_up_seconds
         settings = {"max_num_seqs": 32, "max_num_batched_tokens": 2048}
         total = sum(cost.seconds for cost in costs)
-        return Outcome(costs if complete else (), complete, total, 1.0, 5, 400, 1000, 250, settings)
+        ended = costs if complete else ()
+        return Outcome(ended, complete, total, 1.0, 5, 400, 1000, 250, settings, None, self.fingerprint(order))
 
 
 @pytest.fixture
@@ -295,11 +359,99 @@ def test_an_engines_message_is_no_markup(texts: Path, model: str, capsys: pytest
     assert failed.note in capsys.readouterr().out
 
 
+def compared(texts: Path, model: str, bench: Bench, precisions: list[str] | None, **more: object) -> Tuning:
+    """Tune with 40 documents and the precisions that are named."""
+    return tune(Source(str(texts)), SynthesizerConfig(model), documents=40, precisions=precisions, run=bench, **more)
+
+
+def faster(arguments: dict[str, object]) -> float:
+    return 2.0 if "speculative_config" in arguments else 1.0
+
+
+def test_other_precisions_run_last_with_the_best_setting_and_are_never_the_best(texts: Path, model: str) -> None:
+    bench, told = Bench(faster), []
+    found = compared(texts, model, bench, ["fp8", "fp32", "bf16", "fp8"], on_trial=told.append)
+    assert found.precision == "fp32"
+    assert [other.precision for other in found.others] == ["fp8", "bf16"]
+    assert [order.config.precision for order in bench.orders] == ["fp32"] * len(found.trials) + ["fp8", "bf16"]
+    assert bench.orders[-1].engine.arguments.items() >= found.best.setting.arguments().items()
+    assert bench.orders[-1].groups == bench.orders[1].groups
+    assert bench.orders[-1].give_up_seconds is None
+    assert told[-4:] == ["fp8", found.others[0].trial, "bf16", found.others[1].trial]
+    assert found.flags == ["--speculative", "ngram"]
+    assert found.best in found.trials
+    assert found.prediction.documents_per_hour.value == pytest.approx(7200)
+    assert found == replace(compared(texts, model, Bench(faster), []), others=found.others)
+
+
+def test_other_precisions_are_compared_in_a_table_and_in_json(texts: Path, model: str) -> None:
+    found = compared(texts, model, Bench(faster), ["fp8", "bf16"])
+    assert [precision_cells(found, other) for other in found.others] == [
+        ["fp8", "14,400", "2.00", "50%", "0.50", ""],
+        ["bf16", "7,200", "1.00", "100%", "1.00", ""],
+    ]
+    assert precision_table(found).row_count == 3
+    values = json.loads(json.dumps(found.to_dict()))
+    assert values["precision"] == "fp32"
+    assert values["own_agreement"] == 1
+    assert values["precisions"][0] == {
+        "precision": "fp8",
+        "note": "",
+        "documents_per_second": pytest.approx(4),
+        "of_the_best": pytest.approx(2),
+        "agreement": 0.5,
+        "grounding": 0.5,
+        "grounding_of_the_best": 1,
+    }
+    assert "fingerprint" not in values["trials"][0]["outcome"]
+
+
+def test_a_precision_that_fails_is_shown_with_its_reason(
+    texts: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = {"fp8-kv": "No kernel for [/fp8] here."}
+    found = compared(texts, model, Bench(faster, refused), ["fp8-kv", "fp8"])
+    note = "failed: No kernel for [/fp8] here."
+    assert precision_cells(found, found.others[0]) == ["fp8-kv", "–", "–", "–", "–", note]
+    assert found.others[1].trial.speed == pytest.approx(4)
+    failed = found.to_dict()["precisions"][0]
+    assert (failed["note"], failed["of_the_best"], failed["agreement"]) == (note, None, None)
+    cli_tune._show(found)
+    shown = capsys.readouterr().out
+    assert note in shown
+    assert "none of them is in the flags" in shown
+
+
+def test_no_precision_is_tried_when_the_time_is_up(texts: Path, model: str) -> None:
+    bench = Bench(faster)
+    found = compared(texts, model, bench, ["fp8"], minutes=1e-9)
+    assert [order.config.precision for order in bench.orders] == ["fp32"]
+    assert precision_cells(found, found.others[0])[-1].startswith("not tried: the time was up")
+    assert found.own_agreement is None
+
+
+@pytest.mark.parametrize(("gpu", "names"), [(True, ["fp8", "fp8-kv"]), (False, [])])
+def test_on_a_gpu_the_fast_precisions_are_tried(
+    texts: Path, model: str, gpu: bool, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "engine_has_gpu", lambda: gpu)
+    assert [other.precision for other in compared(texts, model, Bench(faster), None).others] == names
+    assert compared(texts, model, Bench(faster), []).others == ()
+
+
+def test_precisions_are_named_with_commas_between_them() -> None:
+    assert cli_tune._names(None) is None
+    assert cli_tune._names("none") == []
+    assert cli_tune._names("bf16, fp8") == ["bf16", "fp8"]
+
+
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
         ([], 2, "--model"),
         (["--model", "embedded", "--minutes", "0"], 2, "minutes"),
+        (["--model", "embedded", "--precisions", "bf16,int4"], 2, "fp8-kv, not 'int4'"),
+        (["--model", "embedded", "--precisions", "auto"], 2, "not 'auto'"),
         (["--model", "embedded", "--engine-arg", "max_model_len=5"], 2, "--window"),
         (["--model", "nobody/no-model"], 1, "nobody/no-model"),
     ],
@@ -337,6 +489,15 @@ def test_a_trial_whose_process_is_refused_says_why(tmp_path: Path) -> None:
     sent = Order(SynthesizerConfig("no.such:script"), EngineConfig("scripted"), order().groups)
     with pytest.raises(TrialFailed, match="no.such"):
         run_trial(sent, 60)
+
+
+def test_a_trial_tells_of_its_pairs_from_its_process() -> None:
+    told = run_trial(order(), 300)
+    engine = ScriptedEngine()
+    here = Fingerprint.of(measure(engine, chainer_for(CONFIG, engine), order()).answers)
+    assert len(told.fingerprint.digests) == told.pairs > 0
+    assert agreement(here, told.fingerprint) == 1
+    assert told.fingerprint.grounding == pytest.approx(here.grounding)
 
 
 def test_a_trial_that_takes_too_long_is_ended() -> None:
