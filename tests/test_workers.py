@@ -169,14 +169,12 @@ def test_a_worker_leaves_shards_to_others_until_it_needs_them(tmp_path: Path) ->
 
 
 def test_workers_end_with_an_error_that_one_of_them_has(tmp_path: Path) -> None:
-    source = documents(tmp_path / "texts.jsonl", 1100)  # the first thousand are looked at before anything starts
-    with source.open("a") as file:
-        file.write("this is no JSON\n")
-    arguments = command(source, tmp_path / "out", *scripted(), "--shard-rows", 50, "--workers", 2)
-    code, _, errors = ended(start(arguments))
-    assert (code, "line 1101" in errors) == (2, True)
+    source = documents(tmp_path / "texts.jsonl", 200)
+    arguments = command(source, tmp_path / "out", *scripted(in_flight=0), "--shard-rows", 50, "--workers", 2)
+    code, _, errors = ended(start(arguments))  # only a worker that loads its engine finds it out
+    assert (code, "max_in_flight" in errors) == (2, True)
     sessions = [json.loads(path.read_text()) for path in (tmp_path / "out" / ".hfsynth" / "sessions").glob("*.json")]
-    assert len(sessions) == 2
+    assert sessions
     assert not [session["pid"] for session in sessions if Path(f"/proc/{session['pid']}").exists()]
 
 
