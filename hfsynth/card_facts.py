@@ -26,7 +26,7 @@ from hfsynth.corpus import Corpus, read_json
 from hfsynth.corpus_files import SplitFiles, assigned
 from hfsynth.embedded import EMBEDDED
 from hfsynth.errors import ConfigError, OutputError
-from hfsynth.holdings import require_whole
+from hfsynth.holdings import damaged_parquet, require_whole
 
 SAMPLES = 2
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
@@ -237,9 +237,7 @@ def footer(path: Path) -> Any:  # noqa: ANN401 (pyarrow's FileMetaData has no an
     try:
         return pq.read_metadata(path)
     except (pa.ArrowException, OSError) as error:
-        raise OutputError(
-            f"{path} is damaged: it is no whole Parquet file.", hint="Remove the folder and make it again."
-        ) from error
+        raise damaged_parquet(path) from error
 
 
 def _samples(root: Path, splits: list[SplitFiles]) -> Iterator[Sample]:
@@ -247,15 +245,23 @@ def _samples(root: Path, splits: list[SplitFiles]) -> Iterator[Sample]:
     split = splits[0]
     given = 0
     for path in split.files:
-        with pq.ParquetFile(root / path) as file:
+        for row in _rows(root / path):
+            if text := _shown_row(row):
+                given += 1
+                yield Sample(split.config, text)
+            if given == SAMPLES:
+                return
+
+
+def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield what is shown of a file's rows; raise OutputError where it is damaged."""
+    try:
+        with pq.ParquetFile(path) as file:
             columns = [name for name in ("text", "pairs") if name in file.schema_arrow.names]
             for batch in file.iter_batches(batch_size=50, columns=columns) if columns else ():
-                for row in batch.to_pylist():
-                    if given < SAMPLES and (text := _shown_row(row)):
-                        given += 1
-                        yield Sample(split.config, text)
-                if given == SAMPLES:
-                    return
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise damaged_parquet(path) from error
 
 
 def _shown_row(row: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from hfsynth.card_facts import footer
 from hfsynth.corpus import Corpus, read_json, write_json
 from hfsynth.corpus_figures import CorpusFigures
 from hfsynth.errors import ConfigError, OutputError
-from hfsynth.holdings import require_whole
+from hfsynth.holdings import damaged_parquet, require_whole
 from hfsynth.pair_judge import Judgeable, PairJudge, judged_figures
 from hfsynth.records import Pair
 from hfsynth.repetition import Sample
@@ -139,7 +139,7 @@ def _documents(parts: list[Path], drawn: Collection[int]) -> Iterator[tuple[str,
                     number += len(batch)
                     yield from map(_document, batch.take(kept).to_pylist() if kept else ())
         except (pa.ArrowException, OSError) as error:
-            raise OutputError(f"{path} is damaged: {error}", hint="Make or fetch the corpus again.") from error
+            raise damaged_parquet(path) from error
 
 
 def _document(row: Mapping[str, Any]) -> tuple[str, list[Pair]]:

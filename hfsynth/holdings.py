@@ -65,6 +65,13 @@ def repair(root: Path, found: list[Damage]) -> str:
     return "Make or fetch the folder again."
 
 
+def damaged_parquet(path: Path) -> OutputError:
+    """Return the error for a file of a corpus that is no whole Parquet file, with the way to repair it."""
+    root = path.parent.parent
+    found = Damage(path.relative_to(root).as_posix(), "is damaged")
+    return OutputError(f"{path} is damaged: it is no whole Parquet file.", hint=repair(root, [found]))
+
+
 def recorded(corpus: Corpus) -> dict[str, Mapping[str, Any]]:
     """Return what the manifest says of each file; raise OutputError where it is damaged."""
     found = read_json(corpus.manifest) or {}

@@ -201,10 +201,11 @@ def _settle_source(
 
 
 def _only_source_changed(there: Mapping[str, Any] | None, here: Mapping[str, Any]) -> bool:
-    if there is None:
+    begun = there.get("source") if there is not None else None
+    if there is None or not isinstance(begun, Mapping):
         return False
-    same_source = {**here, "source": {**here["source"], "revision": there["source"]["revision"]}}
-    return there["source"]["revision"] != here["source"]["revision"] and not list(_differences(there, same_source))
+    same_source = {**here, "source": {**here["source"], "revision": begun.get("revision")}}
+    return begun.get("revision") != here["source"]["revision"] and not list(_differences(there, same_source))
 
 
 def _require_readable(corpus: Corpus) -> None:

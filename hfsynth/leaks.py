@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hfsynth.errors import ConfigError, OutputError
+from hfsynth.holdings import damaged_parquet
 
 _NAMES = re.compile(
     r"(?:^|/)(?:id_(?:rsa|dsa|ed25519|ecdsa)|credentials(?:\.json)?|token|[^/]*\.(?:pem|key|p12|pfx|env))$"
@@ -175,7 +176,7 @@ def _in_parquet(path: Path, name: str, token: str | None) -> Iterator[Finding]:
                         yield Finding(finding.kind, finding.about, place, finding.id)
                 first += batch.num_rows
     except (pa.ArrowException, OSError) as error:
-        raise OutputError(f"{path} is damaged: it is no whole Parquet file.", hint="Make the folder again.") from error
+        raise damaged_parquet(path) from error
 
 
 def _in_column(values: pa.Array, token: str | None) -> Iterator[tuple[int, Finding]]:

@@ -436,3 +436,15 @@ def test_added_tokens_that_are_not_flagged_special_are_controls_too() -> None:
     call = tokenizer.convert_tokens_to_ids("<tool_call>")
     assert call in known.encode("a <tool_call> b")
     assert call not in InstructionPretrain(known).prompt((), "a <tool_call> b")
+
+
+@pytest.mark.parametrize("kind", list(MAKERS))
+@given(text=st.text(max_size=200) | st.lists(st.sampled_from(["<s>", "</s>", " ", "\n\n", "tide"])).map("".join))
+def test_a_models_tokenizer_gives_the_ids_that_transformers_gives(kind: str, text: str) -> None:
+    theirs = wrapped(kind)._tokenizer
+    cut = transformers.PreTrainedTokenizerFast(tokenizer_object=theirs.backend_tokenizer)
+    cut.backend_tokenizer.enable_truncation(3)  # as some models' files say
+    cut.backend_tokenizer.enable_padding(length=500)
+    ours = ModelTokenizer(cut)
+    expected = theirs.encode(text, add_special_tokens=False, verbose=False)
+    assert ours.encode(text) == wrapped(kind).encode(text) == expected
