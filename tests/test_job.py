@@ -210,15 +210,11 @@ def interrupted(source: Path, out: Path, *options: object) -> list[str]:
     return arguments
 
 
-def test_a_damaged_journal_is_a_clear_error_and_its_repair_goes_on(source: Path, tmp_path: Path) -> None:
+def test_a_damaged_line_of_a_journal_is_work_to_do_again(source: Path, tmp_path: Path) -> None:
     arguments = interrupted(source, tmp_path / "out", "--workers", 0)
     (segment,) = (tmp_path / "out" / ".hfsynth" / "segments" / "00001").iterdir()
     lines = segment.read_text().splitlines(keepends=True)
     segment.write_text("".join([lines[0], "\0" * 20 + "\n", *lines[1:]]))
-    code, _, errors = ended(start(arguments))
-    assert code == 1
-    assert f"{segment} is damaged in line 2" in errors
-    segment.unlink()
     run(arguments)
     assert stats(tmp_path / "out")["documents"]["ok"] == 40
 

@@ -83,7 +83,7 @@ def test_the_folder_is_the_one_that_a_job_makes(tmp_path: Path) -> None:
         *("seconds", "documents_per_second", "output_tokens_per_second", "computed_tokens_per_second"),
         *("engine_seconds", "engine_restarts", "output_tokens_per_engine_second", "workers"),
         *("unreadable", "unreadable_rows"),
-        *("loading_seconds", "waiting_seconds"),
+        *("loading_seconds", "waiting_seconds", "preemptions"),
     }
     timed = ("a second |", "engine-hours")
     assert card_of(saved.root, drop=timed) == card_of(tmp_path / "job", drop=timed)
