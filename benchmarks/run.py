@@ -50,6 +50,7 @@ BENCHMARKS = (
     Benchmark("workers"),
     Benchmark("workers_real", ("model",), "vllm", "workers", (*REAL, "--documents", "256")),
     Benchmark("mapping"),
+    Benchmark("saving"),
     Benchmark("rendering", ("reference",)),
     Benchmark("export", needs="transformers"),
     Benchmark("republishing", needs="hf_xet"),

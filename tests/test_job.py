@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -46,7 +47,11 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
 
 def journaled(out: Path) -> int:
     """Return how many chains the journal of unfinished shards says have ended."""
-    return sum(path.read_text().count('"end"') for path in (out / ".hfsynth" / "segments").glob("*/*.jsonl"))
+    ended = 0
+    for path in (out / ".hfsynth" / "segments").glob("*/*.jsonl"):
+        with suppress(FileNotFoundError):  # its shard has just been finished
+            ended += path.read_text().count('"end"')
+    return ended
 
 
 # --- poison ---------------------------------------------------------------------------------------------------------

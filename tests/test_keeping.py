@@ -352,7 +352,8 @@ def test_a_job_counts_what_is_filtered_and_keeps_it(
     recipe = out / "synthesizer_config.json"
     assert json.loads(recipe.read_text())["keep"] == ["grounding>=0.5", "response_words<10"]
     again = ("synthesize", source, tmp_path / "again", "--engine", "scripted", "--recipe", recipe, "--workers", 0)
-    assert called(monkeypatch, *again, "--shard-rows", 4, "--quiet") == 0
+    script = ("--model", "test_keeping:assorted")  # which no recipe may name
+    assert called(monkeypatch, *again, *script, "--shard-rows", 4, "--quiet") == 0
     for one in (part, *parts):
         assert (tmp_path / "again" / "pairs" / one.name).read_bytes() == one.read_bytes()
 

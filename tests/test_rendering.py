@@ -467,7 +467,7 @@ def test_one_text_for_each_run() -> None:
         row("d", FREE, "one", 3),
         row(None, (), "two", 0),
         row("e", FREE, "two", 1),
-        row("f", FREE, "three", 0, True),
+        row("f", FREE, "three", 0),
     ]
     texts = list(render_rows(rows, seed=0))
     ids = [[content_id(letter) for letter in run] for run in ("abc", "d", "e", "f")]

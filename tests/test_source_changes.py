@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -230,8 +231,9 @@ def test_no_row_of_a_changed_file_is_ever_seen(write: Write, tmp_path: Path) -> 
             if number == 5:
                 edit_in_place(tmp_path)
 
-    if write is write_parquet:  # of which Arrow reads more ahead than a test can hold
-        read()
+    if write is write_parquet:  # of which Arrow may have read ahead to the end
+        with suppress(SourceError):
+            read()
     else:
         with pytest.raises(SourceError, match="has changed since"):
             read()

@@ -251,8 +251,8 @@ def test_gold_data_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
 def test_the_model_card_shows_the_table(gold: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        (folder / name).write_text("{}")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (folder / "adapter_model.safetensors").write_text("weights")
     place = evaluation_place(str(folder))
     assert place == folder / "evaluation.json"
     assert evaluation_place("user/model") is None
