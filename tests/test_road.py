@@ -67,7 +67,7 @@ result = hfsynth.push(corpus, "user/made", license="cc-by-4.0", language="en", t
 out["pushed"] = [result.changed, hfsynth.push("corpus/", "user/made", tag="v1").changed]
 out["read texts"] = [rows(load_dataset("user/made", **more)) for more in ({}, {"streaming": True}, {"revision": "v1"})]
 out["read pairs"] = [rows(load_dataset("user/made", "pairs", **more)) for more in ({}, {"streaming": True})]
-again = hfsynth.Synthesizer.from_hub("user/made", engine="scripted")
+again = hfsynth.Synthesizer.from_hub("user/made", engine="scripted", model="scripts:moody")
 out["recipe"] = again.config == synthesize.config
 """
     env = hub.env(tmp_path)
@@ -79,7 +79,7 @@ out["recipe"] = again.config == synthesize.config
     source = json.loads(hub.files("user/made")["synthesizer_config.json"])["source"]
     assert (source["location"], source["revision"]) == ("me/raw", hub.head("me/raw"))
     job = [sys.executable, "-m", "hfsynth", "synthesize", "me/raw", str(tmp_path / "job"), "--recipe", "user/made"]
-    options = ["--engine", "scripted", "--workers", "0", "--quiet"]
+    options = ["--engine", "scripted", "--model", "scripts:moody", "--workers", "0", "--quiet"]
     hub.run([*job, *options], {**env, "PYTHONPATH": f"{TESTS}:{':'.join(sys.path)}"})
     (part,) = (tmp_path / "job" / "pairs").iterdir()
     assert part.read_bytes() == hub.files("user/made")["pairs/train-00000-of-00001.parquet"]
@@ -138,7 +138,7 @@ import hfsynth
 synthesize = hfsynth.Synthesizer("scripts:moody", engine="scripted", shots=3, keep=["response_words<=60"], seed=4)
 pushed = [synthesize.push("user/recipe", license="apache-2.0", tag="v1"), synthesize.push("user/recipe")]
 out["pushed"] = [[one.url, one.changed] for one in pushed]
-found = hfsynth.Synthesizer.from_hub("user/recipe@v1", engine="scripted")
+found = hfsynth.Synthesizer.from_hub("user/recipe@v1", engine="scripted", model="scripts:moody")
 out["same"] = found.config == synthesize.config
 def refused(transform, repo):
     try:
