@@ -436,7 +436,7 @@ def test_a_url_cannot_be_worked_on(source: Path, tmp_path: Path, out: str, optio
 
 def test_info_follows_a_running_job_from_another_process(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    process = start(command(source, out, *scripted(latency=0.4), "--shard-rows", 10, "--workers", 2))
+    process = start(command(source, out, *scripted(latency=2.0), "--shard-rows", 10, "--workers", 2))
     assert until(lambda: list(out.glob(".hfsynth/sessions/*.json")), process)
     info = [sys.executable, "-m", "hfsynth", "info", str(out)]
     shown = json.loads(subprocess.run([*info, "--json"], capture_output=True, text=True, check=True).stdout)
