@@ -232,9 +232,8 @@ def chains_in_flight(folder: Path, worker: str) -> int:
 
 def has_ended_any(folder: Path, worker: str, statuses: Iterable[Status]) -> bool:
     """Return whether a worker has noted a document with one of `statuses`, in a shard that is still unfinished."""
-    found = folder.glob(f"*/{worker}.jsonl")
-    lines = (line for path in found for line in path.read_text("ascii", "replace").splitlines())
-    sought = [f'"status":"{status}"' for status in statuses]
+    lines = (line for path in folder.glob(f"*/{worker}.jsonl") for _, line in _lines(path))
+    sought = [f'"status":"{status}"'.encode("ascii") for status in statuses]
     return any(one in line for line in lines for one in sought)
 
 

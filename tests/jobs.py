@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,20 @@ def children(process: subprocess.Popen[str]) -> list[int]:
     """Return the ids of the processes that a process has started."""
     listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     return [int(pid) for pid in listed.read_text().split()] if listed.exists() else []
+
+
+def journals(out: Path) -> list[Path]:
+    """Return the journals of unfinished shards: of a job that is at work any may be gone when it is opened."""
+    return [Path(path) for path in glob(str(out / ".hfsynth" / "segments" / "*" / "*.jsonl"))]  # as may its folder
+
+
+def journaled(out: Path) -> int:
+    """Return how many chains the journals of unfinished shards say have ended."""
+    ended = 0
+    for path in journals(out):
+        with suppress(FileNotFoundError):  # its shard has just been finished
+            ended += path.read_text().count('"end"')
+    return ended
 
 
 def parts(out: Path) -> dict[str, bytes]:

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 from conftest import needs_vllm
-from jobs import command, documents, ended, run, until
+from jobs import command, documents, ended, journaled, run, until
 from test_engine_start import blocked
-
-from hfsynth.corpus import Corpus
 
 
 @needs_vllm
@@ -25,8 +23,7 @@ def test_a_signal_that_reaches_the_engines_process_loses_no_document(tiny_llama:
     process = subprocess.Popen(
         arguments, env={**os.environ, **own}, stdout=-1, stderr=-1, text=True, start_new_session=True
     )
-    segments = Corpus(out).journal / "segments"
-    assert until(lambda: any('"end"' in path.read_text() for path in segments.glob("*/*.jsonl")), process, seconds=600)
+    assert until(lambda: journaled(out), process, seconds=600)
     (engine,) = [pid for pid in _descendants(process.pid) if "EngineCore" in _name(pid)]
     assert {signal.SIGINT, signal.SIGHUP} <= blocked(engine)
     for pid in (engine, process.pid):  # as whoever ends a whole job does, its scheduler or a container's

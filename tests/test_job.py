@@ -9,7 +9,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import scripts
 from hub_server import Hub
-from jobs import command, documents, ended, parts, run, scripted, start, stats, until
+from jobs import command, documents, ended, journaled, parts, run, scripted, start, stats, until
 
 from hfsynth.chains import Chain
 from hfsynth.config import EngineConfig, SynthesizerConfig
@@ -43,15 +42,6 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
         row for path in sorted((out / "pairs").iterdir()) for row in pq.read_table(path).to_pylist()
     ]
     return rows
-
-
-def journaled(out: Path) -> int:
-    """Return how many chains the journal of unfinished shards says have ended."""
-    ended = 0
-    for path in (out / ".hfsynth" / "segments").glob("*/*.jsonl"):
-        with suppress(FileNotFoundError):  # its shard has just been finished
-            ended += path.read_text().count('"end"')
-    return ended
 
 
 # --- poison ---------------------------------------------------------------------------------------------------------

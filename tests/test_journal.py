@@ -22,7 +22,18 @@ from hfsynth.channel import Channel, Closed
 from hfsynth.claims import Claims, read_extent, write_extent
 from hfsynth.corpus import Corpus
 from hfsynth.errors import OutputError
-from hfsynth.journal import ALONE_AFTER, CERTAIN, NO_STRIKES, POSSIBLE, Death, Segments, Strikes, read_journal
+from hfsynth.journal import (
+    ALONE_AFTER,
+    CERTAIN,
+    NO_STRIKES,
+    POSSIBLE,
+    Death,
+    Segments,
+    Strikes,
+    chains_in_flight,
+    has_ended_any,
+    read_journal,
+)
 from hfsynth.leases import Holder, Leases, clear
 from hfsynth.leftovers import sweep
 from hfsynth.processes import mark
@@ -345,6 +356,15 @@ def test_notes_of_a_finished_shard_are_dropped_and_others_stay(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["00001"]
     assert len(os.listdir("/proc/self/fd")) and read_journal(tmp_path, 1, killed(0)).results == {0: [OK]}
     segments.close()
+
+
+def test_a_shard_that_another_worker_finishes_while_one_looks_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "00000").mkdir()
+    monkeypatch.setattr(Path, "exists", lambda path: True)  # as it was when the folder was listed
+    assert chains_in_flight(tmp_path, "w") == 0
+    assert not has_ended_any(tmp_path, "w", [Status.OK])
 
 
 @pytest.mark.parametrize("line", ["[]", "{}", '"x"', "\0\0", '{"end":5,"results":[{}]}', '{"end":5} 00000000', "}"])

@@ -9,13 +9,12 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from conftest import needs_vllm
 from datasets import load_dataset
-from jobs import children, command, documents, ended, parts, run, scripted, start, stats, until
+from jobs import children, command, documents, ended, journaled, journals, parts, run, scripted, start, stats, until
 
 KILLS = 20
 IN_FLIGHT = 4
@@ -40,13 +39,6 @@ def options(latency: float) -> tuple[object, ...]:
 
 def calls(log: Path) -> list[str]:
     return log.read_text().splitlines() if log.exists() else []
-
-
-def has_finished_a_chain(out: Path) -> bool:
-    """Look into the journal of a job that is at work, which removes files while we look."""
-    with suppress(FileNotFoundError):
-        return any('"end"' in path.read_text() for path in (out / ".hfsynth" / "segments").glob("*/*.jsonl"))
-    return True
 
 
 def redone(log: Path) -> int:
@@ -111,7 +103,7 @@ def test_the_worker_is_killed_again_and_again(uninterrupted: Path, tmp_path: Pat
 
 def test_no_worker_outlives_the_command(uninterrupted: Path, tmp_path: Path) -> None:
     process = start(command(uninterrupted / "texts.jsonl", tmp_path / "out", *options(0.5), "--workers", 2))
-    assert until(lambda: len(list((tmp_path / "out" / ".hfsynth").glob("segments/*/*.jsonl"))) >= 2, process)
+    assert until(lambda: len(journals(tmp_path / "out")) >= 2, process)
     workers = children(process)
     assert len(workers) == 2
     process.kill()
@@ -128,7 +120,7 @@ def test_the_real_engine_is_killed(tiny_llama: Path, tmp_path: Path) -> None:
     more = ("--model", tiny_llama, "--shots", 2, "--max-tokens", 60, "--shard-rows", 10, "--workers", 1)
     arguments = command(source, out, *more, "--engine-arg", "max_num_seqs=4")
     process = start(arguments)
-    assert until(lambda: has_finished_a_chain(out), process, seconds=300)
+    assert until(lambda: journaled(out), process, seconds=300)
     process.kill()
     process.communicate()
     assert not (out / "pairs").exists()
@@ -150,7 +142,7 @@ def test_the_real_engine_in_a_process_of_its_own_is_killed_and_loaded_again(
     source, out = documents(tmp_path / "texts.jsonl", 60), tmp_path / "out"
     more = ("--model", tiny_llama, "--shots", 2, "--max-tokens", 60, "--shard-rows", 10, "--workers", 0)
     process = start(command(source, out, *more, "--engine-arg", "max_num_seqs=4"))
-    assert until(lambda: has_finished_a_chain(out), process, seconds=300)
+    assert until(lambda: journaled(out), process, seconds=300)
     os.kill(engine_core(process), signal.SIGKILL)
     code, _, errors = ended(process, seconds=300)
     assert code == 0, errors

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jobs import children, command, documents, ended, parts, run, scripted, start, stats, until
+from jobs import children, command, documents, ended, journals, parts, run, scripted, start, stats, until
 
 from hfsynth.claims import Claims
 from hfsynth.cli_crews import shard_range
@@ -148,8 +148,7 @@ def test_the_shards_of_a_dead_worker_are_taken_over_at_once(tmp_path: Path) -> N
     source, log = documents(tmp_path / "texts.jsonl", 200), tmp_path / "calls"
     arguments = command(source, tmp_path / "out", *scripted(latency=0.1), "--shard-rows", 20, "--workers", 2)
     process = start(arguments, log)
-    segments = tmp_path / "out" / ".hfsynth" / "segments"
-    assert until(lambda: len({path.stem for path in segments.glob("*/*.jsonl")}) == 2, process)
+    assert until(lambda: len({path.stem for path in journals(tmp_path / "out")}) == 2, process)
     os.kill(children(process)[0], signal.SIGKILL)
     assert ended(process, seconds=50)[0] == 0  # a lease left to go stale takes longer
     assert stats(tmp_path / "out")["documents"]["ok"] == 200
