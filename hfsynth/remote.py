@@ -150,8 +150,10 @@ class Remote:
     def validate(self, card: str) -> None:
         """Raise HubError where the Hub would not take a card."""
         parsed = RepoCard(card, ignore_metadata_errors=False)
+        # Not by `call`: huggingface_hub repeats nothing here, and its handler takes for granted that the request
+        # returned an answer; raised within the request, as `_at_once` does, a 429 would become an UnboundLocalError.
         try:
-            self.call(lambda: parsed.validate(repo_type=self.kind))
+            retrying(self._timeout, self._on_retry)(partial(parsed.validate, repo_type=self.kind))
         except ValueError as error:
             raise HubError(
                 f"The Hub does not accept the card: {error}", hint="Correct it: hfsynth card --help"
