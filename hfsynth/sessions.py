@@ -50,8 +50,9 @@ class Session:
     """One worker's time on a job. Times are seconds since the epoch; `counts` are those of the chains it finished.
 
     `devices` are those it was given, nothing where it was given none. `engine_seconds` runs from the start of loading
-    to the last sign of life; `loading_seconds` of them went into loading. The engine worked between `working_from` and
-    `working_to` (0: not yet), but for the `pauses` in which it waited for other workers. `mark` names its process.
+    to the last sign of life. The engine worked between `working_from` and `working_to` (0: not yet), but for the
+    `pauses` in which it waited for other workers and the `loads` of those that followed an engine that had died; the
+    first load is before. All loads took `loading_seconds`. `mark` names its process.
     `ended` is None while the session runs, and where it was killed. `preemptions` are the requests that its engine put
     back for want of cache, None where the engine does not count them.
     """
@@ -73,6 +74,7 @@ class Session:
     error: Mapping[str, str] | None = None
     loading_seconds: float = 0.0
     pauses: Sequence[Sequence[float]] = ()
+    loads: Sequence[Sequence[float]] = ()
     mark: str = ""
 
     @property
@@ -82,11 +84,12 @@ class Session:
 
     @property
     def spans(self) -> Iterator[tuple[float, float]]:
-        """Yield the times of work, from and to, without the pauses in between."""
+        """Yield the times of work, from and to, without the pauses and loads in between."""
         start = self.working_from
-        for pause, again in self.pauses:
-            yield start, min(pause, self.working_to)
-            start = again
+        for pause, again in sorted(map(tuple, (*self.pauses, *self.loads))):
+            if again > start:  # else it is the first load
+                yield start, min(pause, self.working_to)
+                start = again
         if start and start < self.working_to:
             yield start, self.working_to
 

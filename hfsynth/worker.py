@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from hfsynth.chains import Chainer
 from hfsynth.channel import Channel, Closed
@@ -122,20 +123,14 @@ class Worker:
             host=socket.gethostname(),
             pid=os.getpid(),
             devices=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
-            started=self._times.started,
-            updated=now(),
-            engine_seconds=self._times.engine_seconds,
-            working_from=self._times.working_from,
-            working_to=self._times.working_to,
             restarts=self._driver.restarts if self._driver else 0,
             preemptions=self._driver.preemptions if self._driver else None,
             counts=self._counts,
             open=self._shelf.open_shards(),
             ended=ended,
             error=error_values(failure) if failure else None,
-            loading_seconds=self._times.loading_seconds,
-            pauses=self._times.pauses,
             mark=mark(),
+            **self._times.told(now()),
         )
 
     # --- the threads beside the engine's -------------------------------------------------------------------
@@ -285,50 +280,75 @@ class Worker:
 
 
 class _Times:
-    """When a worker's session began, when its engine was loaded and when it last had something to show."""
+    """When a worker's session began, when its engine was loaded, worked and waited.
+
+    One thread writes. Others read it up to a moment `at`, so that what they read adds up.
+    """
 
     def __init__(self) -> None:
         self.started = now()
-        self.working_from = self.working_to = 0.0
-        self.loading_seconds = 0.0
-        self._engine_from = 0.0
-        self._pauses: list[tuple[float, float]] = []
-        self._waits_from = 0.0
+        self._engine_from = self._working_from = self._working_to = 0.0
+        self._pauses, self._loads = _Spans(), _Spans()
 
-    @property
-    def pauses(self) -> list[tuple[float, float]]:
-        """When it waited for other workers, since it first worked."""
-        waits = self._waits_from
-        return [*self._pauses, (waits, now())] if waits else list(self._pauses)
+    def told(self, at: float) -> dict[str, Any]:
+        """Return what a session says of its times."""
+        loads = self._loads.until(at)
+        return {
+            "started": self.started,
+            "updated": at,
+            "engine_seconds": max(0.0, round(at - self._engine_from, 3)) if self._engine_from else 0.0,
+            "loading_seconds": round(sum(until - since for since, until in loads), 3),
+            "working_from": self._working_from,
+            "working_to": min(self._working_to, at),
+            "pauses": self._pauses.until(at),
+            "loads": loads,
+        }
 
     def waits(self) -> None:
-        self._waits_from = self._waits_from or self.working_to
+        """Note that there is nothing to do but to wait for other workers, since it last worked."""
+        self._pauses.begin(self._working_to)
 
     def resumes(self) -> None:
-        if self._waits_from:
-            self._pauses.append((self._waits_from, now()))
-            self._waits_from = 0.0
+        self._pauses.end(now())
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """Count the time of a load, one that fails too."""
-        began = now()
+        """Note a load, one that fails too."""
+        self._loads.begin(now())
         try:
             yield
         finally:
-            self.loading_seconds = round(self.loading_seconds + now() - began, 3)
-
-    @property
-    def engine_seconds(self) -> float:
-        """How long the engine has been there, loading included."""
-        return round(now() - self._engine_from, 3) if self._engine_from else 0.0
+            self._loads.end(now())
 
     def engine_starts(self) -> None:
         self._engine_from = self._engine_from or now()
 
     def worked(self) -> None:
-        self.working_to = now()
-        self.working_from = self.working_from or self.working_to
+        self._working_to = now()
+        self._working_from = self._working_from or self._working_to
+
+
+class _Spans:
+    """Times from and to, the last of which may not have ended; changed by one assignment, for other threads read it."""
+
+    def __init__(self) -> None:
+        self._found: tuple[tuple[tuple[float, float], ...], float] = (), 0.0
+
+    def begin(self, at: float) -> None:
+        """Begin one, unless one has begun."""
+        ended, since = self._found
+        self._found = ended, since or at
+
+    def end(self, at: float) -> None:
+        """End the one that has begun, if any."""
+        ended, since = self._found
+        if since:
+            self._found = (*ended, (since, at)), 0.0
+
+    def until(self, at: float) -> list[tuple[float, float]]:
+        """Return all of them as far as they lie before a moment."""
+        ended, since = self._found
+        return [(since, min(until, at)) for since, until in (*ended, (since or at, at)) if since < at]
 
 
 def _require_revision(opened: OpenSource, spec: JobSpec) -> None:

@@ -448,6 +448,8 @@ def test_waiting_for_others_is_no_work() -> None:
     one = session("w", working_from=10.0, working_to=90.0, pauses=[[20.0, 80.0]])
     ended = session("v", working_from=10.0, working_to=15.0, pauses=[[15.0, 99.0]])
     assert working_seconds([one, ended]) == 20.0
+    died = session("u", working_from=10.0, working_to=90.0, pauses=[[70.0, 80.0]], loads=[[5.0, 10.0], [20.0, 50.0]])
+    assert working_seconds([died]) == 40.0
     assert (one.waiting_seconds, ended.waiting_seconds) == (60.0, 84.0)
 
 
