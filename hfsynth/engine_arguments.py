@@ -16,7 +16,7 @@ import yaml
 
 from hfsynth.errors import ConfigError
 
-Kind = Literal["result", "speed"]
+Kind = Literal["result", "speed", "secret"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def engine_arguments() -> Mapping[str, EngineArgument]:
 
 
 def require_speed(name: str, value: object) -> None:
-    """Raise ConfigError for an argument that changes the result, with this value or with any, or that is none."""
+    """Raise ConfigError for what is no argument, is a secret, or changes the result, with this value or with any."""
     known = engine_arguments()
     if name not in known:
         close = get_close_matches(name, known, n=1)
@@ -61,6 +61,9 @@ def require_speed(name: str, value: object) -> None:
             hint=f"{meant}The names are those of vLLM's EngineArgs, with underscores.",
         )
     argument = known[name]
+    if argument.kind == "secret":
+        where = f"{argument.why[0].upper()}{argument.why[1:]}."
+        raise ConfigError(f"{name} is no engine argument here, since a job writes its arguments down.", hint=where)
     if not argument.decides_result(value):
         return
     part = argument.refused(value) if argument.kind == "speed" else None

@@ -8,7 +8,9 @@ from importlib.resources import files
 import pytest
 import yaml
 
+from hfsynth.config import EngineConfig
 from hfsynth.engine_arguments import EngineArgument, engine_arguments
+from hfsynth.errors import ConfigError
 
 
 def test_every_argument_stands_in_the_table_once() -> None:
@@ -21,7 +23,7 @@ def test_every_argument_stands_in_the_table_once() -> None:
 def test_a_group_has_known_keys_and_says_why() -> None:
     for group in yaml.safe_load((files("hfsynth") / "engine_arguments.yaml").read_text("utf-8")):
         assert set(group) <= {"kind", "why", "instead", "unless", "arguments"}, group
-        assert group["kind"] in ("result", "speed"), group
+        assert group["kind"] in ("result", "speed", "secret"), group
         assert group["why"], group
         assert not (group["kind"] == "speed" and "instead" in group), group
         assert not (group["kind"] == "result" and "unless" in group), group
@@ -82,3 +84,9 @@ def test_a_part_of_what_decides_the_speed_may_decide_the_result(name: str, value
 
 def test_a_value_that_is_no_text_is_compared_as_one() -> None:
     assert EngineArgument("level", "speed", "a test", unless=("3",)).refused(3) == "3"
+
+
+def test_a_token_is_not_written_down_with_a_jobs_arguments() -> None:
+    with pytest.raises(ConfigError, match="hf_token") as refused:
+        EngineConfig.create("vllm", {"hf_token": "hf_abcdefgh"})
+    assert "HF_TOKEN" in str(refused.value.hint) and "hf_abcdefgh" not in str(refused.value)
