@@ -18,6 +18,7 @@ from hfsynth.keeping import keep_pairs
 from hfsynth.parsing import Parsed
 from hfsynth.records import Document, Pair, Reason, Rejected, Status, Synthesis, Synthesized
 from hfsynth.splitting import truncate_text
+from hfsynth.token_cuts import Known
 
 T = TypeVar("T")
 
@@ -61,8 +62,14 @@ class PromptFormat(Protocol):
     def json_schema(self) -> str | None:
         """Return the schema completions are held to, None for free text."""
 
-    def prompt(self, history: Sequence[Turn], document: str) -> list[int]:
-        """Return the token ids of a prompt that shows `history` and asks about `document`."""
+    def foresee(self, documents: Iterable[str]) -> Known:
+        """Return what the prompts of one chain about `documents` have in common."""
+
+    def prompt(self, history: Sequence[Turn], document: str, known: Known | None = None) -> list[int]:
+        """Return the token ids of a prompt that shows `history` and asks about `document`.
+
+        They are the same with what is `known` of the chain's other prompts, to which this one's is added.
+        """
 
     def parse(self, text: str, *, cut_off: bool) -> Parsed:
         """Read the pairs out of a completion."""
@@ -93,8 +100,9 @@ class Chainer:
         name = chain_id(document.id for document in documents)
         history: list[Turn] = []
         results: list[Synthesized] = []
+        known = self.prompts.foresee(_texts(documents))
         for shot, document in enumerate(documents):
-            result, text = yield from self._shot(document, history, name, shot)
+            result, text = yield from self._shot(document, history, known, name, shot)
             if not result.synthesis.follows:
                 history = []
             history = [*history, Turn(text, result.pairs)] if result.pairs else []
@@ -102,7 +110,7 @@ class Chainer:
         return results
 
     def _shot(
-        self, document: Document, history: Sequence[Turn], name: str, shot: int
+        self, document: Document, history: Sequence[Turn], known: Known, name: str, shot: int
     ) -> Generator[Request, Completion, tuple[Synthesized, str]]:
         """Return the document's result, and its text as the prompt showed it."""
         if document.unread is not None:
@@ -111,7 +119,7 @@ class Chainer:
         if document.text is None or not document.text.strip():
             return Synthesized((), Synthesis(Status.EMPTY, name, shot)), ""
         text = encodable(document.text)
-        fitted = self._fit(text, history)
+        fitted = self._fit(text, history, known)
         if fitted is None:
             too_long = Rejected(Reason.TOO_LONG, f"does not fit {self.window - self.max_tokens} tokens of prompt")
             return Synthesized((), Synthesis(Status.TOO_LONG, name, shot, rejected=(too_long,))), ""
@@ -132,15 +140,15 @@ class Chainer:
         )
         return Synthesized(parsed.pairs, synthesis), shown
 
-    def _fit(self, text: str, history: Sequence[Turn]) -> tuple[str, list[int], bool] | None:
+    def _fit(self, text: str, history: Sequence[Turn], known: Known) -> tuple[str, list[int], bool] | None:
         """Return the text to show, its prompt and whether the history is in it; None when nothing fits.
 
         The history is given up before any of the document is.
         """
         room = self.window - self.max_tokens
-        if history and len(token_ids := self.prompts.prompt(history, text)) <= room:
+        if history and len(token_ids := self.prompts.prompt(history, text, known)) <= room:
             return text, token_ids, True
-        token_ids = self.prompts.prompt((), text)
+        token_ids = self.prompts.prompt((), text, known)
         if len(token_ids) <= room:
             return text, token_ids, False
         if not self.truncate or self.overhead >= room:
@@ -157,6 +165,13 @@ class Chainer:
         if (error := _error(completion)) is not None:
             return Parsed((), (Rejected(Reason.ENGINE, encodable(error)),))
         return self.prompts.parse(completion.text, cut_off=completion.finish_reason == "length")
+
+
+def _texts(documents: Iterable[Document]) -> Iterator[str]:
+    """Yield the texts about which there will be prompts."""
+    for document in documents:
+        if document.unread is None and document.text is not None and document.text.strip():
+            yield encodable(document.text)
 
 
 def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:

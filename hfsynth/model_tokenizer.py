@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 
 from hfsynth.errors import ModelError
+from hfsynth.token_cuts import Cut, safe_cut, stands_apart
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,6 +41,21 @@ class ModelTokenizer:
         else:
             token_ids = self._backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
         return token_ids
+
+    def cut(self, left: str, between: str, right: str) -> Cut | None:
+        """Return where texts that stay the same may be cut from what follows; see `hfsynth.token_cuts.safe_cut`.
+
+        None also where BOS and EOS do not keep apart what stands before and after them.
+        """
+        backend = self._backend
+        if backend is None or not all(token and stands_apart(backend, token) for token in (self.bos, self.eos)):
+            return None
+        return safe_cut(backend, left, between, right)
+
+    def encode_behind(self, cut: Cut, text: str) -> list[int]:
+        """Return the ids of `text` as they are behind a cut."""
+        lead = self.encode(cut.lead) if cut.lead else []
+        return self.encode(cut.lead + text)[len(lead) :]
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Return the ids of `text`, and the characters from and to that each stands for.

@@ -6,11 +6,13 @@ Knows tokenizers through `PromptTokenizer` alone, and nothing of engines, chains
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
-from typing import Any, Protocol
+from itertools import chain
+from typing import Any, Protocol, cast, runtime_checkable
 
 from jinja2 import Environment, StrictUndefined
 
@@ -30,6 +32,7 @@ from hfsynth.parsing import (
 )
 from hfsynth.parsing import render_pairs as render_published
 from hfsynth.records import Pair
+from hfsynth.token_cuts import Cut, Known
 
 
 class PromptTokenizer(Protocol):
@@ -52,6 +55,22 @@ class PromptTokenizer(Protocol):
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Return the ids of a conversation that the assistant is to go on with; ModelError without a template."""
+
+
+@runtime_checkable
+class CutsTexts(Protocol):
+    """A tokenizer that says where a text may be cut, so that what stays the same is encoded once."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def cut(self, left: str, between: str, right: str) -> Cut | None:
+        """Return where texts that end in `left` and `between` may be cut from `right`, None for nowhere."""
+
+    def encode_behind(self, cut: Cut, text: str) -> list[int]:
+        """Return the ids of `text` as they are behind a cut."""
+
+
+_BREAK = "\n\n"
 
 
 class Shown(Protocol):
@@ -99,10 +118,30 @@ class InstructionPretrain:
     def _escape_specials(self) -> Escape:
         return Escape.of(token for token in self.tokenizer.special_tokens if token not in FORMAT_DELIMITERS)
 
-    def prompt(self, history: Sequence[Shown], document: str) -> list[int]:
-        """Return the ids of the earlier shots and an open one about `document`."""
+    def prompt(self, history: Sequence[Shown], document: str, known: Known | None = None) -> list[int]:
+        """Return the ids of the earlier shots and an open one about `document`.
+
+        What is `known` of other prompts of the chain is not encoded again, and what this one adds is noted there. The
+        ids are the same.
+        """
+        if known is not None and self._pieces is not None:
+            return self._pieces.prompt(history, document, known)
         closed = "".join(f"{self.opening(shot.document)}{self.answer(shot.pairs)}" for shot in history)
         return self.tokenizer.encode(closed + self.opening(document))
+
+    def foresee(self, documents: Iterable[str]) -> Known:
+        """Return what a chain's prompts about `documents` have in common, as far as it is known before the first."""
+        known: Known = {}
+        if self._pieces is not None:
+            for document in documents:
+                self._pieces.head(document, known)
+        return known
+
+    @cached_property
+    def _pieces(self) -> _Pieces | None:
+        tokenizer = self.tokenizer
+        cut = tokenizer.cut(END_CONTEXT, _BREAK, QUESTION) if isinstance(tokenizer, CutsTexts) else None
+        return None if cut is None else _Pieces(self, cast("CutsTexts", tokenizer), cut)
 
     def parse(self, text: str, *, cut_off: bool) -> Parsed:
         """Read the pairs out of a completion, special tokens inside them restored."""
@@ -128,11 +167,47 @@ class InstructionPretrain:
 
     def opening(self, document: str) -> str:
         """Return the text of a shot up to where its pairs begin."""
-        return f"{self.tokenizer.bos} {CONTEXT} {self._escape.escape(document)} {END_CONTEXT}\n\n"
+        return f"{self.tokenizer.bos} {CONTEXT} {self._escape.escape(document)} {END_CONTEXT}{_BREAK}"
 
     def answer(self, pairs: Sequence[Pair]) -> str:
         """Return the text of a shot's pairs, closed by EOS."""
         return f"{self._escape_specials.escape(render_published(pairs))}{self.tokenizer.eos}"
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """The ids of `InstructionPretrain` piece by piece: each document is encoded once a chain, and each answer."""
+
+    format: InstructionPretrain
+    tokenizer: CutsTexts
+    cut: Cut
+
+    def prompt(self, history: Sequence[Shown], document: str, known: Known) -> list[int]:
+        """Return the ids of the whole prompt."""
+        closed = (self._closed(shot, known) for shot in history)
+        return [*chain.from_iterable(closed), *self.head(document, known), *self._open]
+
+    def head(self, document: str, known: Known) -> array[int]:
+        """Return the ids of a shot up to the cut."""
+        if document not in known:
+            opening = self.format.opening(document)
+            known[document] = array("I", self.tokenizer.encode(opening[: len(opening) - len(_BREAK) + self.cut.at]))
+        return known[document]
+
+    def _closed(self, shot: Shown, known: Known) -> array[int]:
+        """Return the ids of a whole shot."""
+        key = shot.document, shot.pairs
+        if key not in known:
+            known[key] = self.head(shot.document, known) + self._behind(self.format.answer(shot.pairs))
+        return known[key]
+
+    @cached_property
+    def _open(self) -> array[int]:
+        return self._behind("")
+
+    def _behind(self, answer: str) -> array[int]:
+        """Return the ids of what follows the cut in a shot."""
+        return array("I", self.tokenizer.encode_behind(self.cut, _BREAK[self.cut.at :] + answer))
 
 
 _WORDING = (files("hfsynth") / "data" / "prompts" / "chat.jinja").read_text("utf-8")
@@ -157,14 +232,21 @@ class Chat:
     def _escape(self) -> Escape:
         return Escape.of(self.tokenizer.special_tokens)
 
-    def prompt(self, history: Sequence[Shown], document: str) -> list[int]:
-        """Return the ids of a conversation in which earlier documents have been answered."""
+    def prompt(self, history: Sequence[Shown], document: str, known: Known | None = None) -> list[int]:
+        """Return the ids of a conversation in which earlier documents have been answered.
+
+        A template may do anything with them, so that each prompt is encoded as a whole.
+        """
         messages = [{"role": "system", "content": self._wording}]
         for shot in history:
             messages.append({"role": "user", "content": self._escape.escape(shot.document)})
             messages.append({"role": "assistant", "content": self._escape.escape(json_answer(shot.pairs))})
         messages.append({"role": "user", "content": self._escape.escape(document)})
         return self.tokenizer.chat(messages)
+
+    def foresee(self, documents: Iterable[str]) -> Known:
+        """Return nothing: see `prompt`."""
+        return {}
 
     def parse(self, text: str, *, cut_off: bool) -> Parsed:
         """Read the pairs out of a completion, special tokens inside them restored."""

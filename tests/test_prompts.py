@@ -56,6 +56,39 @@ def byte_level() -> Any:  # noqa: ANN401
     return tokenizer
 
 
+def cl100k_like() -> Any:  # noqa: ANN401
+    """Return a byte-level BPE that keeps line breaks with the punctuation before them, as Llama 3 and Qwen do."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    words = r"(?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(words), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(**TRAINING, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.train_from_iterator([*TEXTS, "a </CON>\n\n", "b </CON>\n\n"] * 3, trainer)
+    return tokenizer
+
+
+def llama2_like(*, lines_merge: bool = False) -> Any:  # noqa: ANN401
+    """Return a BPE that puts a space before a text by its normalizer and cuts nothing, as Llama 2 and Mistral do."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    bytes_ = [f"<0x{number:02X}>" for number in range(256)]
+    trainer = trainers.BpeTrainer(**{**TRAINING, "special_tokens": [*SPECIALS, *bytes_]})
+    lines = ["a</CON>\n\n<QUE>"] * 9 if lines_merge else []
+    tokenizer.train_from_iterator([*TEXTS, *lines], trainer)
+    return _without_special_bytes(tokenizer, bytes_)
+
+
 def gpt2_like() -> Any:  # noqa: ANN401
     """Return a byte-level BPE that splits as GPT-2 does: the last of two line breaks goes with what follows."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -94,6 +127,9 @@ def _without_special_bytes(tokenizer: Any, bytes_: Sequence[str]) -> Any:  # noq
 MAKERS = {
     "byte-level": byte_level,
     "gpt2-like": gpt2_like,
+    "cl100k-like": cl100k_like,
+    "llama2-like": llama2_like,
+    "merges line breaks": lambda: llama2_like(lines_merge=True),
     "metaspace first": lambda: metaspace("first"),
     "metaspace always": lambda: metaspace("always"),
 }
@@ -125,7 +161,7 @@ def id_of(tokenizer: ModelTokenizer, token: str) -> int:
 
 
 kinds = st.sampled_from(list(MAKERS))
-prefix_kinds = st.sampled_from([kind for kind in MAKERS if kind != "gpt2-like"])
+prefix_kinds = st.sampled_from([kind for kind in MAKERS if kind not in ("gpt2-like", "merges line breaks")])
 hard = st.sampled_from(
     [*SPECIALS, *FORMAT_DELIMITERS, "< s>", "<  /s>", "<", ">", " ", "\n", "\n\n", "▁", "<0x0A>", "word", "é", "日本"]
 )
@@ -156,6 +192,35 @@ def test_the_ids_are_those_of_the_whole_published_string(kind: str, history: lis
     tokenizer = wrapped(kind)
     token_ids = InstructionPretrain(tokenizer).prompt(history, document)
     assert token_ids == tokenizer.encode(published(history, document))
+
+
+@given(kinds, histories, documents)
+def test_the_ids_are_the_same_with_what_is_known_of_the_chains_other_prompts(
+    kind: str, history: list[Turn], document: str
+) -> None:
+    prompts = InstructionPretrain(wrapped(kind))
+    known = prompts.foresee([*(turn.document for turn in history[1:]), document])
+    for shots in (*range(len(history) + 1), len(history)):
+        following = [*(turn.document for turn in history), document][shots]
+        assert prompts.prompt(history[:shots], following, known) == prompts.prompt(history[:shots], following)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MAKERS if kind != "merges line breaks"])
+def test_a_chains_prompts_encode_each_document_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = wrapped(kind)
+    history = [Turn(f"document {name}", (Pair("q", "a"),)) for name in "abc"]
+    prompts, encoded = InstructionPretrain(tokenizer), list[str]()
+    plain = tokenizer.encode
+    monkeypatch.setattr(tokenizer, "encode", lambda text: encoded.append(text) or plain(text))
+    known = prompts.foresee(turn.document for turn in history)
+    assert sum("document" in text for text in encoded) == 3
+    for shots in range(3):
+        prompts.prompt(history[:shots], history[shots].document, known)
+    assert sum("document" in text for text in encoded) == 3
+
+
+def test_nothing_is_cut_where_line_breaks_merge() -> None:
+    assert wrapped("merges line breaks").cut("</CON>", "\n\n", "<QUE>") is None
 
 
 @given(kinds, histories, documents)
