@@ -43,6 +43,7 @@ BENCHMARKS = (
     Benchmark("pipeline", MODEL, "vllm"),
     Benchmark("reference", (*MODEL, "reference"), "vllm"),
     Benchmark("chaining", ("model",), "vllm"),
+    Benchmark("front_end", ("model",), "vllm"),
     Benchmark("scale", ("full",)),
     Benchmark("overhead"),
     Benchmark("source_checks"),

@@ -16,8 +16,12 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from conftest import needs_vllm
 
+from hfsynth.chains import Chainer
 from hfsynth.model_folders import has_random_weights
 from hfsynth.prediction import Cost
+from hfsynth.prompts import InstructionPretrain
+from hfsynth.records import Document, Pair
+from hfsynth.scripted import ScriptedEngine
 from hfsynth.trials import Outcome
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
@@ -95,6 +99,23 @@ def test_a_report_is_a_table_a_file_and_a_plot(
     assert (values["rows"], values["ratio"]) == (rows, 2.0)
     assert {"cores", "gpu", "versions", "commit"} <= set(values["machine"])
     assert (tmp_path / "results" / "name.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_front_ends_cost_is_what_vllm_does_not_take_itself() -> None:
+    front_end = script("front_end")
+    found = {way: front_end.Cost(total, total) for way, total in {"vllm": 3.0, "whole": 7.0, "once": 4.0}.items()}
+    args = argparse.Namespace(documents=9, shots=3, sequences=4)
+    assert list(front_end.report(args, found).figures.values()) == [0.25, 0.333]
+
+
+def test_a_chain_is_replayed_with_the_requests_of_its_answers() -> None:
+    front_end, engine = script("front_end"), ScriptedEngine()
+    chainer = Chainer(InstructionPretrain(engine.tokenizer), window=10_000, max_tokens=100, shots=2)
+    script("gpu_engine").Counting.answer = (Pair("What?", "That."),)
+    (asked,) = front_end.requests(chainer, [Document("a", "One."), Document("b", "Two.")])
+    assert [request.shot for request in asked] == [0, 1]
+    assert "That." in engine.tokenizer.decode(asked[1].token_ids)
+    assert list(front_end.replayed(asked)) == asked
 
 
 def test_figures_are_shown_as_people_read_them(common: ModuleType) -> None:
