@@ -125,6 +125,7 @@ def _file(made: Iterable[Made], writer: ShardWriter) -> ShardRecord:
 
 
 def _made(rows: Iterable[Row], config: SynthesizerConfig) -> Iterator[Made]:
+    ours, shots = config.fingerprint, config.shots
     for number, row in enumerate(rows):
         try:
             result = synthesized(row)
@@ -133,17 +134,17 @@ def _made(rows: Iterable[Row], config: SynthesizerConfig) -> Iterator[Made]:
                 f"Row {number} (from 0) was not made by a Synthesizer: pairs or synthesis cannot be read ({error}).",
                 hint="Save what ds.map(synthesize, batched=True, …) returned, with both columns as they are.",
             ) from error
-        _require_recipe(row["synthesis"], number, config)
+        _require_recipe(row["synthesis"], number, ours, shots)
         yield row, result
 
 
-def _require_recipe(synthesis: Mapping[str, Any], number: int, config: SynthesizerConfig) -> None:
+def _require_recipe(synthesis: Mapping[str, Any], number: int, ours: str, shots: int) -> None:
     """Refuse rows of another recipe; rows of an earlier version do not say theirs."""
     made_by = synthesis.get("recipe")
-    if made_by not in (None, config.fingerprint) or synthesis["shot"] >= config.shots:
+    if made_by not in (None, ours) or synthesis["shot"] >= shots:
         raise ConfigError(
             f"Row {number} (from 0) was made by another recipe ({made_by or 'of more shots'}) than this synthesizer's "
-            f"({config.fingerprint}).",
+            f"({ours}).",
             hint="Give the synthesizer that the dataset was mapped with.",
         )
 

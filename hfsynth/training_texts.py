@@ -6,9 +6,10 @@ A stream in constant memory. Knows nothing of wordings, of `datasets`, files, mo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from hashlib import blake2b
 from itertools import islice
+from operator import add, attrgetter
 from typing import Any, NamedTuple
 
 from hfsynth.errors import ColumnError
@@ -42,13 +43,16 @@ class RenderCounts:
     broken_chains: int = 0
 
     def __add__(self, other: RenderCounts) -> RenderCounts:
-        return RenderCounts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return RenderCounts(*map(add, _numbers(self), _numbers(other)))
 
     @property
     def left_out(self) -> dict[str, int]:
         """What gave no text, by reason, where there is any."""
         names = ("empty_documents", "broken_chains", "empty_questions", "empty_answers", "pairs_without_text")
         return {name: getattr(self, name) for name in names if getattr(self, name)}
+
+
+_numbers = attrgetter(*(field.name for field in fields(RenderCounts)))
 
 
 class _Row(NamedTuple):
