@@ -111,13 +111,17 @@ def export(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
     to: Annotated[str, typer.Option(help="llama-factory, olmo or text.")],
     tokenizer: Annotated[str, typer.Option(help="The tokenizer of the model to be trained.")],
-    split: Annotated[str, typer.Option(help="The split to export.")] = "train",
+    split: Annotated[
+        list[str] | None, typer.Option(help="A split to export; may be repeated. [default: all of them]")
+    ] = None,
     name: Annotated[str, typer.Option(help="The data set's name in LLaMA-Factory.")] = "hfsynth",
     file_format: Annotated[str, typer.Option(help="jsonl or parquet (for text).")] = "jsonl",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Write the training texts of a corpus FOLDER as a trainer reads them; an interrupted export goes on.
+
+    Of several splits each gets a folder of its own in OUT, and for LLaMA-Factory its entry: NAME, NAME_validation.
 
     Example: hfsynth export corpus/ tokens/ --to olmo --tokenizer allenai/OLMo-2-0425-1B
     """
@@ -130,7 +134,7 @@ def export(
             out,
             to=to,
             tokenizer=tokenizer_place(tokenizer),
-            split=split,
+            split=split or None,
             name=name,
             file_format=file_format,
             on_progress=lambda progress: on_texts(progress.documents),

@@ -129,3 +129,8 @@ def split_order(split: str) -> tuple[int, str]:
     """Return the key that puts splits in their usual order."""
     order = ("train", "validation", "test")
     return (order.index(split) if split in order else len(order)), split
+
+
+def main_split(splits: Iterable[str]) -> str:
+    """Return the split to train on: `train`, or the first in the usual order."""
+    return min(splits, key=split_order)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,8 @@ from uuid import uuid4
 import pyarrow.parquet as pq
 from datasets import Dataset, IterableDataset
 
+from hfsynth.corpus_files import split_order
+from hfsynth.dataset_splits import AnyDataset, Rows, splits_of
 from hfsynth.errors import ColumnError, ConfigError, SourceError
 from hfsynth.holdings import require_whole
 from hfsynth.layouts import Row
@@ -21,7 +23,7 @@ ROWS_AT_A_TIME = 1000
 COLUMNS = ("text", "id", "source_ids")
 _FOOTER = 1 << 16
 
-Exportable: TypeAlias = str | Path | Dataset | IterableDataset | Iterable[Mapping[str, object]]
+Exportable: TypeAlias = str | Path | AnyDataset | Iterable[Mapping[str, object]]
 
 
 class ExportSource(Protocol):
@@ -39,38 +41,58 @@ class ExportSource(Protocol):
         """Yield the rows from number `start` on."""
 
 
-def open_source(data: Exportable, *, split: str = "train", identity: str | None = None) -> ExportSource:
-    """Open a corpus folder (the parquet files of `split`), a Dataset, a stream, or any rows.
+def open_sources(
+    data: Exportable, *, split: str | Sequence[str] | None = None, identity: str | None = None
+) -> dict[str, ExportSource]:
+    """Open every split of a corpus folder or of a dict of datasets, or those that `split` names, in their usual order.
 
-    Streams and plain rows have no identity of their own: give one to be able to resume. Raises SourceError where the
-    folder holds no such split, and ColumnError where there is no column `text`.
+    A Dataset, a stream or any rows are the split `train`. Streams and plain rows have no identity of their own: give
+    one to be able to resume. Raises SourceError for a split that is not there, ColumnError where no column is `text`.
     """
+    asked = (split,) if isinstance(split, str) else split
     if isinstance(data, str | Path):
-        return _open_folder(Path(data), split)
-    if isinstance(data, Dataset):
-        _check_text(data.column_names, "The dataset")
-        return _DatasetSource(data)
+        return _open_folder(Path(data), asked)
     if isinstance(data, Mapping):
+        splits = splits_of(data, what="what is exported")
+        names = sorted(_chosen(asked, splits, "The dict"), key=split_order)
+        return {name: _open_rows(splits[name], identity and f"{identity} {name}", f"Split {name!r}") for name in names}
+    if isinstance(data, Dataset):
+        return {"train": _open_rows(data, identity, "The dataset")}
+    return {"train": _RowsSource(data, identity or uuid4().hex)}
+
+
+def _open_rows(rows: Rows, identity: str | None, where: str) -> ExportSource:
+    if isinstance(rows, IterableDataset):
+        return _RowsSource(rows, identity or uuid4().hex)
+    _check_text(rows.column_names, where)
+    return _DatasetSource(rows)
+
+
+def _chosen(asked: Sequence[str] | None, there: Iterable[str], where: str) -> list[str]:
+    """Return the splits that are asked for, all where none is; raise SourceError for one that is not there."""
+    found = sorted(there, key=split_order)
+    missing = [name for name in asked or () if name not in found]
+    if missing or not found:
         raise SourceError(
-            f"Expected one dataset; got a {type(data).__name__} of {', '.join(map(str, data))}.",
-            hint="Choose one split of it, for example ds['train'].",
+            f"{where} has no texts in split {missing[0]!r}; splits there: {', '.join(found) or 'none'}."
+            if missing
+            else f"{where} has no training texts.",
+            hint="Give a corpus folder that `hfsynth render` or `hfsynth mix` wrote, and leave --split out for all.",
         )
-    return _RowsSource(data, identity or uuid4().hex)
+    return list(dict.fromkeys(asked or found))
 
 
-def _open_folder(folder: Path, split: str) -> ExportSource:
-    files = tuple(sorted((folder / "data").glob(f"{split}-*.parquet")))
+def _open_folder(folder: Path, asked: Sequence[str] | None) -> dict[str, ExportSource]:
+    files = sorted((folder / "data").glob("*-*.parquet"))
     require_whole(folder, "data/")
-    if not files:
-        there = sorted({path.name.split("-")[0] for path in (folder / "data").glob("*-*.parquet")})
-        raise SourceError(
-            f"{folder} holds no data/{split}-*.parquet; splits there: {', '.join(there) or 'none'}.",
-            hint="Give a corpus folder that `hfsynth render` or `hfsynth mix` wrote, or another split.",
-        )
+    names = _chosen(asked, {path.name.partition("-")[0] for path in files}, str(folder))
     require_whole(folder, "data/", digests=True)
     for file in files:
         _check_text(pq.read_schema(file).names, str(file))
-    return _ParquetSource(folder, files)
+    return {
+        name: _ParquetSource(folder, tuple(path for path in files if path.name.partition("-")[0] == name))
+        for name in sorted(names, key=split_order)
+    }
 
 
 def _check_text(columns: Iterable[str], where: str) -> None:

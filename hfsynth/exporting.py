@@ -14,6 +14,9 @@ text
     JSON lines or Parquet with BOS and EOS written around each text, for trainers that tokenize with
     `add_special_tokens=False` (the published rule: `<|begin_of_text|>{text}<|end_of_text|>` for Llama 3).
 
+Every split is an export of its own. Of several splits each has its folder, OUT/SPLIT, and for LLaMA-Factory its entry:
+NAME for `train`, NAME_SPLIT for the others, to be named as `eval_dataset`. A single split is written into OUT itself.
+
 Everywhere BOS and EOS are the target tokenizer's and appear once a document. A tokenizer must have EOS. Where it has no
 BOS, or one token stands for both (GPT-2), only EOS is used. A control string inside a document is broken up by a space
 behind its first character, and such documents are counted.
@@ -23,20 +26,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hfsynth import export_manifest, llama_factory
+from hfsynth.corpus_files import main_split
 from hfsynth.delimiters import Escape
 from hfsynth.durable import write_text
 from hfsynth.errors import ConfigError, OutputError, SourceError
 from hfsynth.export_formats import Format, JsonLines, Parquet, TokenArrays
 from hfsynth.export_manifest import Manifest
 from hfsynth.export_shards import ExportProgress, Job, write_shards
-from hfsynth.export_source import Exportable, open_source
+from hfsynth.export_source import Exportable, ExportSource, open_sources
 from hfsynth.token_counting import TextTokenizer, Tokenizing, load_tokenizer
 
 VERSION = 1
@@ -65,7 +70,8 @@ class ExportReport:
     """What an export wrote.
 
     `tokens` include BOS and EOS and are None where nothing was tokenized; `resumed_shards` were there before;
-    `neutralized` counts documents in which a control string was broken up, `skipped` rows by reason.
+    `neutralized` counts documents in which a control string was broken up, `skipped` rows by reason. Of several splits
+    these are sums, and `splits` has the report of each.
     """
 
     target: str
@@ -77,6 +83,7 @@ class ExportReport:
     resumed_shards: int
     neutralized: int
     skipped: dict[str, int]
+    splits: dict[str, ExportReport] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +102,20 @@ def export(
     *,
     to: Target | str,
     tokenizer: Tokenizing,
-    split: str = "train",
+    split: str | Sequence[str] | None = None,
     name: str = "hfsynth",
     file_format: FileFormat | str = FileFormat.JSONL,
     shard_bytes: int = SHARD_BYTES,
     identity: str | None = None,
     on_progress: Callable[[ExportProgress], None] = lambda progress: None,
 ) -> ExportReport:
-    """Write the column `text` of a corpus folder, a Dataset, a stream or plain rows for a trainer.
+    """Write the column `text` of a corpus folder, a dataset, a stream, a dict of splits or plain rows for a trainer.
 
-    `tokenizer` is that of the model to be trained: a Hub id, a folder, or a tokenizer of transformers. `split` is that
-    of a folder, `name` the entry for LLaMA-Factory, `file_format` that of the target `text`. A shard ends with the
-    batch that reaches `shard_bytes`. Run again after an interruption, it goes on behind the last finished shard; for
-    that, a stream needs an `identity`: any string that names its content.
+    `tokenizer` is that of the model to be trained: a Hub id, a folder, or a tokenizer of transformers. `split` names
+    one split or several of a folder or a dict; without it every split is written, see the module for where. `name` is
+    the entry for LLaMA-Factory, `file_format` that of the target `text`. A shard ends with the batch that reaches
+    `shard_bytes`. Run again after an interruption, it goes on behind the last finished shard; for that, a stream needs
+    an `identity`: any string that names its content.
 
     Raises SourceError, ColumnError or ConfigError for input and settings that cannot work, and OutputError where the
     folder holds something else.
@@ -117,20 +125,61 @@ def export(
         raise ConfigError(f"shard_bytes must be 1 or more; got {shard_bytes}.", hint="The default is half a gigabyte.")
     loaded = load_tokenizer(tokenizer)
     loaded.require_eos()
-    source = open_source(data, split=split, identity=identity)
-    plan = _plan(target, Path(out), loaded, kind, name)
-    options = (VERSION, source.identity, loaded.identity, target.value, kind.value, name, shard_bytes)
-    fresh = Manifest(
-        identity=hashlib.blake2b(repr(options).encode(), digest_size=16).hexdigest(),
-        about={"to": target.value, "tokenizer": loaded.name},
+    sources = open_sources(data, split=split, identity=identity)
+    places = _places(target, Path(out), name, sources)
+    plans = {each: _plan(target, folder, loaded, kind, entry) for each, (folder, entry) in places.items()}
+    for plan in plans.values():
+        _check_free(plan)
+    reports: dict[str, ExportReport] = {}
+    for each, source in sources.items():
+        options = (VERSION, source.identity, loaded.identity, target.value, kind.value, places[each][1], shard_bytes)
+        fresh = Manifest(
+            identity=hashlib.blake2b(repr(options).encode(), digest_size=16).hexdigest(),
+            about={"to": target.value, "tokenizer": loaded.name},
+        )
+        plan, told = plans[each], _further(on_progress, reports.values(), sources.values())
+        job = Job(source, plan.format, Escape.of(loaded.specials), plan.folder, plan.manifest, shard_bytes, told)
+        reports[each] = _run(job, plan, fresh)
+    return next(iter(reports.values())) if len(reports) == 1 else _together(reports, Path(out))
+
+
+def _places(target: Target, out: Path, name: str, splits: Collection[str]) -> dict[str, tuple[Path, str]]:
+    """Return the folder and the entry of each split; raise OutputError where `out` cannot hold several."""
+    if len(splits) == 1:
+        return {split: (out, name) for split in splits}
+    if target is Target.LLAMA_FACTORY:
+        first = main_split(splits)
+        return {split: (out, name if split == first else f"{name}_{split}") for split in splits}
+    others = sorted(path.name for path in out.iterdir() if path.name not in splits) if out.is_dir() else []
+    if others:
+        raise OutputError(
+            f"{out} is to hold a folder for each of the splits {', '.join(splits)}; it holds {others[0]}.",
+            hint="Choose a new folder, or name the one split with --split that is exported there.",
+        )
+    return {split: (out / split, name) for split in splits}
+
+
+def _further(
+    on_progress: Callable[[ExportProgress], None], done: Collection[ExportReport], sources: Collection[ExportSource]
+) -> Callable[[ExportProgress], None]:
+    """Return `on_progress` for a split behind others, told what all of them have together."""
+    documents, shards = sum(report.documents for report in done), sum(report.shards for report in done)
+    rows = documents + sum(sum(report.skipped.values()) for report in done)
+    tokens = sum(report.tokens or 0 for report in done)
+    sizes = [source.rows for source in sources]
+    return lambda progress: on_progress(
+        ExportProgress(
+            rows=rows + progress.rows,
+            total_rows=None if None in sizes else sum(size or 0 for size in sizes),
+            documents=documents + progress.documents,
+            tokens=None if progress.tokens is None else tokens + progress.tokens,
+            shards=shards + progress.shards,
+        )
     )
-    job = Job(source, plan.format, Escape.of(loaded.specials), plan.folder, plan.manifest, shard_bytes, on_progress)
-    return _run(job, plan, fresh)
 
 
 def _run(job: Job, plan: _Plan, fresh: Manifest) -> ExportReport:
     """Do what is not done yet, and say what is there."""
-    _check_free(plan)
     before = export_manifest.resume(plan.manifest, fresh, files_in=plan.folder)
     manifest = before
     if not before.complete:
@@ -223,6 +272,24 @@ def _report(manifest: Manifest, folder: Path, *, resumed: int) -> ExportReport:
         resumed_shards=resumed,
         neutralized=manifest.neutralized,
         skipped=manifest.skipped,
+    )
+
+
+def _together(reports: Mapping[str, ExportReport], out: Path) -> ExportReport:
+    """Return the report of several splits: sums, and the paths of all files in `out`."""
+    done = list(reports.values())
+    counted = [report.tokens for report in done if report.tokens is not None]
+    return ExportReport(
+        target=done[0].target,
+        folder=str(out),
+        files=tuple((Path(one.folder) / name).relative_to(out).as_posix() for one in done for name in one.files),
+        documents=sum(report.documents for report in done),
+        tokens=sum(counted) if counted else None,
+        shards=sum(report.shards for report in done),
+        resumed_shards=sum(report.resumed_shards for report in done),
+        neutralized=sum(report.neutralized for report in done),
+        skipped=dict(sum((Counter(report.skipped) for report in done), Counter())),
+        splits=dict(reports),
     )
 
 

@@ -497,15 +497,17 @@ def test_input_that_is_missing_or_of_the_wrong_kind_is_named(tmp_path: Path) -> 
     tokenizer, out = llama3_style(), tmp_path / "out"
     folder = write_folder(tmp_path / "in", documents(4), split="validation")
     cases: list[tuple[object, type[Exception], str]] = [
-        (folder, SourceError, r"no data/train-\*.parquet; splits there: validation"),
-        (tmp_path / "nowhere", SourceError, "splits there: none"),
-        ({"train": []}, SourceError, "got a dict of train"),
+        (tmp_path / "nowhere", SourceError, "has no training texts"),
+        ({"train": []}, SourceError, r"what is exported\['train'\] must be a dataset; got list"),
+        ({"train": Dataset.from_list([{"prompt": "x"}])}, ColumnError, "Split 'train' has no column 'text'"),
         (Dataset.from_list([{"prompt": "x"}]), ColumnError, "no column 'text'; it has prompt"),
         (write_folder(tmp_path / "bad", [{"content": "x"}], files=1), ColumnError, "has no column 'text'"),
     ]
     for data, kind, message in cases:
         with pytest.raises(kind, match=message):
             export(data, out, to="text", tokenizer=tokenizer)
+    with pytest.raises(SourceError, match="no texts in split 'train'; splits there: validation"):
+        export(folder, out, to="text", tokenizer=tokenizer, split="train")
     assert not out.exists()
     with pytest.raises(ColumnError, match="must hold strings; row 1 holds int"):
         export([{"text": "a"}, {"text": 5}], tmp_path / "a", to="text", tokenizer=tokenizer)
@@ -529,6 +531,68 @@ def test_input_that_is_missing_or_of_the_wrong_kind_is_named(tmp_path: Path) -> 
 def test_settings_that_cannot_work(tmp_path: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         export(documents(3), tmp_path / "out", **({"to": "text", "tokenizer": llama3_style()} | options))
+
+
+# --- splits ----------------------------------------------------------------------------------------------------------
+
+
+def split_folder(folder: Path) -> Path:
+    """A corpus folder of two splits, seven texts of the one and four of the other."""
+    write_folder(folder, documents(7))
+    pq.write_table(pa.Table.from_pylist(documents(4)), folder / "data" / "validation-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("to", ["text", "olmo"])
+def test_every_split_gets_the_export_that_it_would_get_alone(tmp_path: Path, to: str, small_batches: None) -> None:
+    folder, seen = split_folder(tmp_path / "in"), list[ExportProgress]()
+    tokenizer = llama3_style()
+    report = export(folder, tmp_path / "out", to=to, tokenizer=tokenizer, shard_bytes=400, on_progress=seen.append)
+    assert {name: part.documents for name, part in report.splits.items()} == {"train": 7, "validation": 4}
+    assert report.documents == 11 and report.shards == sum(part.shards for part in report.splits.values())
+    assert report.tokens == (sum(part.tokens or 0 for part in report.splits.values()) or None)
+    assert all((tmp_path / "out" / name).is_file() for name in report.files)
+    for split in report.splits:
+        alone = tmp_path / split
+        export(folder, alone, to=to, tokenizer=tokenizer, shard_bytes=400, split=split)
+        assert contents(tmp_path / "out" / split) == contents(alone)
+    steps = [(progress.rows, progress.documents) for progress in seen]
+    assert steps == sorted(steps) and steps[-1] == (11, 11) and {progress.total_rows for progress in seen} == {11}
+
+
+def test_llama_factory_has_an_entry_for_each_split(tmp_path: Path) -> None:
+    report = export(split_folder(tmp_path / "in"), tmp_path / "out", to="llama-factory", tokenizer=llama3_style())
+    entries = json.loads((tmp_path / "out" / "dataset_info.json").read_text())
+    assert list(entries) == ["hfsynth", "hfsynth_validation"]
+    assert [len(jsonl_texts(tmp_path / "out" / name)) for name in entries] == [7, 4]
+    assert report.files == ("hfsynth/part-00000.jsonl", "hfsynth_validation/part-00000.jsonl")
+
+
+def test_splits_are_chosen_and_dicts_of_datasets_taken(tmp_path: Path) -> None:
+    folder, options = split_folder(tmp_path / "in"), {"to": "text", "tokenizer": llama3_style()}
+    pq.write_table(pa.Table.from_pylist(documents(2)), folder / "data" / "test-00000-of-00001.parquet")
+    assert list(export(folder, tmp_path / "two", split=["test", "train"], **options).splits) == ["train", "test"]
+    assert export(folder, tmp_path / "one", split=["test"], **options).files == ("part-00000.jsonl",)
+    rows = load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    export(rows, tmp_path / "dict", split=["train", "test"], **options)
+    exported = [path.relative_to(tmp_path / "dict").as_posix() for path in (tmp_path / "dict").rglob("*.jsonl")]
+    assert sorted(exported) == ["test/part-00000.jsonl", "train/part-00000.jsonl"]
+    assert jsonl_texts(tmp_path / "dict" / "test") == jsonl_texts(tmp_path / "two" / "test")
+    streams = {name: part.to_iterable_dataset() for name, part in rows.items()}
+    assert export(streams, tmp_path / "streams", **options).documents == 13
+
+
+def test_one_split_and_several_do_not_share_a_folder(tmp_path: Path) -> None:
+    folder, options = split_folder(tmp_path / "in"), {"to": "text", "tokenizer": llama3_style()}
+    export(folder, tmp_path / "one", split="train", **options)
+    before = contents(tmp_path / "one")
+    with pytest.raises(OutputError, match="a folder for each of the splits train, validation; it holds export.json"):
+        export(folder, tmp_path / "one", **options)
+    assert contents(tmp_path / "one") == before
+    export(folder, tmp_path / "both", **options)
+    with pytest.raises(OutputError, match="is not empty"):
+        export(folder, tmp_path / "both", split="train", **options)
+    assert export(folder, tmp_path / "both", **options).resumed_shards == 2
 
 
 def test_broken_unicode_is_left_out_and_counted(tmp_path: Path) -> None:
