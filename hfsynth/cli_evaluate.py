@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 OnCount = Callable[[int], None]
 
 _FORMS = "hfsynth evaluate corpus/\nhfsynth evaluate --model MODEL --unseen gold.parquet"
-_OF_CORPUS = ("--sample", "--judge", "--judge-pairs", "--judge-revision")
+_OF_CORPUS = ("--split", "--sample", "--judge", "--judge-pairs", "--judge-revision")
 _OF_MODEL = (
     *("--model-revision", "--prompt-format", "--seen", "--unseen", "--gold", "--shots", "--limit"),
     *("--max-tokens", "--temperature", "--out"),
@@ -39,6 +39,9 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     context: typer.Context,
     corpus: Annotated[Path | None, typer.Argument(help="The corpus folder to judge; or give --model.")] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="A split of CORPUS; may be repeated. [default: all of them]")
+    ] = None,
     sample: Annotated[
         int | None, typer.Option(min=1, help="Documents of CORPUS that are drawn. [default: all]")
     ] = None,
@@ -98,7 +101,7 @@ def evaluate(
     if isinstance(named, Path):
         load = partial(load_judge, engine=engine_config, model_revision=judge_revision, window=window)
         loading = partial(load, judge, pairs=judge_pairs) if judge else None
-        values = _corpus_values(named, loading, sample=sample, seed=seed, quiet=silent)
+        values = _corpus_values(named, loading, split=split or None, sample=sample, seed=seed, quiet=silent)
         return _show(values, show_corpus, f"For its card: hfsynth card {named}", as_json=as_json)
     config = SynthesizerConfig(
         model=named,
@@ -153,16 +156,22 @@ def _refuse(given: Sequence[str], names: Collection[str], why: str) -> None:
 
 
 def _corpus_values(
-    corpus: Path, loading: Callable[[], PairJudge] | None, *, sample: int | None, seed: int, quiet: bool
+    corpus: Path,
+    loading: Callable[[], PairJudge] | None,
+    *,
+    split: list[str] | None,
+    sample: int | None,
+    seed: int,
+    quiet: bool,
 ) -> dict[str, Any]:
     """Measure a corpus and keep the figures in its folder; the judge is loaded when the folder is known to be one."""
     from hfsynth.corpus_evaluation import evaluate_corpus, require_measurable, save_corpus_evaluation
 
-    require_measurable(corpus)
+    require_measurable(corpus, split)
     judge = loading() if loading else None
     with _counting_in_turn("documents", "verdicts", quiet=quiet) as (on_progress, on_verdict):
         values = evaluate_corpus(
-            corpus, sample=sample, seed=seed, judge=judge, on_progress=on_progress, on_verdict=on_verdict
+            corpus, split=split, sample=sample, seed=seed, judge=judge, on_progress=on_progress, on_verdict=on_verdict
         )
     save_corpus_evaluation(corpus, values)
     return values

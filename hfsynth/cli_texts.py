@@ -70,7 +70,10 @@ def mix(
     budget_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens in all.")] = None,
     repeat: Annotated[list[str] | None, typer.Option(help="A part that may start again when it runs out.")] = None,
     seed: Annotated[int, typer.Option(help="The order of the documents.")] = 0,
-    split: Annotated[str, typer.Option(help="The split to read of Hub datasets and corpus folders.")] = "train",
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="A split to mix; may be repeated. [default: every split of the first part that has any]"),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -78,6 +81,9 @@ def mix(
 
     Each part is a corpus folder, files or a Hub dataset. A second part of a kind is named augmented-2, raw-2, ….
     Without shares every part is used whole, once.
+
+    Every split is mixed for itself, from the parts that have it, by the same shares. Files go into the split to train
+    on; the budget and --repeat are for that split alone.
 
     Example: hfsynth mix mixed/ --augmented corpus/ --general chat.parquet --preset domain-adaptive --tokenizer gpt2
     """
@@ -87,7 +93,7 @@ def mix(
     parts = [
         part
         for kind, locations in (("augmented", augmented), ("raw", raw), ("general", general))
-        for part in _parts(kind, locations or [], split=split, repeating=repeating)
+        for part in _parts(kind, locations or [], splits=split or None, repeating=repeating)
     ]
     unknown = repeating - {part.name for part in parts}
     if unknown:
@@ -156,14 +162,14 @@ def _weights(given: list[str] | None) -> dict[str, float]:
     return weights
 
 
-def _parts(kind: str, locations: list[str], *, split: str, repeating: set[str]) -> list[Part]:
+def _parts(kind: str, locations: list[str], *, splits: list[str] | None, repeating: set[str]) -> list[Part]:
     from hfsynth.layouts import Kind
-    from hfsynth.opening import open_texts
+    from hfsynth.opening import open_splits
     from hfsynth.parts import Part
 
     names = [kind if number == 1 else f"{kind}-{number}" for number in range(1, len(locations) + 1)]
     return [
-        Part(name, open_texts(location, split=split), Kind(kind), repeat=name in repeating)
+        Part(name, open_splits(location, splits), Kind(kind), repeat=name in repeating)
         for name, location in zip(names, locations, strict=True)
     ]
 
@@ -179,9 +185,12 @@ def _show(report: Any, as_json: bool) -> None:  # noqa: ANN401
         return
     for split, number in report.texts.items():
         console.emit(f"{report.root / 'data'}: {number:,} texts in split {split}")
-    for part in report.facts.get("parts", []):
-        console.emit(
-            f"  {part['name']:12} {part['documents']:>10,} documents {part['tokens']:>14,} tokens "
-            f"{part['share_got']:7.2%}"
-        )
-    console.emit(f'Load it    load_dataset("{report.root}", split="train")')
+    for split, made in report.facts.get("splits", {"": report.facts}).items():
+        if split:
+            console.emit(f"  split {split}:")
+        for part in made.get("parts", []):
+            console.emit(
+                f"  {part['name']:12} {part['documents']:>10,} documents {part['tokens']:>14,} tokens "
+                f"{part['share_got']:7.2%}"
+            )
+    console.emit(f'Load it    load_dataset("{report.root}")')

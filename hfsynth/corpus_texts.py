@@ -29,7 +29,7 @@ from hfsynth.corpus_files import split_order
 from hfsynth.embedded import EMBEDDED, embedded_path
 from hfsynth.errors import ConfigError, OutputError
 from hfsynth.holdings import require_whole
-from hfsynth.mixing import mix_rows
+from hfsynth.mixing import mix_splits, report_of
 from hfsynth.mixture_files import FEATURES as MIXED
 from hfsynth.mixture_files import ROWS_AT_A_TIME, write_split
 from hfsynth.parts import Part
@@ -113,14 +113,14 @@ def mix_folder(
     preset: str | None = None,
     on_texts: Callable[[int], None] = lambda texts: None,
 ) -> TextsReport:
-    """Mix parts by tokens into the `data/` of the corpus folder `out`; see `hfsynth.mix` for the rules.
+    """Mix parts by tokens into the `data/` of the corpus folder `out`, split by split; see `hfsynth.mix` for the rules.
 
     `out` is new, empty, or a folder of hfsynth whose `data/` is replaced as a whole; it must not be one of the parts'
     own folders unless their texts were loaded before. The report goes into `stats.json` under `mix`.
     """
     corpus = Corpus(Path(out))
     _refuse_foreign(corpus)
-    rows = mix_rows(
+    made = mix_splits(
         parts,
         tokenizer=tokenizer_place(tokenizer),
         seed=seed,
@@ -130,10 +130,12 @@ def mix_folder(
     )
     tally = Tally(on_texts)
     staged = _staged(corpus)
-    write_split(tally.tallied(rows, "train"), staged, split="train", features=MIXED)
+    for split, rows in made.items():
+        write_split(tally.tallied(rows, split), staged, split=split, features=MIXED)
     name = public_location(tokenizer)
     asked = {"seed": seed, "tokenizer": name, "preset": preset, "budget_tokens": budget_tokens, "ratios": ratios}
-    facts = {**rows.report.to_dict(), **asked}
+    report = report_of({split: rows.report for split, rows in made.items()})
+    facts = {**report.to_dict(), **asked}
     _publish(corpus, staged, {"mix": facts}, {"mix": asked})
     return TextsReport(corpus.root, tally.texts, facts)
 

@@ -39,7 +39,9 @@ def show_synthesizer(values: Mapping[str, Any]) -> None:
 def show_corpus(values: Mapping[str, Any]) -> None:
     """Print the figures of a corpus, each with its 95% interval: shares, lengths, kinds of tasks, verdicts."""
     drawn = ", drawn from the corpus" if values["sampled"] else ""
-    title = f"{values['pairs']:,} pairs of {values['documents']:,} documents{drawn}"
+    splits = values.get("splits", {})
+    of = f" ({', '.join(f'{name} {number:,}' for name, number in splits.items())})" if len(splits) > 1 else ""
+    title = f"{values['pairs']:,} pairs of {values['documents']:,} documents{of}{drawn}"
     figures = values["figures"]
     pairs = ("pairs a document", as_mean(figures["pairs_per_document"]))
     _table(title, ["% (95% interval)"], [*_shares(_SHARES, figures), pairs])

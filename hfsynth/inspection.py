@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hfsynth.corpus import Corpus, read_json, reading_values
+from hfsynth.corpus_files import split_order
 from hfsynth.errors import OutputError
-from hfsynth.holdings import damages
+from hfsynth.holdings import damages, recorded
 from hfsynth.progress import JournalView, Progress
 
 
@@ -33,6 +35,21 @@ def inspect(folder: Path) -> dict[str, Any]:
         "stats": read_json(corpus.stats),
         "progress": None if finished else _progress(JournalView(corpus).progress()),
         "files": {path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
+        "splits": _splits(corpus),
+    }
+
+
+def _splits(corpus: Corpus) -> dict[str, dict[str, int]]:
+    """Return the rows of each split of `pairs` and `data`, as the manifest has them."""
+    found: dict[str, Counter[str]] = {}
+    for path, record in recorded(corpus).items() if corpus.manifest.exists() else ():
+        folder, _, name = path.partition("/")
+        if isinstance(rows := record.get("rows"), int):
+            found.setdefault(folder, Counter())[name.partition("-")[0]] += rows
+    return {
+        folder: {name: found[folder][name] for name in sorted(found[folder], key=split_order)}
+        for folder in ("pairs", "data")
+        if folder in found
     }
 
 
@@ -75,6 +92,9 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"Damaged    {damage}" for damage in facts["damaged"])
     if facts["damaged"]:
         yield f"Check it   hfsynth check {facts['folder']}"
+    if "source" not in recipe:
+        yield from _mixed(facts)
+        return
     source = recipe["source"]
     yield f"Source     {source['location'] or 'not stated'}, revision {source['revision'] or 'not stated'}"
     if isinstance(source.get("split"), list):
@@ -102,9 +122,27 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
             f"Cost       {stats['engine_seconds']:,.0f} s of engine time by {len(stats['workers'])} worker(s), "
             f"{stats['engine_restarts']} restart(s)"
         )
+    yield from _held(facts)
+    yield f'Load it    load_dataset("{facts["folder"]}", "pairs")'
+
+
+def _mixed(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Describe a folder of texts that were mixed from elsewhere: it has no pairs and no source of its own."""
+    mixed = facts["stats"]["mix"]
+    yield f"Mixture    {mixed['documents']:,} documents, {mixed['tokens']:,} tokens of {mixed['tokenizer']}"
+    for part in mixed["parts"]:
+        yield f"Part       {part['name']} ({part['kind']}): {part['documents']:,} documents, {part['tokens']:,} tokens"
+    yield from _held(facts)
+    yield f'Load it    load_dataset("{facts["folder"]}")'
+
+
+def _held(facts: Mapping[str, Any]) -> Iterator[str]:
+    for name, folder in (("Pairs of", "pairs"), ("Texts of", "data")):
+        splits = facts["splits"].get(folder, {})
+        if splits:
+            yield f"{name:10} {', '.join(f'{split} {rows:,}' for split, rows in splits.items())}"
     size = sum(facts["files"].values())
     yield f"Files      {len(facts['files'])} Parquet files, {size / 2**20:,.1f} MiB"
-    yield f'Load it    load_dataset("{facts["folder"]}", "pairs", split="train")'
 
 
 def _unfinished(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -7,6 +7,10 @@ Three ways to say how much:
 * shares alone: the largest mixture in which no part runs out; it ends where the first part that may not repeat does.
 * neither: every part whole, once. Parts are interleaved by the number of their rows. A budget ends it earlier.
 
+Splits are mixed one by one: those of the first part that has any. Every part gives to the splits that it has, by the
+same shares among those that do. Data without splits go to the split to train on, `train` or the first one; the budget
+is that split's, and parts repeat only there. The other splits, held out, are as large as their parts allow.
+
 The next document always comes from the part that is furthest behind its share, so every prefix of the mixture has
 nearly the right shares. Memory does not grow with the parts: a few hundred documents of each are held at a time.
 """
@@ -14,20 +18,24 @@ nearly the right shares. Memory does not grow with the parts: a few hundred docu
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TypedDict
 from uuid import uuid4
 
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, DatasetDict, IterableDataset
 
+from hfsynth.corpus_files import main_split, split_order
 from hfsynth.errors import BudgetError, ConfigError
 from hfsynth.layouts import layout_for
 from hfsynth.mixture_files import to_dataset
-from hfsynth.parts import Feed, Part, PartReport, columns_of
+from hfsynth.parts import Feed, Part, PartReport, columns_of, together
 from hfsynth.presets import shares_of_preset, shares_of_ratios, shares_of_weights
 from hfsynth.token_counting import TextTokenizer, Tokenizing, load_tokenizer
+
+_log = logging.getLogger(__name__)
 
 
 class MixedRow(TypedDict):
@@ -41,7 +49,10 @@ class MixedRow(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class MixReport:
-    """What a mixture is made of. Tokens are those of the texts, without BOS and EOS."""
+    """What a mixture is made of. Tokens are those of the texts, without BOS and EOS.
+
+    Of several splits these are sums, the budget is that of the split to train on, and `splits` has the report of each.
+    """
 
     documents: int
     tokens: int
@@ -49,10 +60,14 @@ class MixReport:
     tokenizer: str
     seed: int
     parts: tuple[PartReport, ...]
+    splits: Mapping[str, MixReport] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
-        """Return plain values that `json` takes."""
-        return asdict(self)
+        """Return plain values that `json` takes, `splits` where there are several."""
+        values = {name: value for name, value in asdict(self).items() if name != "splits"}
+        return (
+            {**values, "splits": {name: one.to_dict() for name, one in self.splits.items()}} if self.splits else values
+        )
 
 
 class MixedRows:
@@ -150,9 +165,12 @@ class MixedRows:
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """A mixture as a Dataset with the columns `text`, `source`, `source_ids` and `tokens`, and what it is made of."""
+    """A mixture with the columns `text`, `source`, `source_ids` and `tokens`, and what it is made of.
 
-    dataset: Dataset
+    `dataset` is a DatasetDict where one of the parts has splits.
+    """
+
+    dataset: Dataset | DatasetDict
     report: MixReport
 
 
@@ -165,13 +183,80 @@ def mix(
     ratios: Mapping[str, float] | Sequence[float] | None = None,
     preset: str | None = None,
 ) -> Mixture:
-    """Mix parts by tokens into one Dataset, interleaved evenly; see the module and `mix_rows` for the rules.
+    """Mix parts by tokens into one dataset, interleaved evenly; see the module and `mix_rows` for the rules.
 
-    The rows are written to the datasets cache, under the same name for the same mixture; the parts are not changed.
+    Where a part has splits, the mixture has them too. The rows are written to the datasets cache, under the same name
+    for the same mixture; the parts are not changed.
     """
-    rows = mix_rows(parts, tokenizer=tokenizer, seed=seed, budget_tokens=budget_tokens, ratios=ratios, preset=preset)
-    dataset = to_dataset(rows, name=f"mixture-{rows.identity}")
-    return Mixture(dataset, rows.report)
+    made = mix_splits(parts, tokenizer=tokenizer, seed=seed, budget_tokens=budget_tokens, ratios=ratios, preset=preset)
+    datasets = {name: to_dataset(rows, name=f"mixture-{rows.identity}") for name, rows in made.items()}
+    report = report_of({name: rows.report for name, rows in made.items()})
+    several = any(part.splits for part in parts)
+    return Mixture(DatasetDict(datasets) if several else next(iter(datasets.values())), report)
+
+
+def mix_splits(
+    parts: Sequence[Part],
+    *,
+    tokenizer: Tokenizing,
+    seed: int = 0,
+    budget_tokens: int | None = None,
+    ratios: Mapping[str, float] | Sequence[float] | None = None,
+    preset: str | None = None,
+) -> dict[str, MixedRows]:
+    """Prepare the mixture of every split of the parts, `train` where they have none; see the module and `mix_rows`.
+
+    Raise SourceError where a part has splits, but not the one to train on.
+    """
+    shares = _shares(parts, budget_tokens, ratios, preset)
+    loaded = load_tokenizer(tokenizer)
+    splits = sorted(next((part.splits for part in parts if part.splits), ("train",)), key=split_order)
+    main = main_split(splits)
+    _tell_left_out(parts, splits)
+    made = {}
+    for split in splits:
+        given = [(part.of(split, main=split == main), place) for place, part in enumerate(parts)]
+        chosen = [(part, place) for part, place in given if part is not None]
+        if chosen:
+            own, budget = _among(shares, [place for _, place in chosen]), budget_tokens if split == main else None
+            made[split] = _mixed([part for part, _ in chosen], own, budget_tokens=budget, tokenizer=loaded, seed=seed)
+    return made
+
+
+def _among(shares: Sequence[float] | None, places: Sequence[int]) -> Sequence[float] | None:
+    """Return the shares of some parts among themselves."""
+    if shares is None or len(places) == len(shares):
+        return shares
+    kept = [shares[place] for place in places]
+    return [share / sum(kept) for share in kept]
+
+
+def _tell_left_out(parts: Sequence[Part], splits: Sequence[str]) -> None:
+    for part in parts:
+        left = [name for name in part.splits if name not in splits]
+        if left:
+            _log.warning(
+                "Of part %r the splits %s are left out: the mixture has %s.",
+                part.name,
+                ", ".join(left),
+                ", ".join(splits),
+            )
+
+
+def report_of(reports: Mapping[str, MixReport]) -> MixReport:
+    """Return the report of a mixture from those of its splits."""
+    first = reports[main_split(reports)]
+    if len(reports) == 1:
+        return first
+    return MixReport(
+        documents=sum(report.documents for report in reports.values()),
+        tokens=sum(report.tokens for report in reports.values()),
+        budget_tokens=first.budget_tokens,
+        tokenizer=first.tokenizer,
+        seed=first.seed,
+        parts=together([report.parts for report in reports.values()]),
+        splits=dict(reports),
+    )
 
 
 def mix_rows(
@@ -193,18 +278,38 @@ def mix_rows(
     Raises ConfigError for ratios, weights, a budget or a preset that cannot work and ColumnError for columns that fit
     no known layout, both at once; BudgetError while reading, when a part runs out.
     """
+    shares = _shares(parts, budget_tokens, ratios, preset)
+    return _mixed(parts, shares, budget_tokens=budget_tokens, tokenizer=load_tokenizer(tokenizer), seed=seed)
+
+
+def _shares(
+    parts: Sequence[Part],
+    budget_tokens: int | None,
+    ratios: Mapping[str, float] | Sequence[float] | None,
+    preset: str | None,
+) -> Sequence[float] | None:
+    """Check what was asked, and return the share of every part; None where every part is used whole."""
     _check_parts(parts, budget_tokens)
     names, weights = [part.name for part in parts], [part.weight for part in parts]
     if ratios is not None and preset is not None:
         raise ConfigError("Give ratios or a preset, not both.", hint=f"Leave out ratios or preset={preset!r}.")
     if ratios is not None:
-        shares: list[float] | None = shares_of_ratios(names, ratios)
-    elif preset is not None:
-        shares = shares_of_preset(preset, [part.kind for part in parts], weights)
-    else:
-        shares = shares_of_weights(names, weights)
+        return shares_of_ratios(names, ratios)
+    if preset is not None:
+        return shares_of_preset(preset, [part.kind for part in parts], weights)
+    return shares_of_weights(names, weights)
+
+
+def _mixed(
+    parts: Sequence[Part],
+    shares: Sequence[float] | None,
+    *,
+    budget_tokens: int | None,
+    tokenizer: TextTokenizer,
+    seed: int,
+) -> MixedRows:
     _check_end(parts, shares, budget_tokens)
-    return MixedRows(parts, shares, budget_tokens=budget_tokens, tokenizer=load_tokenizer(tokenizer), seed=seed)
+    return MixedRows(parts, shares, budget_tokens=budget_tokens, tokenizer=tokenizer, seed=seed)
 
 
 def _check_parts(parts: Sequence[Part], budget_tokens: int | None) -> None:
@@ -219,7 +324,7 @@ def _check_parts(parts: Sequence[Part], budget_tokens: int | None) -> None:
 
 def _check_end(parts: Sequence[Part], shares: Sequence[float] | None, budget_tokens: int | None) -> None:
     """Refuse a mixture that would never end, or whose parts cannot be interleaved."""
-    streams = [part.name for part in parts if isinstance(part.data, IterableDataset)]
+    streams = [part.name for part in parts if isinstance(part.rows, IterableDataset)]
     if shares is None and streams and len(parts) > 1:
         raise ConfigError(
             f"Part {streams[0]!r} is a stream of unknown length, so it can only be mixed by shares.",
@@ -233,7 +338,7 @@ def _check_end(parts: Sequence[Part], shares: Sequence[float] | None, budget_tok
 
 
 def _fingerprint(part: Part) -> str:
-    return part.data._fingerprint if isinstance(part.data, Dataset) else uuid4().hex
+    return part.rows._fingerprint if isinstance(part.rows, Dataset) else uuid4().hex
 
 
 def _remedy(feed: Feed) -> str:

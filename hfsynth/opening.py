@@ -5,12 +5,13 @@ Knows nothing of shares, tokens or what the texts are for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from datasets import Dataset, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, get_dataset_split_names, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
 
+from hfsynth.corpus_files import split_order
 from hfsynth.errors import SourceError
 from hfsynth.holdings import require_whole
 from hfsynth.locating import find_files, locate
@@ -38,6 +39,39 @@ def open_texts(location: str, *, split: str = "train") -> Dataset:
         raise SourceError(
             f"{location} cannot be read: {error}", hint="Check the name, the path and --split."
         ) from error
+
+
+def open_splits(location: str, splits: Collection[str] | None = None) -> Dataset | dict[str, Dataset]:
+    """Open every split of what `open_texts` opens, or those of `splits` that are there; files, which have none, as one.
+
+    Raise SourceError where nothing can be read, or none of the splits is there.
+    """
+    there = _splits_there(location)
+    if there is None:
+        return open_texts(location)
+    chosen = [name for name in there if splits is None or name in splits]
+    if there and not chosen:
+        raise SourceError(
+            f"{location} has no split {' or '.join(map(repr, splits or ()))}; it has {', '.join(there)}.",
+            hint="Check --split; without it every split is mixed.",
+        )
+    return {name: open_texts(location, split=name) for name in chosen or ["train"]}
+
+
+def _splits_there(location: str) -> list[str] | None:
+    """Return the splits of a corpus folder, a saved dict or a dataset on the Hub; None where there are none to tell."""
+    folder = Path(location)
+    rendered = {path.name.partition("-")[0] for path in folder.glob("data/*-*.parquet")}
+    if rendered or (folder / ".hfsynth").is_dir():
+        return sorted(rendered, key=split_order)
+    try:
+        place = locate(location)
+        if place is None:
+            return list(get_dataset_split_names(location))
+        saved = load_from_disk(location) if place.is_saved else None
+        return list(saved) if isinstance(saved, DatasetDict) else None
+    except (OSError, ValueError, DatasetsError) as error:
+        raise SourceError(f"{location} cannot be read: {error}", hint="Check the name and the path.") from error
 
 
 def _elsewhere(location: str, split: str) -> Dataset:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from datasets import Dataset, IterableDataset
 
+from hfsynth.dataset_splits import Rows, splits_of
 from hfsynth.errors import ConfigError, SourceError
 from hfsynth.identity import content_id
 from hfsynth.layouts import Kind, Layout, Row, Skip, read_row, source_ids
@@ -22,13 +23,13 @@ SHUFFLE_BUFFER = 1000
 class Part:
     """One part of a mixture.
 
-    `data` is shuffled from the seed and `name`; a stream is shuffled within a buffer of 1,000 rows. `weight` is
-    relative to the other parts' weights, in tokens. A part that may `repeat` starts again, in another order, when it
-    runs out.
+    `data` is a dataset, a stream, or a dict of splits of either. It is shuffled from the seed and `name`; a stream is
+    shuffled within a buffer of 1,000 rows. `weight` is relative to the other parts' weights, in tokens. A part that may
+    `repeat` starts again, in another order, when it runs out.
     """
 
     name: str
-    data: Dataset | IterableDataset
+    data: Rows | Mapping[str, Rows]
     kind: Kind
     weight: float | None = None
     repeat: bool = False
@@ -37,11 +38,41 @@ class Part:
         if self.kind not in tuple(Kind):
             raise ConfigError(f"Part {self.name!r} has the kind {self.kind!r}.", hint=f"Kinds: {', '.join(Kind)}.")
         object.__setattr__(self, "kind", Kind(self.kind))
-        if not isinstance(self.data, Dataset | IterableDataset):
+        splits_of(self.data, what=f"part {self.name!r}")
+
+    @property
+    def splits(self) -> Mapping[str, Rows]:
+        """The data by split; empty for data without splits."""
+        return self.data if isinstance(self.data, Mapping) else {}
+
+    @property
+    def rows(self) -> Rows:
+        """The data of a part without splits; raise SourceError for one that has them."""
+        if isinstance(self.data, Mapping):
             raise SourceError(
-                f"Part {self.name!r} must be a Dataset or an IterableDataset; got {type(self.data).__name__}.",
-                hint="Choose one split of it, for example ds['train'].",
+                f"Part {self.name!r} has splits: {', '.join(self.data)}.",
+                hint="Choose one split of it, for example ds['train'], or let hfsynth.mix mix every split.",
             )
+        return self.data
+
+    def of(self, split: str, *, main: bool) -> Part | None:
+        """Return what this part gives to a split; None where it has nothing for it.
+
+        Data without splits are for the `main` one, to train on, and only there a part may repeat. Raise SourceError
+        where a dict lacks the main split.
+        """
+        if not isinstance(self.data, Mapping):
+            return self if main else None
+        rows = self.data.get(split)
+        if main and rows is None:
+            raise SourceError(
+                f"Part {self.name!r} has no split {split!r}; it has {', '.join(self.data)}.",
+                hint="Give the split that is to be mixed alone, for example ds['train'], or name one that all parts "
+                "have (--split).",
+            )
+        if rows is None or (not main and isinstance(rows, Dataset) and not len(rows)):
+            return None
+        return replace(self, data=rows, repeat=self.repeat and main)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +132,7 @@ class Feed:
         """Say how far the part is: tokens for its share, or documents for its rows."""
         if self.share is not None:
             return self.tokens / self.share
-        rows = len(self.part.data) if isinstance(self.part.data, Dataset) else 1
+        rows = len(self.part.rows) if isinstance(self.part.rows, Dataset) else 1
         return (self.documents + self.skipped.total()) / max(rows, 1)
 
     def skips(self) -> str:
@@ -135,7 +166,7 @@ class Feed:
 
     def _one_pass(self, number: int) -> Iterator[Document]:
         row_number = 0
-        for batch in _shuffled(self.part.data, self.layout, _seed(self.seed, self.part.name, number)):
+        for batch in _shuffled(self.part.rows, self.layout, _seed(self.seed, self.part.name, number)):
             kept: list[tuple[str, list[str]]] = []
             for row in _rows(batch):
                 text = read_row(self.layout, row, row_number)
@@ -148,10 +179,31 @@ class Feed:
             yield from (Document(text, ids, tokens) for (text, ids), tokens in zip(kept, counts, strict=True))
 
 
+def together(splits: Sequence[Sequence[PartReport]]) -> tuple[PartReport, ...]:
+    """Return what every part gave to several splits: sums, its share of all tokens, and the share it was asked for."""
+    total = sum(report.tokens for reports in splits for report in reports)
+    found: dict[str, list[PartReport]] = {}
+    for report in (report for reports in splits for report in reports):
+        found.setdefault(report.name, []).append(report)
+    return tuple(
+        PartReport(
+            name=name,
+            kind=reports[0].kind,
+            documents=sum(report.documents for report in reports),
+            tokens=(tokens := sum(report.tokens for report in reports)),
+            share_asked=reports[0].share_asked,
+            share_got=tokens / total if total else 0.0,
+            repeats=sum(report.repeats for report in reports),
+            skipped=dict(sum((Counter(report.skipped) for report in reports), Counter())),
+        )
+        for name, reports in found.items()
+    )
+
+
 def columns_of(part: Part) -> list[str]:
     """Return the column names of a part; a stream that does not know them is asked for its first row."""
-    known = part.data.column_names
-    return list(known) if known is not None else list(next(iter(part.data), {}))
+    known = part.rows.column_names
+    return list(known) if known is not None else list(next(iter(part.rows), {}))
 
 
 def _shuffled(data: Dataset | IterableDataset, layout: Layout, seed: int) -> Iterator[Mapping[str, list[object]]]:

@@ -113,6 +113,24 @@ def test_a_sample_of_documents_depends_on_the_seed_alone(tmp_path: Path, sample:
     assert len({evaluate_corpus(whole, sample=1, seed=seed)["pairs"] for seed in range(8)}) > 1
 
 
+def test_splits_are_measured_together_or_alone(tmp_path: Path) -> None:
+    root = folder_of(tmp_path, [(TOWER, [ASKED, WRONG]), (BRIDGE, [])], [(BRIDGE, [GERMAN])])
+    parts = sorted((root / "pairs").glob("*.parquet"))
+    for path, name in zip(parts, ("train", "test"), strict=True):
+        path.rename(path.with_name(f"{name}-00000-of-00001.parquet"))
+    record(root)
+    whole = evaluate_corpus(root)
+    assert list(whole["splits"].items()) == [("train", 2), ("test", 1)] and whole["documents"] == 3
+    alone = evaluate_corpus(root, split="test")
+    assert (alone["splits"], alone["pairs"]) == ({"test": 1}, 1)
+    assert evaluate_corpus(root, split=["train", "test"]) == whole
+    with pytest.raises(OutputError, match="no pairs in split 'dev'; splits there: train, test"):
+        evaluate_corpus(root, split="dev")
+    save_corpus_evaluation(root, whole)
+    shown = build(corpus_facts(root, CardSettings(license="mit")))
+    assert "on 3 pairs of 3 documents of train, test," in shown
+
+
 def test_a_sample_larger_than_the_corpus_is_the_corpus(tmp_path: Path) -> None:
     root = folder_of(tmp_path, [(TOWER, [ASKED])])
     assert evaluate_corpus(root, sample=5) == evaluate_corpus(root)

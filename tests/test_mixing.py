@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from datasets import Dataset, IterableDataset, load_dataset
+from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -18,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from hfsynth.errors import BudgetError, ColumnError, ConfigError, ModelError, OutputError, SourceError
 from hfsynth.identity import content_id
 from hfsynth.layouts import Kind, Skip, layout_for, read_row
-from hfsynth.mixing import MixReport, mix, mix_rows
+from hfsynth.mixing import MixReport, mix, mix_rows, mix_splits
 from hfsynth.mixture_files import write_mixture
 from hfsynth.parts import Part
 from hfsynth.presets import PRESETS
@@ -367,15 +368,75 @@ def test_settings_that_cannot_work(words: TextTokenizer) -> None:
 def test_a_part_must_be_a_dataset_of_a_known_kind() -> None:
     with pytest.raises(ConfigError, match="kind 'other'"):
         Part("a", texts("a", [1]), "other")
-    with pytest.raises(SourceError, match="got DatasetDict"):
-        Part("a", load_dataset_dict(), Kind.RAW)
+    with pytest.raises(SourceError, match="part 'a' must be a Dataset, .* got list"):
+        Part("a", [{"text": "a"}], Kind.RAW)
     assert Part("a", texts("a", [1]), "raw").kind is Kind.RAW
 
 
-def load_dataset_dict() -> object:
-    from datasets import DatasetDict
+# --- splits ----------------------------------------------------------------------------------------------------------
 
-    return DatasetDict({"train": texts("a", [1])})
+
+def augmented() -> DatasetDict:
+    return DatasetDict({"train": texts("t", [5] * 20), "validation": texts("v", [5] * 6), "test": texts("e", [5] * 3)})
+
+
+def test_every_split_is_mixed_from_the_parts_that_have_it() -> None:
+    other = DatasetDict({"train": general(30), "validation": general(4), "dev": general(2)})
+    parts = [
+        Part("a", augmented(), Kind.AUGMENTED),
+        Part("g", other, Kind.GENERAL),
+        Part("r", texts("r", [3] * 90), "raw"),
+    ]
+    ratios = {"a": 0.4, "g": 0.4, "r": 0.2}
+    mixture = mix(parts, tokenizer=word_tokenizer(), ratios=ratios, seed=1)
+    assert isinstance(mixture.dataset, DatasetDict) and list(mixture.dataset) == ["train", "validation", "test"]
+    sources = {name: set(rows["source"]) for name, rows in mixture.dataset.items()}
+    assert sources == {"train": {"a", "g", "r"}, "validation": {"a", "g"}, "test": {"a"}}
+    held = mixture.report.splits["validation"]
+    assert [part.share_asked for part in held.parts] == [0.5, 0.5]
+    assert abs(held.parts[0].tokens - held.parts[1].tokens) <= 5
+    alone = [part for part in (part.of("train", main=True) for part in parts) if part]
+    assert mixture.dataset["train"][:] == mix(alone, tokenizer=word_tokenizer(), ratios=ratios, seed=1).dataset[:]
+    assert len(mixture.dataset["test"]) == 3
+
+
+def test_the_report_of_splits_is_their_sum() -> None:
+    parts = [Part("a", augmented(), Kind.AUGMENTED), Part("g", general(30), Kind.GENERAL)]
+    mixture = mix(parts, tokenizer=word_tokenizer(), ratios=[0.5, 0.5])
+    report = json.loads(json.dumps(mixture.report.to_dict()))
+    rows = [row for split in mixture.dataset.values() for row in split]
+    assert (report["documents"], report["tokens"]) == (len(rows), sum(row["tokens"] for row in rows))
+    for part in report["parts"]:
+        assert part["documents"] == sum(row["source"] == part["name"] for row in rows)
+    assert sum(part["share_got"] for part in report["parts"]) == pytest.approx(1)
+    assert {name: one["documents"] for name, one in report["splits"].items()} == {
+        name: len(split) for name, split in mixture.dataset.items()
+    }
+    single = mix([Part("a", augmented()["train"], "raw")], tokenizer=word_tokenizer())
+    assert "splits" not in single.report.to_dict() and isinstance(single.dataset, Dataset)
+
+
+def test_held_out_splits_know_no_budget_and_do_not_repeat(words: TextTokenizer) -> None:
+    parts = [Part("a", augmented(), Kind.AUGMENTED, repeat=True)]
+    made = mix_splits(parts, tokenizer=words, ratios=[1.0], budget_tokens=300)
+    counted = {name: sum(row["tokens"] for row in rows) for name, rows in made.items()}
+    assert counted == {"train": 300, "validation": 30, "test": 15}
+    assert made["train"].report.parts[0].repeats == 40
+
+
+def test_splits_that_cannot_be_mixed_are_said(words: TextTokenizer, caplog: pytest.LogCaptureFixture) -> None:
+    whole, other = Part("a", augmented(), "raw"), Part("b", {"sft": texts("b", [1])}, "raw")
+    with pytest.raises(SourceError, match="Part 'b' has no split 'train'; it has sft"):
+        mix_splits([whole, other], tokenizer=words)
+    with pytest.raises(SourceError, match="Part 'a' has splits: train, validation, test"):
+        mix_rows([whole], tokenizer=words)
+    empty = DatasetDict({"train": texts("a", [1]), "validation": texts("a", [])})
+    with caplog.at_level(logging.WARNING):
+        assert list(mix_splits([Part("a", empty, "raw"), Part("b", augmented(), "raw")], tokenizer=words)) == [
+            "train",
+            "validation",
+        ]
+    assert "Of part 'b' the splits test are left out: the mixture has train, validation." in caplog.text
 
 
 def test_a_part_with_nothing_usable_is_an_error_also_when_it_repeats(words: TextTokenizer) -> None:
