@@ -145,7 +145,15 @@ def export(
             file_format=file_format,
             on_progress=lambda progress: on_texts(progress.documents),
         )
-    console.emit_json(asdict(report))
+    if as_json:
+        return console.emit_json(asdict(report))
+    for each, part in (report.splits or {"": report}).items():
+        tokens = "" if part.tokens is None else f" of {part.tokens:,} tokens"
+        console.emit(f"{part.folder}: {part.documents:,} texts{tokens}{each and f' of split {each}'}")
+    for reason, number in report.skipped.items():
+        console.emit(f"  left out: {number:,} {reason}")
+    if report.neutralized:
+        console.emit(f"  {report.neutralized:,} texts held a control string, which was broken up")
 
 
 def _weights(given: list[str] | None) -> dict[str, float]:

@@ -85,6 +85,56 @@ out["recipe"] = again.config == synthesize.config
     assert part.read_bytes() == hub.files("user/made")["pairs/train-00000-of-00001.parquet"]
 
 
+def test_the_commands_keep_the_splits_from_the_hub_to_the_hub(hub: Hub, tmp_path: Path, tiny_llama: Path) -> None:
+    general = ({"question": f"What is {n}?", "response": f"It is {n}."} for n in range(40))
+    (tmp_path / "general.jsonl").write_text("".join(json.dumps(row) + "\n" for row in general))
+    commands = f"""
+import contextlib, importlib.util, io, sys
+from datasets import load_dataset
+from hfsynth import cli
+def run(*arguments):
+    sys.argv, told = ["hfsynth", *arguments], io.StringIO()
+    with contextlib.redirect_stdout(told):
+        try:
+            cli.main()
+        except SystemExit as end:
+            assert not end.code, arguments
+    return told.getvalue()
+counted = ["--tokenizer", {str(tiny_llama)!r}]
+facts = ["--license", "cc-by-4.0", "--language", "en"]
+engine = ["--engine", "scripted", "--model", "scripts:moody", "--shots", "2", "--workers", "0", "--quiet"]
+run("synthesize", "me/raw", "made", "--split", "train", "--split", "validation", *engine)
+run("render", "made", *counted)
+run("mix", "mixed", "--augmented", "made", "--general", "general.jsonl", "--preset", "domain-adaptive", *counted)
+out["exported"] = json.loads(run("export", "mixed", "text", "--to", "text", "--json", *counted))
+if all(importlib.util.find_spec(name) for name in ("datasketch", "py3langid")):
+    out["evaluated"] = json.loads(run("evaluate", "made", "--json"))["splits"]
+out["info"] = [run("info", "made"), run("info", "mixed")]
+for name in ("made", "mixed"):
+    run("card", name, *facts, "--repo", f"user/{{name}}")
+    run("card", name, "--check")
+    run("push", name, f"user/{{name}}", *facts, "--quiet")
+rows = lambda *name: {{split: list(part["text"]) for split, part in load_dataset(*name).items()}}
+out["read"] = [rows("user/made"), rows("user/made", "pairs"), rows("user/mixed")]
+out["local"] = [rows("made"), rows("made", "pairs"), rows("mixed")]
+"""
+    out = client(hub, tmp_path, commands)
+    made, pairs, mixed = out["read"]
+    assert out["read"] == out["local"]
+    assert {split: len(texts) for split, texts in pairs.items()} == {"train": 7, "validation": 3}
+    assert all(any(text in whole for whole in made[split]) for split, texts in pairs.items() for text in texts)
+    assert mixed["validation"] and sorted(mixed["validation"]) == sorted(made["validation"])
+    assert not set(mixed["train"]) & set(mixed["validation"])
+    assert {split: one["documents"] for split, one in out["exported"]["splits"].items()} == {
+        split: len(texts) for split, texts in mixed.items()
+    }
+    assert out.get("evaluated", {"train": 7, "validation": 3}) == {"train": 7, "validation": 3}
+    assert "Pairs of   train 7, validation 3\n" in out["info"][0]
+    assert f"Texts of   train {len(made['train'])}, validation {len(made['validation'])}\n" in out["info"][0]
+    assert "Part       general (general): " in out["info"][1]
+    assert "| `validation` | `augmented` |" in hub.files("user/mixed")["README.md"].decode()
+
+
 def test_datasets_are_pushed_without_a_folder(hub: Hub, tmp_path: Path) -> None:
     pushed = """
 hfsynth.save_corpus("corpus/", pairs=ds, texts=texts, synthesizer=synthesize)
