@@ -1,7 +1,7 @@
 """Peak memory of `save_corpus` against the size of a stream: it must not grow with it.
 
-A stream of synthesized rows, and the texts rendered from it, go into a corpus folder; every size in a process of its
-own. The rows are made up as they are read, so that neither an engine nor a source costs anything.
+Synthesized rows, streamed from a Parquet file, and the texts rendered from them go into a corpus folder; every size in
+a process of its own. The rows are made up beforehand, so that neither an engine nor the making counts.
 
     python benchmarks/saving.py             # 10,000, 100,000 and 1,000,000 rows
 """
@@ -12,11 +12,14 @@ import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from common import Report, parser, publish
-from datasets import Features, IterableDataset, Value
+from datasets import Features, Value, load_dataset
 from scale import SENTENCE, run_of
 
 import hfsynth
@@ -25,14 +28,16 @@ from hfsynth.identity import chain_id
 
 SIZES = (10_000, 100_000, 1_000_000)
 SHOTS = 2
+FEATURES = output_features(Features({"id": Value("string"), "text": Value("string")}))
+GROUP_ROWS = 10_000
 
 
 def main() -> None:
     made = parser(__doc__)
-    made.add_argument("--save", nargs=2, metavar=("ROWS", "FOLDER"), help="save one stream and measure nothing")
+    made.add_argument("--save", nargs=2, metavar=("FILE", "FOLDER"), help="save one file's rows and measure nothing")
     args = made.parse_args()
     if args.save:
-        save(int(args.save[0]), Path(args.save[1]))
+        save(Path(args.save[0]), Path(args.save[1]))
     else:
         publish(measured(args), args.results)
 
@@ -42,7 +47,8 @@ def measured(args: Namespace) -> Report:
     rows = []
     for size in [size for size in SIZES if size < most] + [most]:
         with tempfile.TemporaryDirectory() as folder:
-            ran = run_of([sys.executable, __file__, "--save", str(size), f"{folder}/corpus"])
+            write(size, Path(folder) / "rows.parquet")
+            ran = run_of([sys.executable, __file__, "--save", f"{folder}/rows.parquet", f"{folder}/corpus"])
         rows.append({"rows": size, "seconds": ran.seconds, "peak MiB": ran.peak_mib})
     largest = rows[-1]["peak MiB"] / rows[max(0, len(rows) - 2)]["peak MiB"]
     return Report(
@@ -56,13 +62,23 @@ def measured(args: Namespace) -> Report:
     )
 
 
-def save(rows: int, folder: Path) -> None:
-    """Save a stream of so many rows, and the texts rendered from it."""
-    transform = hfsynth.Synthesizer("scripted", engine="scripted", shots=SHOTS)
-    features = output_features(Features({"id": Value("string"), "text": Value("string")}))
-    values = {"rows": rows, "recipe": transform.config.fingerprint}
-    stream = IterableDataset.from_generator(synthesized, gen_kwargs=values, features=features)
-    hfsynth.save_corpus(folder, pairs=stream, texts=hfsynth.render(stream, seed=0), synthesizer=transform)
+def write(rows: int, path: Path) -> None:
+    """Write so many synthesized rows."""
+    made = synthesized(rows, transform().config.fingerprint)
+    with pq.ParquetWriter(path, FEATURES.arrow_schema) as writer:
+        while group := list(islice(made, GROUP_ROWS)):
+            writer.write_table(pa.Table.from_pylist(group, FEATURES.arrow_schema))
+
+
+def save(path: Path, folder: Path) -> None:
+    """Save a stream of the file's rows, and the texts rendered from it."""
+    stream = load_dataset("parquet", data_files=str(path), split="train", features=FEATURES, streaming=True)
+    hfsynth.save_corpus(folder, pairs=stream, texts=hfsynth.render(stream, seed=0), synthesizer=transform())
+
+
+def transform() -> hfsynth.Synthesizer:
+    """Return the transform whose rows these could be."""
+    return hfsynth.Synthesizer("scripted", engine="scripted", shots=SHOTS)
 
 
 def synthesized(rows: int, recipe: str) -> Iterator[dict[str, Any]]:
