@@ -10,11 +10,13 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from started import end_started
 
 _HF_HOME = tempfile.mkdtemp(prefix="hfsynth-tests-")
 atexit.register(shutil.rmtree, _HF_HOME, ignore_errors=True)
@@ -33,6 +35,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("hfsynth", deadline=None)
 settings.load_profile("hfsynth")
+
+
+@pytest.fixture(autouse=True)
+def processes() -> Iterator[None]:
+    """End what a test has started and left running: it would disturb the tests that follow."""
+    yield
+    end_started()
+
 
 needs_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="there is no wheel of vLLM for this machine")
 

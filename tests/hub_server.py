@@ -38,6 +38,7 @@ from hub_routes import READING
 from hub_store import Commit, Repo, Store, Token
 from hub_trees import Remove
 from hub_wire import Answer, Call, as_json
+from started import start_process
 
 TOKEN, READ_TOKEN, POWERLESS_TOKEN, OTHER_TOKEN = "hf_loopback", "hf_readonly", "hf_powerless", "hf_other"
 QUOTA = {"RateLimit": '"api";r=999;t=300', "RateLimit-Policy": '"fixed window";"api";q=1000;w=300'}
@@ -158,7 +159,7 @@ class Hub:
     def start(self, command: str | Sequence[str], env: Mapping[str, str]) -> subprocess.Popen[str]:
         """Start a process: Python code, or an argument list."""
         argv = [sys.executable, "-c", textwrap.dedent(command)] if isinstance(command, str) else list(command)
-        return subprocess.Popen(argv, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return start_process(argv, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def run(
         self, command: str | Sequence[str], env: Mapping[str, str], *, timeout: float = 120, check: bool = True

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts_kill import LOG
+from started import start_process
 
 TESTS = Path(__file__).parent
 
@@ -44,7 +45,7 @@ def start(arguments: list[str], log: Path | None = None) -> subprocess.Popen[str
         "PYTHONPATH": os.pathsep.join((str(TESTS), *sys.path)),
         **({LOG: str(log)} if log else {}),
     }
-    return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return start_process(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def ended(process: subprocess.Popen[str], *, seconds: float = 120) -> tuple[int, str, str]:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from conftest import needs_vllm
 from datasets import load_dataset
+from started import start_process
 
 from hfsynth import cli
 
@@ -237,14 +238,14 @@ def test_shards_give_the_same_rows(run: Run, texts: Path, tmp_path: Path) -> Non
 def test_ctrl_c_stops_and_the_same_command_goes_on(texts: Path, tmp_path: Path) -> None:
     out = tmp_path / "corpus"
     command = [sys.executable, "-m", "hfsynth", *map(str, scripted(texts, out, "--shard-rows", 2))]
-    slow = subprocess.Popen([*command, "--engine-arg", "latency=0.5", "--engine-arg", "max_in_flight=1"], stderr=-1)
+    slow = start_process([*command, "--engine-arg", "latency=0.5", "--engine-arg", "max_in_flight=1"], stderr=-1)
     deadline = time.monotonic() + 60
     while not list(out.glob(".hfsynth/parts/*.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
     slow.send_signal(signal.SIGINT)
     _, errors = slow.communicate(timeout=60)
     assert slow.returncode == 130
-    assert b"Traceback" not in errors
+    assert "Traceback" not in errors
     assert not (out / "pairs").exists()
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "10: 10 ok" in finished.stdout
@@ -272,7 +273,7 @@ def test_two_jobs_at_once_do_not_damage_each_other(texts: Path, tmp_path: Path) 
     out = tmp_path / "corpus"
     command = [sys.executable, "-m", "hfsynth", *map(str, scripted(texts, out, "--quiet"))]
     command += ["--engine-arg", "latency=0.2", "--engine-arg", "max_in_flight=1"]
-    jobs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    jobs = [start_process(command, stderr=subprocess.PIPE) for _ in range(2)]
     errors = [job.communicate(timeout=120)[1] for job in jobs]
     assert sorted(job.returncode for job in jobs) in ([0, 0], [0, 1])
     assert all("Traceback" not in error for error in errors)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pyarrow.parquet as pq
 from conftest import needs_vllm
 from jobs import command, documents, ended, journaled, run, until
+from started import start_process
 from test_engine_start import blocked
 
 
@@ -20,9 +20,7 @@ def test_a_signal_that_reaches_the_engines_process_loses_no_document(tiny_llama:
     options = ("--model", tiny_llama, "--shots", 2, "--max-tokens", 150, "--engine-arg", "max_num_seqs=8")
     arguments = command(source, out, *options, "--workers", 0)
     own = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        arguments, env={**os.environ, **own}, stdout=-1, stderr=-1, text=True, start_new_session=True
-    )
+    process = start_process(arguments, env={**os.environ, **own}, stdout=-1, stderr=-1, start_new_session=True)
     assert until(lambda: journaled(out), process, seconds=600)
     (engine,) = [pid for pid in _descendants(process.pid) if "EngineCore" in _name(pid)]
     assert {signal.SIGINT, signal.SIGHUP} <= blocked(engine)

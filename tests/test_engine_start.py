@@ -18,6 +18,7 @@ from typing import Any
 import multiprocess
 import pytest
 from jobs import TESTS, documents
+from started import start_process
 
 from hfsynth.config import EngineConfig
 from hfsynth.devices import claim_device, gpus_at_hand
@@ -220,7 +221,7 @@ def blocked(pid: int) -> set[int]:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
 def test_children_do_not_hear_the_keyboard_and_this_process_does() -> None:
     with shielding_children():
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        child = start_process([sys.executable, "-c", "import time; time.sleep(60)"])
         spawned = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
         spawned.start()
         with pytest.raises(KeyboardInterrupt):

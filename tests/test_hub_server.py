@@ -20,6 +20,7 @@ from hub_trees import Entry, Refusal, merge_trees, regular_entry
 from hub_wire import Answer, Call, card_errors
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from started import start_process
 
 PRELUDE = """
 import json, os, sys
@@ -353,7 +354,7 @@ def test_a_listing_never_mixes_two_states(hub: Hub, tmp_path: Path) -> None:
 
 def test_it_runs_by_hand() -> None:
     command = [sys.executable, hub_server.__file__, "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with start_process(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         exports = dict(
             line.removeprefix("export ").strip().split("=", 1) for line in iter(process.stdout.readline, "\n")

@@ -21,6 +21,7 @@ import pytest
 from corpus_folders import contents, corpus_folder
 from hub_faults import Fault, Request
 from hub_server import Hub
+from started import start_process
 
 from hfsynth.card_facts import CardSettings
 from hfsynth.corpus_card import write_card
@@ -73,7 +74,7 @@ class Worker:
         pipe = subprocess.PIPE
         with self.errors.open("w") as errors:
             argv, env = [sys.executable, "-c", WORKER], hub.env(tmp_path)
-            self.process = subprocess.Popen(argv, env=env, stdin=pipe, stdout=pipe, stderr=errors, text=True)
+            self.process = start_process(argv, env=env, stdin=pipe, stdout=pipe, stderr=errors)
 
     def push(self, folder: Path, repo: str, limit: int = 1000) -> Any:  # noqa: ANN401
         """Push, and return whether something changed, or what was wrong."""

@@ -11,6 +11,7 @@ import pytest
 from datasets import Dataset, DatasetDict, Features, IterableDataset, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from started import start_process
 
 from hfsynth.boundaries import sentence_ends, splits_character
 from hfsynth.errors import ColumnError, ConfigError
@@ -285,7 +286,7 @@ def test_a_named_tokenizer_is_loaded_and_the_fingerprint_is_the_same_in_every_pr
         print(cut._fingerprint, cut["text"][:])
     """
     code = "\n".join(line.strip() for line in code.splitlines())
-    processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    processes = [start_process([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(2)]
     runs = [process.communicate()[0] for process in processes]
     assert runs[0] == runs[1]
     assert "['One two. ', 'Three four.', 'naïve café']" in runs[0]

@@ -13,6 +13,7 @@ import pytest
 import scripts_map
 from conftest import needs_vllm
 from datasets import Dataset, IterableDataset, load_dataset
+from started import start_process
 
 from hfsynth import Synthesizer, engine
 from hfsynth.columns import OUTPUT_SCHEMA
@@ -264,9 +265,8 @@ def test_a_real_model_under_num_proc_leaves_no_process_behind(tiny_llama: Path, 
     )
     script = tmp_path / "program.py"
     script.write_text(program)
-    with subprocess.Popen(
-        [sys.executable, str(script), str(tiny_llama)], stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    arguments = [sys.executable, script, tiny_llama]
+    with start_process(arguments, stdout=subprocess.PIPE, start_new_session=True) as process:
         printed, _ = process.communicate(timeout=300)
     assert process.returncode == 0
     assert all(1 <= int(number) <= 4 for number in printed.split()[-8:])

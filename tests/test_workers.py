@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jobs import children, command, documents, ended, journals, parts, run, scripted, start, stats, until
+from started import start_process
 
 from hfsynth.claims import Claims
 from hfsynth.cli_crews import shard_range
@@ -109,11 +110,11 @@ def test_a_worker_whose_shelf_ends_while_it_looks_does_not_wait_for_others(
 def test_a_worker_whose_parent_is_gone_ends_before_it_has_imported_anything() -> None:
     program = "from hfsynth.parent_watch import ParentWatch; w = ParentWatch(); print(1, flush=True); import time; "
     arguments = [sys.executable, "-c", program + "time.sleep(600)"]
-    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    process = start_process(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdin is not None and process.stdout is not None
-    process.stdin.write(b'{"worker": "w"}\n')
+    process.stdin.write('{"worker": "w"}\n')
     process.stdin.flush()
-    assert process.stdout.readline() == b"1\n"
+    assert process.stdout.readline() == "1\n"
     process.stdin.close()
     assert process.wait(60) == -signal.SIGKILL
     process.stdout.close()
