@@ -37,6 +37,31 @@ settings.register_profile("hfsynth", deadline=None)
 settings.load_profile("hfsynth")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return one worker more than cores: tests wait much for processes that they have started."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where tests run side by side, let those that share something run in one process, and the longest first."""
+    if not hasattr(config, "workerinput"):
+        return
+    for item in items:
+        if (group := _group(item)) is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("long") is None and _group(item) != "vllm")
+
+
+def _group(item: pytest.Item) -> str | None:
+    """Return what a test shares with others: the engines of one process, or the fixtures of its module."""
+    if needs_vllm.mark in item.iter_markers():
+        return "vllm"
+    definitions = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+    shares = any(definition.scope == "module" for found in definitions.values() for definition in found)
+    return item.path.stem if shares else None
+
+
 @pytest.fixture(autouse=True)
 def processes() -> Iterator[None]:
     """End what a test has started and left running: it would disturb the tests that follow."""
