@@ -5,9 +5,12 @@ Knows nothing of how a card looks, and asks no network: what only the source's o
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from hfsynth.errors import ConfigError, OutputError
 from hfsynth.holdings import damaged_parquet, require_whole
 
 SAMPLES = 2
+_LETTERS, _ITEMS, _LOOKED_AT = 300, 5, 50  # of an example row, and the rows among which it is looked for
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _LANGUAGE = re.compile(r"[a-z]{2,}(-[A-Za-z0-9]+)*")
 _MODEL_LICENCES = {EMBEDDED: "apache-2.0"}
@@ -97,6 +101,7 @@ def corpus_facts(root: Path, settings: CardSettings) -> CorpusFacts:
         repo=repo,
         configs=tuple(_configs(root, splits)),
         samples=tuple(_samples(root, splits)),
+        example=_example(root, splits),
         plots=plots.current(root, counted),
         recipe=recipe if "source" in recipe else None,  # a mixture was not synthesized here
         stats=counted if "total_documents" in counted else None,
@@ -226,10 +231,27 @@ def _split_facts(root: Path, split: SplitFiles) -> SplitFacts:
         name=split.split,
         paths=split.patterns,
         rows=sum(found.num_rows for found in footers),
-        nbytes=sum(found.row_group(i).total_byte_size for found in footers for i in range(found.num_row_groups)),
+        nbytes=sum(_arrow_bytes(root / path, (root / path).stat().st_mtime_ns) for path in split.files),
         size=sum((root / path).stat().st_size for path in split.files),
         files=len(split.files),
     )
+
+
+@lru_cache(maxsize=4096)
+def _arrow_bytes(path: Path, changed: int) -> int:
+    """Return the bytes of a file's rows in memory, which `datasets` calls `num_bytes`.
+
+    It reads in pieces of the first row group's size, and so does this: the bytes of a column depend on the pieces.
+    `changed` is when the file was written: what was read once is not read again before it is another.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            groups = file.metadata.num_row_groups
+            size = max(file.metadata.row_group(0).num_rows, 1) if groups else 1
+            pieces = (file.iter_batches(batch_size=size, row_groups=[group]) for group in range(groups))
+            return sum(batch.nbytes for batches in pieces for batch in batches)
+    except (pa.ArrowException, OSError) as error:
+        raise damaged_parquet(path) from error
 
 
 def footer(path: Path) -> Any:  # noqa: ANN401 (pyarrow's FileMetaData has no annotations)
@@ -245,7 +267,7 @@ def _samples(root: Path, splits: list[SplitFiles]) -> Iterator[Sample]:
     split = splits[0]
     given = 0
     for path in split.files:
-        for row in _rows(root / path):
+        for row in _rows(root / path, columns=("text", "pairs")):
             if text := _shown_row(row):
                 given += 1
                 yield Sample(split.config, text)
@@ -253,15 +275,37 @@ def _samples(root: Path, splits: list[SplitFiles]) -> Iterator[Sample]:
                 return
 
 
-def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield what is shown of a file's rows; raise OutputError where it is damaged."""
+def _rows(path: Path, columns: Collection[str] | None = None) -> Iterator[Mapping[str, Any]]:
+    """Yield a file's rows, or what `columns` name of them; raise OutputError where it is damaged."""
     try:
         with pq.ParquetFile(path) as file:
-            columns = [name for name in ("text", "pairs") if name in file.schema_arrow.names]
-            for batch in file.iter_batches(batch_size=50, columns=columns) if columns else ():
+            wanted = [name for name in file.schema_arrow.names if columns is None or name in columns]
+            for batch in file.iter_batches(batch_size=50, columns=wanted) if wanted else ():
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise damaged_parquet(path) from error
+
+
+def _example(root: Path, splits: list[SplitFiles]) -> str | None:
+    """Return the first row with pairs of the config `pairs`, as JSON in which long texts are shortened.
+
+    None where there are no pairs among the first rows.
+    """
+    path = next((path for split in splits if split.config == "pairs" for path in split.files), None)
+    if path is None:
+        return None
+    row = next((row for row in islice(_rows(root / path), _LOOKED_AT) if row.get("pairs")), None)
+    return None if row is None else json.dumps(_short(row), ensure_ascii=False, indent=2, default=str)
+
+
+def _short(value: Any) -> Any:  # noqa: ANN401 - whatever a row holds
+    if isinstance(value, dict):
+        return {name: _short(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_short(inner) for inner in value[:_ITEMS]]
+    if isinstance(value, str | bytes) and len(value) > _LETTERS:
+        return f"{value[:_LETTERS]!s} […]"
+    return value
 
 
 def _shown_row(row: Mapping[str, Any]) -> str:

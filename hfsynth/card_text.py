@@ -10,7 +10,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from textwrap import wrap
 from typing import Any, Self
+from unicodedata import east_asian_width
 
 import yaml
 
@@ -27,7 +29,9 @@ _UNPRINTABLE = re.compile(
     r"\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]"
 )
 _WEB = re.compile(r"https?://[^\s<>\"'`\\()\[\]{}|^]+")
+_MARKUP = re.compile(r"[\\`*_\[\]<>&!#~|$:@^{}]|(?<=www)\.")
 _HEAD, _TAIL = 700, 500
+_WIDTH = 76
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,27 @@ def as_block(text: str) -> str:
     return "\n".join(f"    {line}".rstrip() for line in lines)
 
 
+def as_wrapped(text: str) -> str:
+    """Return a text as an indented block whose lines a page need not be scrolled for."""
+    lines = printable(text.replace("\r\n", "\n").replace("\r", "\n")).split("\n")
+    return as_block("\n".join(part for line in lines for part in _wrapped(line)))
+
+
+def _wrapped(line: str) -> list[str]:
+    """Return the pieces of a line, as deep as its beginning; letters that take two columns count as two."""
+    if not line.strip():
+        return [""]
+    deep = line[: min(len(line) - len(line.lstrip()), _WIDTH // 4)]
+    columns = sum(2 if east_asian_width(letter) in "WF" else 1 for letter in line)
+    return wrap(line, _WIDTH * len(line) // columns, subsequent_indent=deep)
+
+
+def as_text(value: object) -> str:
+    """Return a value as one line of plain text: whatever Markdown and HTML would read in it is escaped."""
+    text = " ".join(printable(str(value)).split())
+    return _MARKUP.sub(r"\\\g<0>", text) or "(empty)"
+
+
 def shortened(text: str) -> str:
     """Return a text, or its beginning and end where it is long."""
     if len(text) <= _HEAD + _TAIL:
@@ -163,6 +188,11 @@ def as_share(value: float | None) -> str:
 def as_pairs(values: Mapping[str, Any]) -> str:
     """Return nested values as one line of code spans."""
     return ", ".join(f"{as_code(name)} {as_code(value)}" for name, value in _flat(values))
+
+
+def as_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return nested values as rows of a table: a dotted name and its value."""
+    return [(as_code(name), as_code(value)) for name, value in _flat(values)]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

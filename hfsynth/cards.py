@@ -6,8 +6,6 @@ name it does not know. Knows nothing of folders, models or the Hub.
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from hfsynth.card_reuse import citation, hub_id, render_command, synthesize_command
 from hfsynth.card_text import (
     Block,
     Card,
@@ -24,16 +23,40 @@ from hfsynth.card_text import (
     as_mean,
     as_number,
     as_pairs,
+    as_rows,
     as_score,
     as_share,
     as_size,
+    as_text,
+    as_wrapped,
     printable,
     shortened,
 )
 from hfsynth.errors import ConfigError
 
+PROJECT_PAGE = "https://pypi.org/project/hfsynth/"
+_COLUMNS = {
+    "id": "the document's name: the source's, or a digest of its text",
+    "text": "the document",
+    "pairs": "the instruction-response pairs about the document",
+    "synthesis": "where the pairs come from: `status`, the `chain` and `shot`, whether the previous shot was in the "
+    "prompt (`follows`), tokens, `finish_reason`, and what was `rejected` and why",
+    "source_id": "of a piece of a long document, the document's name",
+    "offset": "of a piece of a long document, the character that it begins with",
+}
+_TEXT_COLUMNS = {
+    "text": "a document, or the documents of a few-shot chain, each followed by its pairs: one text to train on",
+    "source_ids": "the names of the documents in the text, in order",
+    "source": "the part of the mixture that the text is from",
+    "shots": "how many documents are in the text",
+    "num_pairs": "how many pairs are in the text",
+    "pairs": "how many pairs are in the text (a number, by its former name)",
+    "style": "the rendering that was drawn for the text",
+    "chain": "the few-shot chain that the text was made of",
+    "tokens": "tokens of the text, without those for its beginning and end",
+}
+_TOLD_ELSEWHERE = ("counts", "texts", "tokens")  # of a rendering
 TASKS = ["text-generation", "question-answering"]
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 _LARGE = ((10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"), (10**11, "10B<n<100B"))
 _LARGEST = "100B<n<1T"
@@ -60,7 +83,7 @@ class Licence:
 
 @dataclass(frozen=True, slots=True)
 class SplitFacts:
-    """One split of a config: where it lies, and what the Parquet footers say. `nbytes` is uncompressed."""
+    """One split of a config: where it lies, and how large it is. `nbytes` are those of its rows in memory."""
 
     name: str
     paths: tuple[str, ...]
@@ -83,6 +106,16 @@ class ConfigFacts:
         known = {"default": "text to train on", "pairs": "documents with their pairs, and where they come from"}
         return known.get(self.name, "one more config")
 
+    @property
+    def columns(self) -> list[tuple[str, str, str]]:
+        """Every column with its type and what it is."""
+        listed = any(column["name"] == "pairs" and "dtype" not in column for column in self.features)
+        about = _COLUMNS if listed else _TEXT_COLUMNS
+        return [
+            (as_code(column["name"]), as_code(_kind(column)), about.get(column["name"], "a column of the source"))
+            for column in self.features
+        ]
+
     def entry(self) -> dict[str, Any]:
         """Return the config's entry under `configs`."""
         files = [{"split": s.name, "path": s.paths[0] if len(s.paths) == 1 else list(s.paths)} for s in self.splits]
@@ -97,6 +130,18 @@ class ConfigFacts:
             "download_size": sum(s.size for s in self.splits),
             "dataset_size": sum(s.nbytes for s in self.splits),
         }
+
+
+def _kind(column: Mapping[str, Any]) -> str:
+    """Return the type of a column as `dataset_info` has it, in short."""
+    if "dtype" in column:
+        dtype = column["dtype"]
+        return dtype if isinstance(dtype, str) else str(next(iter(dtype), "other"))
+    shape = next((name for name in column if name != "name"), "other")
+    inner = column.get(shape)
+    if isinstance(inner, list) and shape != "struct":
+        return f"{shape} of {', '.join(str(field['name']) for field in inner)}"
+    return f"{shape} of {inner}" if isinstance(inner, str) else shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +186,14 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class CorpusFacts(Facts):
-    """What a dataset card says. `recipe`, `stats`, `render`, `mix` are the values of the folder's JSON files."""
+    """What a dataset card says. `recipe`, `stats`, `render`, `mix` are the values of the folder's JSON files.
+
+    `example` is one row of `pairs`, as JSON.
+    """
 
     configs: tuple[ConfigFacts, ...] = ()
     samples: tuple[Sample, ...] = ()
+    example: str | None = None
     plots: tuple[Plot, ...] = ()
     recipe: Mapping[str, Any] | None = None
     stats: Mapping[str, Any] | None = None
@@ -201,7 +250,7 @@ def recipe_card(recipe: Mapping[str, Any], repo: str, license: str | None) -> Ca
         "library_name": "hfsynth",
         "tags": ["hfsynth", "instruction-synthesizer", "recipe"],
     }
-    values = {"title": repo.rpartition("/")[2], "name": repo, "recipe": recipe}
+    values = {"title": repo.rpartition("/")[2], "name": repo, "recipe": recipe, "hfsynth_url": PROJECT_PAGE}
     return Card(metadata, (Block({"parts": ["recipe"], "repo": repo}, _body("recipe", None, values)),))
 
 
@@ -240,12 +289,6 @@ def size_category(rows: int) -> str:
     return next((name for limit, name in (*_SIZES, *_LARGE) if rows < limit), _LARGEST)
 
 
-def hub_id(location: str) -> str | None:
-    """Return `location` where it has the form of a repo id and is no file."""
-    looks = HUB_ID.fullmatch(location) and not location.endswith((".json", ".jsonl", ".parquet", ".csv", ".txt"))
-    return location if looks else None
-
-
 def _known(facts: Facts, more: Mapping[str, Any]) -> dict[str, Any]:
     known = {**more, "repo": facts.repo, "home": facts.home}
     return {key: value for key, value in known.items() if value}
@@ -254,38 +297,61 @@ def _known(facts: Facts, more: Mapping[str, Any]) -> dict[str, Any]:
 def _shown(facts: CorpusFacts) -> dict[str, Any]:
     """Return the names that the dataset template may use."""
     location = facts.recipe["source"]["location"] if facts.recipe else None
-    names = ("name", "title", "home", "evaluation", "configs", "samples", "plots", "recipe", "stats", "mix")
+    names = ("name", "title", "home", "evaluation", "configs", "samples", "example", "plots", "recipe", "stats", "mix")
     source = facts.source_id
     return {
         **{name: getattr(facts, name) for name in (*names, "source_license", "model_license", "language")},
         "licence": facts.licence.markdown(),
-        "render": {key: value for key, value in (facts.render or {}).items() if key != "counts"},
+        "render": {key: value for key, value in (facts.render or {}).items() if key not in _TOLD_ELSEWHERE},
+        "tokens": _tokens(facts),
+        "hfsynth_url": PROJECT_PAGE,
+        "citation": citation(facts.name, facts.title, facts.repo),
         "source_name": as_code(location) if location else None,
         "source_url": f"https://huggingface.co/datasets/{source}" if source else None,
-        "recipe_name": facts.repo if facts.repo and not facts.home else f"{facts.home}synthesizer_config.json",
-        "reproduce": _source_options(facts.recipe["source"]) if facts.recipe and location else "",
+        "recipe_name": _recipe_name(facts),
+        "reproduce": _commands(facts),
+        "source_is_file": bool(location and not source and "://" not in location),
     }
 
 
-def _source_options(source: Mapping[str, Any]) -> str:
-    """Return the source as it is written on the command line."""
-    options = {"config": "config", "split": "split", "text_column": "text-column", "id_column": "id-column"}
-    given = [
-        f"--{flag} {shlex.quote(str(value))}" for name, flag in options.items() for value in _listed(source.get(name))
-    ]
-    given += [f"--limit {source['limit']}"] if source.get("limit") else []
-    pinned = hub_id(str(source["location"])) and source["revision"]
-    given += [f"--revision {shlex.quote(str(source['revision']))}"] if pinned else []
-    return " ".join([shlex.quote(str(source["location"])), *given])
+def _recipe_name(facts: CorpusFacts) -> str:
+    """Return what `--recipe` is given: the repo where the recipe is its own, else the file."""
+    return facts.repo if facts.repo and not facts.home else f"{facts.home}synthesizer_config.json"
 
 
-def _listed(value: object) -> list[object]:
-    return value if isinstance(value, list) else [value] if value else []
+def _tokens(facts: CorpusFacts) -> dict[str, Any]:
+    """Return the tokens of the training texts by split, and their tokenizer, where they were counted.
+
+    A folder that has been rendered and mixed does not tell which of both its texts are.
+    """
+    if facts.render and facts.mix:
+        return {}
+    if facts.mix:
+        found, counted = facts.mix, facts.mix.get("tokens")
+        splits = {"train": counted} if isinstance(counted, int) else {}
+    else:
+        found = facts.render or {}
+        splits = found.get("tokens") or {}
+    return {"splits": splits, "tokenizer": found.get("tokenizer")} if splits else {}
+
+
+def _commands(facts: CorpusFacts) -> str:
+    """Return the commands that make the corpus again, as they are typed; empty where they are not known."""
+    if not facts.recipe or not facts.recipe["source"]["location"]:
+        return ""
+    unreadable = bool(facts.stats and facts.stats.get("unreadable"))
+    rendered = render_command(facts.render) if facts.render and not facts.mix else None
+    made = synthesize_command(facts.recipe, _recipe_name(facts), unreadable=unreadable)
+    return f"{made}\n{rendered}" if rendered else made
 
 
 def _shown_model(facts: ModelFacts) -> dict[str, Any]:
     names = ("name", "title", "evaluation", "weights", "base_model", "size", "settings", "training", "language")
-    return {**{name: getattr(facts, name) for name in names}, "licence": facts.licence.markdown()}
+    return {
+        "hfsynth_url": PROJECT_PAGE,
+        **{name: getattr(facts, name) for name in names},
+        "licence": facts.licence.markdown(),
+    }
 
 
 def _body(kind: str, template: str | None, values: Mapping[str, Any]) -> str:
@@ -295,6 +361,9 @@ def _body(kind: str, template: str | None, values: Mapping[str, Any]) -> str:
     environment.filters |= {
         "code": as_code,
         "block": as_block,
+        "wrapped": as_wrapped,
+        "text": as_text,
+        "rows": as_rows,
         "number": as_number,
         "bytes": as_size,
         "pairs": as_pairs,

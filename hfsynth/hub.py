@@ -17,8 +17,8 @@ import httpx2
 from huggingface_hub.errors import HfHubHTTPError
 
 from hfsynth.card_facts import CardSettings, own_block, read_card
+from hfsynth.card_reuse import hub_id
 from hfsynth.card_text import Card, is_web
-from hfsynth.cards import hub_id
 from hfsynth.corpus import read_json
 from hfsynth.errors import ConfigError, HubError
 from hfsynth.hub_errors import explained, no_right, no_token

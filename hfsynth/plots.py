@@ -1,4 +1,4 @@
-"""Pictures of a corpus's statistics, as SVG. The one module that imports matplotlib, and only when it draws.
+"""Pictures of a corpus's statistics, as PNG. The one module that imports matplotlib, and only when it draws.
 
 A picture carries the digest of the numbers it was drawn from, so that an old one is recognised without drawing it
 again. Knows nothing of cards.
@@ -43,6 +43,7 @@ def draw(root: Path, stats: Mapping[str, Any]) -> None:
     """Draw the pictures of `stats` under `root` where they are not there yet, and remove those of other numbers."""
     for name, plot in _PLOTS.items():
         data = _DATA[name](stats)
+        (root / plot.path).with_suffix(".svg").unlink(missing_ok=True)  # what earlier versions drew
         if _shows(root / plot.path, data):
             continue
         (root / plot.path).unlink(missing_ok=True)
@@ -51,7 +52,7 @@ def draw(root: Path, stats: Mapping[str, Any]) -> None:
 
 
 def _shows(path: Path, data: Mapping[str, int]) -> bool:
-    return path.is_file() and _mark(data) in path.read_text("utf-8")
+    return path.is_file() and _mark(data).encode() in path.read_bytes()
 
 
 def _mark(data: Mapping[str, int]) -> str:
@@ -81,7 +82,7 @@ def _draw(path: Path, data: Mapping[str, int], title: str, drawing: Callable[[Ax
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    look: dict[Any, Any] = {"svg.hashsalt": "hfsynth", "font.family": "DejaVu Sans", "text.parse_math": False}
+    look: dict[Any, Any] = {"font.family": "DejaVu Sans", "text.parse_math": False}
     with rc_context(look), replaced(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about letters of a name that the font does not have
         figure = Figure(figsize=(6.4, 2.8), layout="tight")
@@ -89,8 +90,8 @@ def _draw(path: Path, data: Mapping[str, int], title: str, drawing: Callable[[Ax
         drawing(axes, data)
         axes.set_title(title, fontsize=10, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
-        metadata: dict[str, Any] = {"Date": None, "Creator": "hfsynth", "Description": _mark(data)}
-        figure.savefig(temporary, format="svg", metadata=metadata)
+        metadata: dict[str, Any] = {"Software": None, "Description": _mark(data)}
+        figure.savefig(temporary, format="png", dpi=160, metadata=metadata)
 
 
 def _bars(axes: Axes, data: Mapping[str, int]) -> None:
@@ -106,9 +107,9 @@ def _lying_bars(axes: Axes, data: Mapping[str, int]) -> None:
 
 
 _PLOTS = {
-    "pairs": Plot(f"{FOLDER}/pairs_per_document.svg", "Documents by their number of pairs"),
-    "tokens": Plot(f"{FOLDER}/tokens.svg", "Tokens by where they come from"),
-    "mixture": Plot(f"{FOLDER}/mixture.svg", "Tokens of the mixture by part"),
+    "pairs": Plot(f"{FOLDER}/pairs_per_document.png", "Documents by their number of pairs"),
+    "tokens": Plot(f"{FOLDER}/tokens.png", "Tokens by where they come from"),
+    "mixture": Plot(f"{FOLDER}/mixture.png", "Tokens of the mixture by part"),
 }
 _DATA = {"pairs": _pairs_per_document, "tokens": _token_shares, "mixture": _mixture}
 _DRAWINGS = {"pairs": _bars, "tokens": _lying_bars, "mixture": _lying_bars}

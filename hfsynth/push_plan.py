@@ -159,7 +159,7 @@ def _desired(publication: Publication, theirs: Card, now: Snapshot) -> tuple[dic
     moved = {path: f"{home}{path}" if path in publication.own else path for path in publication.files}
     files = {moved[path]: file for path, file in publication.files.items()}
     owned = {path for name in publication.parts for path in matching(now.tree, _patterns(theirs, name))}
-    pictures = {path for path in now.tree if path.startswith(f"{home}plots/") and path.endswith(".svg")}
+    pictures = {path for path in now.tree if path.startswith(f"{home}plots/") and path.endswith((".png", ".svg"))}
     region = owned | pictures | {path for path in files if path.endswith(".parquet")}
     region |= {f"{home}{path}" for path in publication.own}
     return {**files, README: _readme(publication, theirs, home, _sizes(theirs, now))}, frozenset(region)

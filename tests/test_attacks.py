@@ -263,9 +263,9 @@ def test_links_are_left_and_named(folder: Path, target: str) -> None:
     aim = folder.parent / "outside.txt" if target == "outside.txt" else Path(target)
     (folder / "notes.txt").symlink_to(aim)
     (folder / "plots").mkdir()
-    (folder / "plots" / "tokens.png").symlink_to(aim)
+    (folder / "plots" / "other.png").symlink_to(aim)
     publication = checked(folder)
-    assert {"notes.txt", "plots/tokens.png"} <= set(publication.left)
+    assert {"notes.txt", "plots/other.png"} <= set(publication.left)
     assert not {"notes.txt", "plots/tokens.png"} & set(publication.files) and b"S3cretPW" not in sent(publication)
     with pytest.raises(ConfigError, match="Nothing in"):
         checked(folder, include=("notes.txt",))

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,12 +24,14 @@ from markdown_it import MarkdownIt
 from hfsynth import plots
 from hfsynth.card_facts import CardSettings, corpus_facts
 from hfsynth.card_merge import home_of, merged
-from hfsynth.card_text import Block, Card, as_block, as_code, printable
+from hfsynth.card_reuse import citation, render_command
+from hfsynth.card_text import Block, Card, as_block, as_code, as_text, as_wrapped, printable
 from hfsynth.cards import CorpusFacts, Licence, Sample, build, card_of, size_category
 from hfsynth.corpus_card import check_card, write_card
 from hfsynth.corpus_files import assigned, incomplete, matching
 from hfsynth.errors import ConfigError, HubError, OutputError
 from hfsynth.opening import open_texts
+from hfsynth.styles import DEFAULT_STYLES
 
 BOTH = {"default": {"train": 2, "validation": 1}, "pairs": {"train": 2}}
 STATED = CardSettings(license="cc-by-4.0", language=("en",))
@@ -70,9 +76,9 @@ def test_a_card_says_what_is_in_the_folder(folder: Path) -> None:
         "70 and 86",
     ):
         assert fact in text, fact
-    assert "one default train 0 0" in text and 'load_dataset("corpus", "pairs")' in text
+    assert "one default train 0 0" in text and 'load_dataset("corpus", "pairs", split="train")' in text
     assert all((folder / plot.path).is_file() for plot in corpus_facts(folder, STATED).plots)
-    assert len(re.findall(r"!\[.*\]\(plots/\w+\.svg\)", text)) == 2
+    assert len(re.findall(r"!\[.*\]\(plots/\w+\.png\)", text)) == 2
     check_card(folder)
 
 
@@ -126,7 +132,7 @@ def test_a_check_sees_every_change(folder: Path) -> None:
     write_card(folder, STATED)
     stats = json.dumps({**STATS, "pairs_per_document": {"0": 3, "2": 1}})
     (folder / "stats.json").write_text(stats)
-    with pytest.raises(OutputError, match="pairs_per_document.svg shows other numbers"):
+    with pytest.raises(OutputError, match="pairs_per_document.png shows other numbers"):
         check_card(folder)
     readme = write_card(folder).path.read_bytes()
     corpus_folder(folder, {**BOTH, "pairs": {"train": 2, "test": 1}}, stats=json.loads(stats))
@@ -244,7 +250,7 @@ def test_mixtures_and_renderings_are_told_where_known(folder: Path) -> None:
     stats = {**STATS, "mix": {"parts": [part]}, "render": {"seed": 3, "styles": {"classic": 0.8}}}
     (folder / "stats.json").write_text(json.dumps({**stats, "evaluation": {"f1": 0.5}}))
     text = write_card(folder, STATED).path.read_text()
-    assert "25.0 %" in text and "`styles.classic` `0.8`" in text and "`f1` `0.5`" in text
+    assert "25.0 %" in text and "| `styles.classic` | `0.8` |" in text and "`f1` `0.5`" in text
 
 
 def test_a_mixture_of_other_corpora(tmp_path: Path) -> None:
@@ -253,8 +259,9 @@ def test_a_mixture_of_other_corpora(tmp_path: Path) -> None:
     (folder / "stats.json").write_text(json.dumps({"mix": {"tokens": 18, "parts": parts}}))
     (folder / "synthesizer_config.json").write_text(json.dumps({"mix": {"seed": 0}}))
     text = write_card(folder, STATED).path.read_text()
+    assert "The training texts have 18 tokens in `train`.\n" in text
     assert "A mixture of texts" in text and "`$x_{`" in text and "![Tokens of the mixture by part]" in text
-    assert "Make it again" not in text and [path.name for path in (folder / "plots").iterdir()] == ["mixture.svg"]
+    assert "Make it again" not in text and [path.name for path in (folder / "plots").iterdir()] == ["mixture.png"]
     check_card(folder)
     bare = corpus_folder(tmp_path / "bare", {"default": {"train": 1}}, recipe=False)
     assert "brought from elsewhere" in write_card(bare, STATED).path.read_text()
@@ -392,3 +399,110 @@ def test_rows_that_could_not_be_read_and_a_source_that_changed_are_on_the_card(f
     assert "15 more rows of the source are `unreadable` and were left out, the first of them:" in text
     assert "- row 31: `` a.jsonl, line 31 is no JSON: `odd` ``" in text and "row 41" not in text
     assert "| the source changed on the way; begun at | `0122` |" in text
+
+
+HFSYNTH = [sys.executable, "-m", "hfsynth"]
+
+
+def shell(*commands: str, cwd: Path) -> None:
+    """Run commands of hfsynth as they are typed."""
+    for command in commands:
+        program, *words = shlex.split(command)
+        assert program == "hfsynth"
+        subprocess.run([*HFSYNTH, *words], check=True, capture_output=True, cwd=cwd)
+
+
+def texts_in(folder: Path) -> dict[str, list[str]]:
+    return {split: rows["text"] for split, rows in load_dataset(str(folder)).items()}
+
+
+def test_a_card_tells_its_reader_what_the_columns_are_and_how_to_make_it_again(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": f"Lighthouse {n} is tall. " * 40}) + "\n" for n in range(12)]
+    (tmp_path / "docs.jsonl").write_text("".join([*lines, "no JSON\n"]))
+    corpus, styles = tmp_path / "corpus", "--style classic=3 --style dialogue=1.5 --inverted 0.5"
+    shell(
+        "hfsynth synthesize docs.jsonl corpus --engine scripted --quiet --workers 0 --bad-rows skip",
+        f"hfsynth render corpus --seed 3 --quiet {styles} --validation 0.3 --tokenizer embedded",
+        cwd=tmp_path,
+    )
+    text = write_card(corpus, replace(STATED, title="A *plain* title: corpus-1")).path.read_text()
+    assert "# A \\*plain\\* title\\: corpus-1\n" in text and "| `num_pairs` | `int64` | how many pairs" in text
+    assert '"instruction": "How does the text begin?"' in text and "| `seed` | `3` |" in text
+    assert "| `pairs` | `list of instruction, response` | the instruction-response pairs about" in text
+    assert re.search(
+        r"texts have [\d,]+ tokens in `train`, [\d,]+ tokens in `validation`, counted with `embedded`", text
+    )
+    assert "[hfsynth](https://pypi.org/project/hfsynth/) by [this recipe](synthesizer_config.json)" in text
+    printed = text.partition("## Make it again\n\n")[2].partition("\n\n")[0]
+    (tmp_path / "synthesizer_config.json").write_bytes((corpus / "synthesizer_config.json").read_bytes())
+    assert max(map(len, printed.splitlines())) <= 90
+    shell(*printed.replace("\\\n", "").splitlines(), cwd=tmp_path)
+    assert texts_in(tmp_path / "again") == texts_in(corpus) and len(texts_in(corpus)) == 2
+
+
+def test_what_is_not_usual_of_a_rendering_is_in_its_command() -> None:
+    usual = asdict(DEFAULT_STYLES)
+    assert render_command({"styles": usual, "texts": {"train": 3}}) is None
+    assert render_command({"seed": 1, "styles": usual}) == "hfsynth render again/ --seed 1"
+    given = {"seed": 1, "styles": {**usual, "numbered": 0.0, "inverted": 0.0}, "tokenizer": "folder"}
+    assert render_command(given) == (
+        "hfsynth render again/ --seed 1 --style classic=80.0 --style dialogue=5.0 \\\n"
+        "  --style inline_few_shot=5.0 --style next_turn=5.0 --inverted 0.0"
+    )
+
+
+def test_a_dataset_is_cited_in_words_that_tex_takes() -> None:
+    assert citation("corpus", "100% {odd} \\input", None).splitlines() == [
+        "@misc{corpus,",
+        "  title        = {100\\% odd input},",
+        "  note         = {Made with hfsynth}",
+        "}",
+    ]
+    cited = citation("ada/my-corpus", "My_corpus", "ada/my-corpus")
+    assert cited.startswith("@misc{my_corpus,\n  title        = {My\\_corpus},\n  author       = {ada},\n")
+    assert "  howpublished = {\\url{https://huggingface.co/datasets/ada/my-corpus}},\n" in cited
+
+
+def test_sizes_are_those_that_datasets_counts(tmp_path: Path) -> None:
+    root = corpus_folder(tmp_path / "corpus", BOTH)
+    rows = [
+        {"text": "word " * (n % 7), "pairs": [{"instruction": "é", "response": "ü" * n}] * (n % 3)} for n in range(25)
+    ]
+    path = root / "pairs" / "train-00000-of-00002.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=10)
+    record(root)
+    _, pairs = Card.parse(write_card(root, STATED).path.read_text()).metadata["dataset_info"]
+    (tmp_path / "bare").mkdir()
+    shutil.copytree(root / "pairs", tmp_path / "bare" / "data")
+    counted = load_dataset(str(tmp_path / "bare"), cache_dir=str(tmp_path / "cache"), split="train").info.splits
+    assert pairs["splits"][0]["num_bytes"] == counted["train"].num_bytes
+    with path.open("r+b") as file:
+        file.seek(4)
+        file.write(bytes(40))
+    with pytest.raises(OutputError, match="no whole Parquet file"):
+        corpus_facts(root, STATED)
+
+
+@given(st.text() | st.sampled_from(TRAPS) | st.text(alphabet="*_`<>[]()!#&|~\\\\wx.:/@ -+1", min_size=1))
+@settings(deadline=None)
+def test_a_title_is_plain_text(text: str) -> None:
+    parser = MarkdownIt("commonmark").enable("strikethrough")
+    heading = parser.parse(f"# {as_text(text)}\n")[1]
+    plain = " ".join(printable(text).split()) or "(empty)"
+    children = heading.children or []
+    assert {child.type for child in children} <= {"text", "text_special"}
+    assert "".join(child.content for child in children) == plain
+
+
+@given(st.text(alphabet=st.sampled_from("ab -\t\n文字,"), max_size=400) | st.sampled_from(TRAPS))
+@settings(deadline=None)
+def test_samples_are_wrapped_and_stay_blocks(text: str) -> None:
+    lines = as_wrapped(text).split("\n")
+    assert all(not line or line.startswith("    ") for line in lines)
+    assert all(len(line) <= 4 + 76 for line in lines)
+    assert re.sub(r"\s", "", as_wrapped(text)) == re.sub(r"\s", "", printable(text.replace("\r", "\n")))
+
+
+def test_wide_letters_take_two_columns() -> None:
+    assert max(len(line) for line in as_wrapped("文" * 200).split("\n")) == 4 + 38
+    assert as_wrapped('  "text": ' + "word " * 30).split("\n")[1].startswith("      word")

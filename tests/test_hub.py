@@ -159,7 +159,7 @@ out["rows"] = {{config: rows(config) for config in ("default", "pairs", "medicin
     assert files["stats.json"] == (first / "stats.json").read_bytes()
     for block, folder in zip(card.blocks, (first, second, third, wider), strict=True):
         assert files[f"{block.home}synthesizer_config.json"] == (folder / "synthesizer_config.json").read_bytes()
-        assert f"({block.home}plots/tokens.svg)" in block.body
+        assert f"({block.home}plots/tokens.png)" in block.body
 
 
 def test_many_changes_go_through_a_pull_request(hub: Hub, tmp_path: Path) -> None:

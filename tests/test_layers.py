@@ -27,7 +27,7 @@ LAYERS = {
     "task_categories",
     # models, engines, files and metrics
     2: "adapters belongings card_facts card_merge cards channel claims columns corpus_figures dataset_readers "
-    "devices leftovers parent_watch "
+    "card_reuse devices leftovers parent_watch "
     "driving embedded engine feeding finishing hub_errors hub_recipes inspection job_spec journal judging leases "
     "changed_source copying engine_start locating precision recipe_publishing remote split_sources "
     "map_progress mapping origins saved_rows watching "
