@@ -266,7 +266,7 @@ def test_links_are_left_and_named(folder: Path, target: str) -> None:
     (folder / "plots" / "other.png").symlink_to(aim)
     publication = checked(folder)
     assert {"notes.txt", "plots/other.png"} <= set(publication.left)
-    assert not {"notes.txt", "plots/tokens.png"} & set(publication.files) and b"S3cretPW" not in sent(publication)
+    assert not {"notes.txt", "plots/other.png"} & set(publication.files) and b"S3cretPW" not in sent(publication)
     with pytest.raises(ConfigError, match="Nothing in"):
         checked(folder, include=("notes.txt",))
 
