@@ -142,7 +142,8 @@ def shortened(text: str) -> str:
     """Return a text, or its beginning and end where it is long."""
     if len(text) <= _HEAD + _TAIL:
         return text
-    return f"{text[:_HEAD]}\n[… {len(text) - _HEAD - _TAIL:,} characters …]\n{text[-_TAIL:]}"
+    head, tail = text[:_HEAD].rstrip(), text[-_TAIL:].lstrip()
+    return f"{head}\n[… {len(text) - len(head) - len(tail):,} characters …]\n{tail}"
 
 
 def as_number(value: float) -> str:

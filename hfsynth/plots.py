@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FOLDER = "plots"
 _BLUE, _GREY = "#3b6ea5", "#b8c4d0"
+_FEWEST_BARS = 8  # a picture of one number is not one block
 
 
 def available() -> bool:
@@ -95,14 +96,23 @@ def _draw(path: Path, data: Mapping[str, int], title: str, drawing: Callable[[Ax
 
 
 def _bars(axes: Axes, data: Mapping[str, int]) -> None:
-    axes.bar(list(data), list(data.values()), color=_BLUE)
+    from matplotlib.ticker import MaxNLocator
+
+    numbers = [int(number) for number in data]
+    axes.bar(numbers, list(data.values()), color=_BLUE)
+    axes.set_xlim(-0.6, max(numbers[-1], _FEWEST_BARS) + 0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=16, integer=True))
     axes.set_xlabel("pairs")
     axes.set_ylabel("documents")
 
 
 def _lying_bars(axes: Axes, data: Mapping[str, int]) -> None:
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
     axes.barh(list(data), list(data.values()), color=[_BLUE, _GREY])
     axes.invert_yaxis()
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("tokens")
 
 

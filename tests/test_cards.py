@@ -25,7 +25,7 @@ from hfsynth import plots
 from hfsynth.card_facts import CardSettings, corpus_facts
 from hfsynth.card_merge import home_of, merged
 from hfsynth.card_reuse import citation, render_command
-from hfsynth.card_text import Block, Card, as_block, as_code, as_text, as_wrapped, printable
+from hfsynth.card_text import Block, Card, as_block, as_code, as_text, as_wrapped, printable, shortened
 from hfsynth.cards import CorpusFacts, Licence, Sample, build, card_of, size_category
 from hfsynth.corpus_card import check_card, write_card
 from hfsynth.corpus_files import assigned, incomplete, matching
@@ -506,3 +506,11 @@ def test_samples_are_wrapped_and_stay_blocks(text: str) -> None:
 def test_wide_letters_take_two_columns() -> None:
     assert max(len(line) for line in as_wrapped("文" * 200).split("\n")) == 4 + 38
     assert as_wrapped('  "text": ' + "word " * 30).split("\n")[1].startswith("      word")
+
+
+def test_a_shortened_text_is_cut_without_spaces_at_its_cuts() -> None:
+    words = "word " * 400
+    head, count, tail = shortened(words).split("\n")
+    assert head == head.strip() and tail == tail.lstrip()
+    assert count == f"[… {len(words) - len(head) - len(tail):,} characters …]"
+    assert shortened("word " * 3) == "word " * 3
