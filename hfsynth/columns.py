@@ -32,9 +32,11 @@ _SYNTHESIS = frozenset(field.name for field in fields(Synthesis))
 OUTPUT_SCHEMA = pa.schema({"pairs": PAIRS_TYPE, "synthesis": SYNTHESIS_TYPE})
 
 
-def output_features(features: Features | None = None) -> Features:
-    """Return `features` with the output columns added."""
-    return Features({**(features or {}), **Features.from_arrow_schema(OUTPUT_SCHEMA)})
+def output_features(features: Features | None = None, *, recipe: bool = True) -> Features:
+    """Return `features` with the output columns added; rows of the first versions do not name their `recipe`."""
+    synthesis = pa.struct([field for field in SYNTHESIS_TYPE if recipe or field.name != "recipe"])
+    schema = pa.schema({"pairs": PAIRS_TYPE, "synthesis": synthesis})
+    return Features({**(features or {}), **Features.from_arrow_schema(schema)})
 
 
 def output_values(results: Sequence[Synthesized], *, recipe: str) -> dict[str, list[Any]]:

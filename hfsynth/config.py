@@ -141,8 +141,12 @@ class SynthesizerConfig:
 
     @property
     def fingerprint(self) -> str:
-        """Name the recipe in every row that it makes; `synthesis.recipe` holds it."""
-        return digest(self.to_dict())
+        """Name the recipe in every row that it makes; `synthesis.recipe` holds it.
+
+        A precision that was not settled has no part in it: rows from before there were precisions name no other.
+        """
+        values = self.to_dict()
+        return digest({name: value for name, value in values.items() if (name, value) != ("precision", "auto")})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -108,7 +108,7 @@ def synthesize(
     _refuse_url(corpus.root)
     _refuse_foreign(corpus)
     source, opened = open_splits(source)
-    config = pinned(_as_begun(config, corpus), engine, gpu=None if crew is None else crew.on_gpu)
+    config = _pinned(config, engine, corpus, gpu=None if crew is None else crew.on_gpu)
     identity = _identity(source, opened, config, rows_a_shard)
     if continue_with_changed_source and isinstance(opened, SplitSource):
         raise ConfigError(
@@ -256,7 +256,7 @@ def plan(
     _refuse_url(corpus.root)
     _refuse_foreign(corpus)
     source, opened = open_splits(source)
-    settled = pinned(_as_begun(config, corpus), engine or EngineConfig())
+    settled = _pinned(config, engine or EngineConfig(), corpus)
     identity = _identity(source, opened, settled, _shard_rows(shard_rows, config.shots))
     found = read_json(corpus.plan)
     if not (continue_with_changed_source and _only_source_changed(found, identity)):
@@ -282,10 +282,17 @@ def _shard_rows(asked: int | None, shots: int) -> int:
     return asked
 
 
-def _as_begun(config: SynthesizerConfig, corpus: Corpus) -> SynthesizerConfig:
-    """Return `config` with the precision that the folder's job was begun with, where none was asked for."""
-    begun = (read_json(corpus.plan) or {}).get("synthesizer", {}).get("precision", "auto")
-    return replace(config, precision=begun) if config.precision == "auto" else config
+def _pinned(
+    config: SynthesizerConfig, engine: EngineConfig, corpus: Corpus, *, gpu: bool | None = None
+) -> SynthesizerConfig:
+    """Pin what is not pinned; where no precision was asked for, to the one that the folder's job was begun with.
+
+    A job from before there were precisions stays without: its engine computes as it did.
+    """
+    begun = (read_json(corpus.plan) or {}).get("synthesizer")
+    if config.precision != "auto" or begun is None:
+        return pinned(config, engine, gpu=gpu)
+    return replace(pinned(config, engine, gpu=gpu), precision=begun.get("precision", "auto"))
 
 
 def _identity(source: Source, opened: OpenSource, config: SynthesizerConfig, shard_rows: int) -> dict[str, Any]:

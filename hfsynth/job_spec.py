@@ -51,8 +51,11 @@ class JobSpec:
         return cls(**{**values, **made})
 
 
-def part_schema(features: Features, config: SynthesizerConfig) -> pa.Schema:
-    """Return the columns of a part: those of the source, where a piece came from, and what was made of it."""
+def part_schema(features: Features, config: SynthesizerConfig, *, recipe: bool = True) -> pa.Schema:
+    """Return the columns of a part: those of the source, where a piece came from, and what was made of it.
+
+    Without `recipe` they are those of the first versions, whose jobs must not end with parts of two kinds.
+    """
     split = config.long_documents == "split"
     origin = {"source_id": Value("string"), "offset": Value("int64")} if split else {}
-    return output_features(Features({**features, **origin})).arrow_schema
+    return output_features(Features({**features, **origin}), recipe=recipe).arrow_schema

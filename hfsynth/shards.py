@@ -6,7 +6,7 @@ Knows nothing of engines or sources.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -15,6 +15,7 @@ from typing import Any, Self
 from zlib import crc32
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from hfsynth.corpus import read_json, write_json
 from hfsynth.durable import publish, temporary, writing
@@ -81,6 +82,14 @@ def finished_shards(folder: Path) -> dict[int, ShardRecord]:
 def record_paths(folder: Path) -> dict[int, Path]:
     """Return where the records of the finished shards in `folder` lie."""
     return {int(path.stem): path for path in sorted(folder.glob("[0-9]*.json"))}
+
+
+def name_their_recipe(parts: Iterable[Path]) -> bool:
+    """Return whether the rows of a job's finished parts say which recipe made them; those of new ones do."""
+    for path in parts:
+        with suppress(OSError, pa.ArrowException, KeyError):  # a damaged one is found at the end
+            return "recipe" in pq.read_schema(path).field("synthesis").type.names
+    return True
 
 
 def read_record(path: Path) -> ShardRecord:

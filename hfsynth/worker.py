@@ -31,6 +31,7 @@ from hfsynth.leases import Holder, Leases
 from hfsynth.models import chainer_for, engine_for, generation_for
 from hfsynth.processes import mark
 from hfsynth.sessions import DONE, FAILED, STOPPED, Session, Sessions, error_values, now
+from hfsynth.shards import name_their_recipe
 from hfsynth.shelf import Finished, Shelf, Whole
 from hfsynth.sources import OpenSource
 from hfsynth.split_layout import SplitLayout
@@ -82,7 +83,7 @@ class Worker:
         self._segments = Segments(paths.segments, self._holder.worker)
         self._shelf = Shelf(
             corpus.parts,
-            part_schema(self._opened.features, spec.config),
+            part_schema(self._opened.features, spec.config, recipe=_names_recipe(corpus)),
             recipe=spec.config.fingerprint,
             is_mine=lambda shard: self._leases.holds(lease_name(shard)),
             on_finished=self._shard_is_finished,
@@ -349,6 +350,12 @@ class _Spans:
         """Return all of them as far as they lie before a moment."""
         ended, since = self._found
         return [(since, min(until, at)) for since, until in (*ended, (since or at, at)) if since < at]
+
+
+def _names_recipe(corpus: Corpus) -> bool:
+    """Return whether the job's rows name their recipe: those of one that an earlier version began do not."""
+    staging = corpus.journal / "pairs"  # where a publication that was killed has gathered them
+    return name_their_recipe([*sorted(corpus.parts.glob("[0-9]*.parquet")), *sorted(staging.glob("*.parquet"))])
 
 
 def _require_revision(opened: OpenSource, spec: JobSpec) -> None:
