@@ -6,12 +6,12 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from conftest import _save_tokenizer
-from jobs import documents, parts, stats
+from jobs import command, documents, journaled, parts, scripted, start, stats, until
 from typer.testing import CliRunner
 
 from hfsynth.checking import check
@@ -73,6 +73,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "5",
         "--shots",
         "1",
+        "--long-documents",
+        "skip",
         "--workers",
         "0",
         "--quiet",
@@ -92,7 +94,10 @@ READERS = {"render": "pairs", "evaluate": "pairs", "mix": "data", "export": "dat
 
 def call(name: str, made: Path, out: Path) -> tuple[int, str]:
     """Give a command; return its exit code and what it says. Whatever is no error of ours is raised."""
-    arguments = [argument.format(made=made, out=out) for argument in COMMANDS[name]]
+    return invoke([argument.format(made=made, out=out) for argument in COMMANDS[name]])
+
+
+def invoke(arguments: Sequence[str]) -> tuple[int, str]:
     result = CliRunner().invoke(app, arguments)
     error = result.exception
     if error is not None and not isinstance(error, HfsynthError | SystemExit):
@@ -121,8 +126,8 @@ def test_info_and_check_name_what_is_lost(made: Path, out: Path, damage: Callabl
     lost = [first(out, "pairs"), first(out, "data")]
     for path in lost:
         damage(path)
-    for command, expected in (("info", 0), ("check", 1)):
-        code, told = call(command, made, out)
+    for reader, expected in (("info", 0), ("check", 1)):
+        code, told = call(reader, made, out)
         assert code == expected and all(path.name in told for path in lost)
         assert "damaged" in told and "finished" not in told
 
@@ -184,23 +189,68 @@ def test_a_part_that_was_lost_while_the_manifest_was_not_there_is_not_published(
 # --- every file, every command --------------------------------------------------------------------------------------
 
 
+WAYS: tuple[Callable[[Path, float], object], ...] = (
+    flip,
+    cut,
+    lambda path, at: path.write_text("[]"),
+    lambda path, at: path.unlink(),
+)
+
+
+def test_the_walk_asks_for_the_job_that_was_done(made: Path, out: Path) -> None:
+    code, told = call("synthesize", made, out)
+    assert code == 0 and "nothing was left to do" in told
+
+
+@pytest.mark.timeout(900 * DAMAGES**2)
 def test_whatever_is_damaged_no_command_ends_in_a_traceback(made: Path, tmp_path: Path) -> None:
     """A damage is said or made good: never is there less and no word of it."""
     chance, whole = random.Random(3), parts(made / "out")
-    files = sorted(path.relative_to(made / "out") for path in (made / "out").rglob("*") if path.is_file())
-    for name in files:
-        for damage in (flip, cut, lambda path, at: path.write_text("[]"), lambda path, at: path.unlink()):
+    for name in files(made / "out"):
+        for damage in WAYS:
             for _ in range(DAMAGES):
                 out = tmp_path / "out"
                 shutil.copytree(made / "out", out)
                 damage(out / name, chance.random())
-                for command in chance.sample(list(COMMANDS), 1 if DAMAGES == 1 else len(COMMANDS)):
-                    call(command, made, out)
+                for one in chance.sample(list(COMMANDS), 1 if DAMAGES == 1 else len(COMMANDS)):
+                    call(one, made, out)
                 code, told = call("synthesize", made, out)
-                assert code == 0 or "damaged" in told or "recipe" in told, (name, told)
+                assert is_said_or_made_good(name, code, told), (name, told)
                 assert code or parts(out) == whole, name
                 for folder in tmp_path.iterdir():
                     shutil.rmtree(folder)
+
+
+def test_whatever_is_damaged_of_an_interrupted_job_is_said_or_made_good(made: Path, tmp_path: Path) -> None:
+    chance, out = random.Random(4), tmp_path / "out"
+    arguments = command(made / "texts.jsonl", tmp_path / "half", *scripted(latency=0.1))
+    arguments += ["--shard-rows", "5", "--workers", "0", "--long-documents", "skip"]
+    process = start(arguments)
+    assert until(lambda: list(tmp_path.glob("half/.hfsynth/parts/*.json")) and journaled(tmp_path / "half"), process)
+    process.kill()
+    process.communicate()
+    again = [argument.replace("/half", "/out").replace("=0.1", "=0") for argument in arguments[3:]]
+    shutil.copytree(tmp_path / "half", out)
+    assert invoke(again)[0] == 0
+    whole = parts(out)
+    for name in files(tmp_path / "half"):
+        for damage in WAYS if DAMAGES > 1 else [chance.choice(WAYS)]:
+            shutil.rmtree(out)
+            shutil.copytree(tmp_path / "half", out)
+            damage(out / name, chance.random())
+            code, told = invoke(again)
+            assert is_said_or_made_good(name, code, told), (name, told)
+            assert (out / "pairs").exists() == (code == 0)
+            assert code or parts(out) == whole, name
+
+
+def files(out: Path) -> list[Path]:
+    return sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
+
+
+def is_said_or_made_good(name: Path, code: int, told: str) -> bool:
+    another = "recipe" in told and name.name == "job.json"
+    return code == 0 or "damaged" in told or "is missing" in told or another
 
 
 def test_a_damaged_plan_is_a_clear_error(made: Path, out: Path) -> None:

@@ -18,6 +18,7 @@ STEP = int(os.environ.get("HFSYNTH_TEST_KILL_STEP", "19"))
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the kills are forks")
 
 
+@pytest.mark.timeout(3600)
 def test_a_job_killed_at_its_file_system_events_makes_the_same_and_leaves_nothing(tmp_path: Path) -> None:
     source = documents(tmp_path / "texts.jsonl", 12)
     arguments = [sys.executable, kill_events.__file__, str(source), str(tmp_path), str(STEP)]
