@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
-from hfsynth.readers import SAMPLE_ROWS, TABLE_ROWS, File, Row, other_columns, reading
+from hfsynth.readers import SAMPLE_ROWS, TABLE_ROWS, Row, other_columns
 from hfsynth.schemas import features_of
+from hfsynth.source_files import File, reading
 from hfsynth.watching import FileWatch
 
 

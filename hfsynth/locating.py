@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from hfsynth.copying import Copy, needs_copy
 from hfsynth.errors import SourceError
-from hfsynth.readers import File, FileSystem, reading
+from hfsynth.source_files import File, FileSystem, reading
 from hfsynth.watching import FileWatch, RemoteWatch, changed, content_of
 
 KINDS = {

@@ -13,7 +13,7 @@ from datasets import Dataset, IterableDataset, config
 from hfsynth.dataset_splits import Rows
 from hfsynth.errors import SourceError
 from hfsynth.locating import digest, find_files, locate
-from hfsynth.readers import File
+from hfsynth.source_files import File
 from hfsynth.sources import Source
 
 _HUB_FILE = re.compile(

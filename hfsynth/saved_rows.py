@@ -23,10 +23,11 @@ from hfsynth.dataset_splits import Rows
 from hfsynth.errors import ColumnError, ConfigError, SourceError
 from hfsynth.identity import chain_id
 from hfsynth.job_spec import part_schema
-from hfsynth.readers import TABLE_ROWS, Row, reading
+from hfsynth.readers import TABLE_ROWS, Row
 from hfsynth.records import Synthesis, Synthesized
 from hfsynth.schemas import features_of
 from hfsynth.shards import ShardRecord, ShardWriter, part_path
+from hfsynth.source_files import reading
 from hfsynth.sources import RESERVED_COLUMNS, OpenSource, Source
 from hfsynth.stats import Counts
 from hfsynth.synthesizer import Synthesizer

@@ -17,25 +17,15 @@ from datasets import DatasetBuilder, Features, IterableDataset, Value, load_data
 from datasets.exceptions import DatasetsError
 
 from hfsynth import readers
+from hfsynth.csv_rows import CsvReader
 from hfsynth.dataset_readers import DatasetReader, StreamReader
 from hfsynth.errors import ColumnError, ConfigError, SourceError
 from hfsynth.identity import content_id
+from hfsynth.json_lines import JsonLinesReader
 from hfsynth.locating import FILES, Place, digest, find_files, locate, require_same, require_same_content, watched
-from hfsynth.readers import (
-    SAMPLE_ROWS,
-    UNREAD,
-    BadRow,
-    CsvReader,
-    File,
-    JsonLinesReader,
-    ParquetReader,
-    Reader,
-    Row,
-    TextReader,
-    printable,
-    reading,
-    too_long,
-)
+from hfsynth.parquet_rows import ParquetReader
+from hfsynth.readers import SAMPLE_ROWS, UNREAD, BadRow, Reader, Row, TextReader, printable, too_long
+from hfsynth.source_files import File, reading
 
 RESERVED_COLUMNS = ("pairs", "synthesis")
 """The columns that a synthesis adds, and that a source therefore cannot have."""
