@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import socket
@@ -17,6 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hfsynth import readers
 from hfsynth.config import EngineConfig, SynthesizerConfig
@@ -101,12 +104,44 @@ def test_what_is_beyond_the_limit_takes_no_memory(write: Callable[[Path, int], P
     assert peak < 3 * LIMIT
 
 
+CELLS = st.text(st.sampled_from('a",\n '), max_size=12)
+
+
+@given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8), quoting=st.sampled_from([0, 1]))
+def test_rows_of_csv_beyond_the_limit_are_passed_over_and_all_others_read(
+    rows: list[tuple[str, str]], quoting: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path, sizes = tmp_path_factory.mktemp("csv") / "a.csv", []
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n", quoting=quoting)
+        writer.writerow(["text", "b"])
+        for row in rows:
+            before = file.tell()
+            writer.writerow(row)
+            sizes.append(file.tell() - before)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readers, "LONGEST", 12)
+        patch.setattr("hfsynth.csv_rows._PIECE", 3)
+        source = open_source(Source(str(path)))
+        found = list(source.read())
+        assert source.count() == len(found) == len(rows)
+    for row, size, read in zip(rows, sizes, found, strict=True):
+        assert not isinstance(read, BadRow)
+        assert (UNREAD in read) == (size > 12)
+        assert UNREAD in read or (read["text"], read["b"]) == row
+
+
 @pytest.mark.usefixtures("small_limit")
-def test_a_line_of_csv_beyond_the_limit_ends_its_file(tmp_path: Path) -> None:
+def test_a_row_of_csv_that_is_too_long_costs_no_other(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text("id,text\n1,a\n2," + "word " * LIMIT + "\n3,c\n")
-    found = list(open_source(Source(str(path))).read())
-    assert len(found) == 2 and isinstance(found[1], BadRow) and "longer than" in found[1].error.message
+    long = '"' + 'a ""word"", and\n' * LIMIT + '"'
+    path.write_text("id,text\n1,a\n2," + "word " * LIMIT + f"\n3,c\n4,{long}\n5,e\n")
+    found = work(path, tmp_path / "out")
+    assert (found["documents"]["ok"], found["documents"]["too_long"], found["unreadable"]) == (3, 2, 0)
+    path.write_text("id,text\n1,a\n2," + '"word ' * LIMIT + "\n3,c\n")
+    rows = list(open_source(Source(str(path))).read())
+    assert len(rows) == 2 and isinstance(rows[1], BadRow)
+    assert "a.csv, line 3 and what follows are no CSV" in rows[1].error.message
 
 
 # --- web servers

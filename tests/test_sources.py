@@ -537,7 +537,7 @@ def test_rows_among_the_first_must_fit_each_other(tmp_path: Path) -> None:
     ("content", "error"),
     [
         ("text,n\na,1,2\n", "a.csv, line 2: 3 fields, and the header has 2"),
-        ('text,n\n"a,1\n', "a.csv, line 2 is no CSV: unexpected end of data"),
+        ('text,n\n"a,1\n', "a.csv, line 2 and what follows are no CSV: unexpected end of data"),
         ("text,text\na,b\n", "a.csv has two columns of one name: text, text"),
     ],
 )
