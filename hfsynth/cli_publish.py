@@ -96,6 +96,9 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="Create the repo private.")] = False,
     revision: Annotated[str, typer.Option(help="The branch to push to; created where it is new.")] = "main",
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put it in the place of what another push has published.")
+    ] = False,
     tag: Annotated[str | None, typer.Option(help="Tag the published commit.")] = None,
     message: Annotated[str | None, typer.Option(help="The commit's message.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to go on trying a step that fails or stands.")] = 300.0,
@@ -124,6 +127,7 @@ def push(
         timeout,
         template=_template(card_template),
         allow_secrets=allowed,
+        replace=replace,
     )
     settings = _settings(license, license_name, license_link, language, title, repo, include)
     if dry_run:
@@ -132,6 +136,8 @@ def push(
         result = push_folder(folder, repo, options, settings=settings, on_progress=on_progress, on_retry=on_retry)
     if result.left:
         console.say(_left(result.left))
+    for one in result.replaced:
+        console.say(f"This took the place of {one}.")
     if as_json:
         values = {"repo": result.repo, "url": result.url, "commit": result.commit, "changed": result.changed}
         return console.emit_json(values)

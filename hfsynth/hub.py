@@ -25,6 +25,7 @@ from hfsynth.hub_errors import explained, no_right, no_token
 from hfsynth.publication import prepare, summary
 from hfsynth.push_plan import Plan, Publication, Snapshot, plan, refuse_conflicts
 from hfsynth.remote import PullRequest, Remote, card_metadata, no_bars
+from hfsynth.replacing import Replaced, refuse_replacing, replaced_by
 from hfsynth.retrying import OnRetry, retrying
 from hfsynth.verification import verify
 
@@ -42,7 +43,8 @@ _NO_NAME = re.compile(r"\.\.|//|/\.|\.lock(?:/|$)|[./]$|^refs/|^HEAD$")
 class PushOptions:
     """How to push. `timeout` is for how many seconds a step that fails is tried again.
 
-    `allow_secrets` are kinds or ids of what looks like a secret and is published all the same.
+    `allow_secrets` are kinds or ids of what looks like a secret and is published all the same. `replace` puts a corpus
+    in the place of one that somebody else published, or that was made from another source.
     """
 
     kind: str = "dataset"
@@ -55,6 +57,7 @@ class PushOptions:
     commit_limit: int = COMMIT_LIMIT
     template: str | None = None
     allow_secrets: tuple[str, ...] = ()
+    replace: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -83,7 +86,7 @@ def _is_name(name: str) -> bool:
 class PushResult:
     """A push that has been checked: where it is, its commit, and whether anything had to change.
 
-    `left` are the files of the folder that were not published.
+    `left` are the files of the folder that were not published, `replaced` is what was in the repo in their place.
     """
 
     repo: str
@@ -91,6 +94,7 @@ class PushResult:
     commit: str
     changed: bool
     left: tuple[str, ...] = ()
+    replaced: tuple[Replaced, ...] = ()
 
 
 def push(
@@ -105,7 +109,8 @@ def push(
     """Publish a corpus folder, or a synthesizer's, as one visible change of `repo`; create the repo where it is new.
 
     Everything is checked before anything is sent. Configs and splits of the repo that the folder does not have stay,
-    as do everybody's own words in its card; files of an earlier version go. The folder's card is brought up to date
+    as do everybody's own words in its card; files of an earlier version go. What somebody else published, or what was
+    made from another source, is replaced only where the options say `replace`. The folder's card is brought up to date
     first. Raise OutputError and ConfigError for a folder that cannot be published, HubError for everything the Hub
     refuses; the visible state of the repo is then what it was.
     """
@@ -211,13 +216,23 @@ class _Push:
         first = self.remote.snapshot(self.options.revision)
         planned = plan(self.publication, first)
         self._refuse_taken_tag(planned)
+        replaced = self._replaced(planned)
         self._upload(planned)
         planned, pull, commit = retrying(self.options.timeout, self.on_retry)(self._published, first)
         verify(self.remote, self.publication, planned, commit)
         if self.options.tag:
             self.remote.tag(self.options.tag, commit)
         url = pull.url if pull else self.remote.url
-        return PushResult(self.remote.repo, url, commit, commit != first.commit, self.publication.left)
+        return PushResult(self.remote.repo, url, commit, commit != first.commit, self.publication.left, replaced)
+
+    def _replaced(self, planned: Plan) -> tuple[Replaced, ...]:
+        """Return what of the repo is replaced; raise HubError where it is another's, and that was not asked for."""
+        if self.options.create_pr:  # it replaces nothing before somebody has looked at it
+            return ()
+        replaced, others = replaced_by(self.remote, self.publication, planned)
+        if others and not self.options.replace:
+            raise refuse_replacing(self.remote.repo, self.remote.url, replaced)
+        return tuple(replaced)
 
     def _refuse_taken_tag(self, planned: Plan) -> None:
         tag = self.options.tag

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
+from dataclasses import replace as changed
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias, TypeVar
@@ -50,6 +51,7 @@ def push(
     create_pr: bool | None = None,
     tag: str | None = None,
     message: str | None = None,
+    replace: bool | None = None,
     kind: str | None = None,
     on_progress: OnProgress = lambda done, total: None,
     on_retry: OnRetry = lambda reason: None,
@@ -62,8 +64,10 @@ def push(
     `settings` (`CardSettings`) and `options` (`PushOptions`) of the same names.
 
     Everything is checked before anything is sent. Configs and splits of the repo that the corpus does not have stay, as
-    do everybody's own words in its card. Raise OutputError and ConfigError for what cannot be published, HubError for
-    everything the Hub refuses; the visible state of the repo is then what it was.
+    do everybody's own words in its card. What somebody else published, or what was made from another source, is
+    replaced only with `replace=True`; else HubError says whose it is, and since when. Raise OutputError and ConfigError
+    for what cannot be published, HubError for everything the Hub refuses; the visible state of the repo is then what it
+    was.
     """
     if repo is None:
         raise ConfigError("A push needs a repo: user/name.", hint='hfsynth.push(corpus, "user/name", license=…)')
@@ -71,7 +75,7 @@ def push(
     stated = {"license": license, "license_name": license_name, "license_link": license_link, "title": title}
     asked = {"private": private, "revision": revision, "create_pr": create_pr, "tag": tag, "message": message}
     described = described_by(settings, language=language, **stated)
-    chosen = _with(options or PushOptions(), {**asked, "kind": kind})
+    chosen = _with(options or PushOptions(), {**asked, "replace": replace, "kind": kind})
     folder, given = _given(what, pairs)
     if folder is not None:
         return hub.push(folder, repo, chosen, settings=described, on_progress=on_progress, on_retry=on_retry)
@@ -130,7 +134,7 @@ def described_by(
 def _with(values: Stated, changes: dict[str, Any]) -> Stated:
     """Return a dataclass with the fields that are not None."""
     known = {own.name for own in fields(values)}
-    return replace(values, **{name: value for name, value in changes.items() if value is not None and name in known})
+    return changed(values, **{name: value for name, value in changes.items() if value is not None and name in known})
 
 
 def _given(what: Any, pairs: AnyDataset | None) -> tuple[Path | None, Any]:  # noqa: ANN401

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Self
@@ -96,11 +96,17 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The change from one state of the repo to the next. `region` are the paths that belong to the publication."""
+    """The change from one state of the repo to the next. `region` are the paths that belong to the publication.
+
+    `parts` are the files that the repo has of each `config/split` of the publication, `home` is where the publication's
+    own files lie there.
+    """
 
     base: Snapshot
     desired: Mapping[str, LocalFile]
     region: frozenset[str]
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    home: str = ""
 
     @property
     def adds(self) -> dict[str, LocalFile]:
@@ -115,6 +121,17 @@ class Plan:
         return len(self.adds) + len(self.deletes)
 
     @property
+    def replaced(self) -> dict[str, list[str]]:
+        """The files of each `config/split` that are in the repo and go, or become others."""
+        found = {name: [path for path in paths if not self.keeps(path)] for name, paths in self.parts.items()}
+        return {name: paths for name, paths in found.items() if paths}
+
+    def keeps(self, path: str) -> bool:
+        """Say whether a path is afterwards as it is in the repo now."""
+        wanted, there = self.desired.get(path), self.base.tree.get(path)
+        return there is None if wanted is None else wanted.is_at(there)
+
+    @property
     def digest(self) -> str:
         """Name the change: the same base and the same content give the same name."""
         lines = [f"{path} {file.sha256}" for path, file in sorted(self.desired.items())]
@@ -127,40 +144,38 @@ def plan(publication: Publication, now: Snapshot) -> Plan:
     Raise HubError where the repo's card is damaged, or a file would take the place of another config's.
     """
     theirs = _their_card(publication.repo, now)
-    desired, region = _desired(publication, theirs, now)
+    home = home_of(publication.parts, theirs, now.tree) if publication.kind == "dataset" else ""
+    parts = {name: tuple(matching(now.tree, _patterns(theirs, name))) for name in publication.parts}
+    desired, region = _desired(publication, theirs, now, home)
+    region |= {path for paths in parts.values() for path in paths}
     _refuse_taken(publication, theirs, now, {*desired, *region} - {README})
-    return Plan(now, desired, region)
+    return Plan(now, desired, region, parts, home)
 
 
 def refuse_conflicts(first: Snapshot, plan: Plan) -> None:
     """Raise HubError where somebody else has changed what is being published since it was looked at first."""
     before, now = first.tree, plan.base.tree
     paths = sorted(plan.region | {path for path in before if path in plan.region})
-    changed = [path for path in paths if before.get(path) != now.get(path) and not _as_wanted(plan, path)]
+    changed = [path for path in paths if before.get(path) != now.get(path) and not plan.keeps(path)]
     if changed:
         shown = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         raise HubError(
             f"Somebody else has changed the same files during this push: {shown}. Nothing was published.",
-            hint="Look at the repo; to put this folder in their place, give the same command again.",
+            hint="Look at the repo; to put this folder in their place, give the same command again, with --replace.",
         )
 
 
-def _as_wanted(plan: Plan, path: str) -> bool:
-    wanted, there = plan.desired.get(path), plan.base.tree.get(path)
-    return there is None if wanted is None else wanted.is_at(there)
-
-
-def _desired(publication: Publication, theirs: Card, now: Snapshot) -> tuple[dict[str, LocalFile], frozenset[str]]:
+def _desired(
+    publication: Publication, theirs: Card, now: Snapshot, home: str
+) -> tuple[dict[str, LocalFile], frozenset[str]]:
     if publication.kind == "model":
         readme = _readme(publication, theirs, "", {})
         weights = {path for path in now.tree if any(fnmatchcase(path, pattern) for pattern in _WEIGHTS)}
         return {**publication.files, README: readme}, frozenset(weights | {*publication.files})
-    home = home_of(publication.parts, theirs, now.tree)
     moved = {path: f"{home}{path}" if path in publication.own else path for path in publication.files}
     files = {moved[path]: file for path, file in publication.files.items()}
-    owned = {path for name in publication.parts for path in matching(now.tree, _patterns(theirs, name))}
     pictures = {path for path in now.tree if path.startswith(f"{home}plots/") and path.endswith((".png", ".svg"))}
-    region = owned | pictures | {path for path in files if path.endswith(".parquet")}
+    region = pictures | {path for path in files if path.endswith(".parquet")}
     region |= {f"{home}{path}" for path in publication.own}
     return {**files, README: _readme(publication, theirs, home, _sizes(theirs, now))}, frozenset(region)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from threading import get_ident
@@ -45,6 +46,7 @@ T = TypeVar("T")
 OnBytes = Callable[[int], None]
 _UNIT_FILES, _UNIT_BYTES = 64, 256 * 2**20
 _FOOTER = 2**16
+_ASKED_PATHS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,15 @@ class PullRequest:
     @property
     def ref(self) -> str:
         return f"refs/pr/{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A commit that changed a file: who made it, and when."""
+
+    commit: str
+    authors: tuple[str, ...]
+    time: datetime
 
 
 class Remote:
@@ -84,6 +95,10 @@ class Remote:
     def role(self) -> str:
         """Return the role of the token: `read`, `write`, or another word of the Hub's."""
         return str(self.call(self._api.whoami).get("auth", {}).get("accessToken", {}).get("role", ""))
+
+    def user(self) -> str:
+        """Return the name of whose token it is."""
+        return str(self.call(self._api.whoami).get("name", ""))
 
     def visibility(self, kind: str | None = None) -> str | None:
         """Return "public" or "private" for the repo of its kind or another; None where there is none."""
@@ -129,6 +144,17 @@ class Remote:
     def read(self, path: str, revision: str) -> bytes:
         """Return a file's content."""
         return self.call(lambda: self._get(path, revision))
+
+    def changes_of(self, paths: Sequence[str], revision: str) -> dict[str, Change]:
+        """Return of each path the commit that changed it last, as of a revision."""
+        last: dict[str, str] = {}
+        for start in range(0, len(paths), _ASKED_PATHS):
+            asked: dict[str, Any] = {"paths": list(paths[start : start + _ASKED_PATHS]), "expand": True}
+            found = self.call(partial(self._api.get_paths_info, revision=revision, **asked, **self._where))
+            last |= {item.path: item.last_commit.oid for item in found if item.last_commit is not None}
+        commits = self.call(lambda: self._api.list_repo_commits(**self._where, revision=revision))
+        known = {made.commit_id: Change(made.commit_id, tuple(made.authors), made.created_at) for made in commits}
+        return {path: known[commit] for path, commit in last.items() if commit in known}
 
     def footer(self, path: str, size: int, revision: str) -> Any:  # noqa: ANN401
         """Return the footer of a Parquet file, without the rest of the file."""

@@ -132,13 +132,14 @@ class Hub:
         delete: Sequence[str] = (),
         revision: str = "main",
         kind: str = "dataset",
+        author: str = "other",
     ) -> Commit:
-        """Commit behind the client's back, as `other`; a repo that does not exist is created."""
+        """Commit behind the client's back; a repo that does not exist is created."""
         with self.store.lock:
             repo = self.store.repos.get((kind, name)) or self.store.create(kind, name)
             changes = [Remove(path) for path in delete], [self.store.add(repo, *item) for item in files.items()]
             return repo.commit(
-                repo.writable(revision), [*changes[0], *changes[1]], text=("Change something", ""), author="other"
+                repo.writable(revision), [*changes[0], *changes[1]], text=("Change something", ""), author=author
             )
 
     def at(self, nth: int, call: Callable[[Request], object], match: Match = None) -> Rule:

@@ -165,7 +165,7 @@ out["rows"] = {{config: rows(config) for config in ("default", "pairs", "medicin
 def test_many_changes_go_through_a_pull_request(hub: Hub, tmp_path: Path) -> None:
     folder = corpus_folder(tmp_path / "corpus", {"default": {"train": 5}, "pairs": {"train": 4}})
     hub.commit("user/corpus", {"data/train-00000-of-00009.parquet": b"old"})
-    assert pushed(hub, tmp_path, folder, commit_limit=4)[2] is True
+    assert pushed(hub, tmp_path, folder, commit_limit=4, replace=True)[2] is True
     assert hub.files("user/corpus") == contents(folder)
     assert hub.commits("user/corpus") == 2 and hub.commits("user/corpus", "refs/pr/1") == 4
     other = corpus_folder(tmp_path / "other", {"default": {"train": 6}, "pairs": {"train": 4}}, mark="two")
@@ -412,3 +412,43 @@ def test_secrets_are_found() -> None:
     assert secret_in(f"-----BEGIN RSA PRIVATE KEY-----\n{'aB3/' * 12}") == "a private key"
     assert secret_in("my own", "own") == "your own Hugging Face token"
     assert secret_in("hf_hub_download and sk-learn") is None
+
+
+def test_what_another_published_is_replaced_only_where_that_is_asked_for(hub: Hub, tmp_path: Path) -> None:
+    folder = corpus_folder(tmp_path / "corpus", SHAPE)
+    theirs = {"data/train-00000-of-00001.parquet": b"theirs", "notes.txt": b"keep"}
+    made = hub.commit("user/corpus", theirs)
+    kind, message, hint = pushed(hub, tmp_path, folder)
+    assert kind == "HubError" and "default/train (1 file), published by other on " in message and hint is not None
+    assert f"{made.date[:10]} {made.date[11:16]} UTC in commit {made.id[:10]}" in message
+    assert "--replace" in hint and hub.files("user/corpus") == theirs and not hub.sent
+    assert pushed(hub, tmp_path, folder, create_pr=True)[0].endswith("/discussions/1")
+    assert hub.files("user/corpus") == theirs
+    options = ("--license", "cc-by-4.0", "--language", "en", "--replace")
+    _, _, said = command(hub, tmp_path, "push", folder, "user/corpus", *options)
+    assert "This took the place of default/train (1 file), published by other on " in said
+    assert hub.files("user/corpus") == contents(folder) | {"notes.txt": b"keep"}
+
+
+def test_a_corpus_of_another_source_is_another(plain_hub: Hub, tmp_path: Path) -> None:
+    hub = plain_hub
+    first = corpus_folder(tmp_path / "first", SHAPE)
+    second = corpus_folder(tmp_path / "second", {"default": {"train": 1}}, mark="two")
+    recipe = json.loads((second / "synthesizer_config.json").read_text())
+    recipe["source"]["location"] = "letters.jsonl"
+    (second / "synthesizer_config.json").write_text(json.dumps(recipe))
+    assert pushed(hub, tmp_path, first)[2] is True
+    before = hub.files("user/corpus")
+    code = f"""
+import hfsynth
+from hfsynth.errors import HubError
+def asked(**options):
+    return hfsynth.push({str(second)!r}, "user/corpus", license="cc-by-4.0", language="en", **options)
+"""
+    refused = "try:\n    asked()\nexcept HubError as error:\n    out['refused'] = [error.message, error.hint]"
+    message, hint = client(hub, tmp_path, code + refused)["refused"]
+    assert "default/train (2 files, made from docs.jsonl), published by user on " in message
+    assert "replace=True" in hint and hub.files("user/corpus") == before
+    out = client(hub, tmp_path, code + "out['it'] = [str(one) for one in asked(replace=True).replaced]")["it"]
+    assert len(out) == 1 and "made from docs.jsonl" in out[0]
+    assert "letters.jsonl" in hub.files("user/corpus")["README.md"].decode()

@@ -37,7 +37,7 @@ LAYERS = {
     "synthesizer_figures synthesizer_trainer training_config training_data training_folder trials vllm_engine xet",
     # whole runs, and the Hub
     3: "checking corpus_card corpus_evaluation corpus_texts hub job launch local_crew publication publishing ray_crew "
-    "saving slurm "
+    "replacing saving slurm "
     "synthesizer_evaluation training trial_process tuning verification worker worker_process",
     # the command line
     4: "__main__ cli cli_crews cli_evaluate cli_options cli_publish cli_texts cli_train cli_tune console counting "

@@ -145,7 +145,7 @@ def _walk(tmp_path: Path, name: str, first: int, *, step: int = 2, xet: bool = F
     with Hub(xet=xet) as hub, worker(hub, tmp_path) as process:
         for nth in range(first, 200, step):
             repo = f"user/corpus{nth}"
-            hub.commit(repo, before)
+            hub.commit(repo, before, author="user")
             sent = hub.sent.copy()
             if xet:  # what another repo has already would not be sent at all
                 new = corpus_folder(tmp_path / f"new{nth}", SMALL, mark=f"new{nth}")
@@ -169,7 +169,7 @@ def test_a_commit_whose_answer_is_lost_is_found(xet: bool, tmp_path: Path) -> No
     with Hub(xet=xet) as hub, worker(hub, tmp_path) as process:
         for number, fault in enumerate(lost):
             repo = f"user/corpus{number}"
-            hub.commit(repo, contents(old))
+            hub.commit(repo, contents(old), author="user")
             hub.faults.add(fault, match=f"POST .*{repo}/commit/main")
             assert process.push(new, repo) is True
             assert hub.files(repo) == expected(new, repo) and hub.commits(repo) == 2
@@ -183,7 +183,7 @@ def test_a_pull_request_among_faults(xet: bool, tmp_path: Path) -> None:
     with Hub(xet=xet) as hub, worker(hub, tmp_path) as process:
         for number, (call, fault) in enumerate((call, fault) for call in calls for fault in faults):
             repo = f"user/corpus{number}"
-            hub.commit(repo, contents(old))
+            hub.commit(repo, contents(old), author="user")
             rule = hub.faults.add(fault, match=f"POST .*{repo}{call}|POST .*{repo}/discussions.*{call}")
             assert process.push(new, repo, 5) is True, rule
             assert rule.fired and hub.files(repo) == expected(new, repo), rule
@@ -199,7 +199,7 @@ def test_killed_at_many_moments_and_started_again(xet: bool, times: int, tmp_pat
         with ThreadPoolExecutor(3) as pool:
             killed = list(pool.map(lambda item: _killed(tmp_path, old, new, *item, xet=xet), plan))
         assert sum(killed) >= times * 3 / 4
-        hub.commit("user/corpus", contents(old))
+        hub.commit("user/corpus", contents(old), author="user")
         assert process.push(new, "user/corpus") is True
 
 
@@ -207,7 +207,7 @@ def _killed(tmp_path: Path, old: Path, new: Path, number: int, nth: int, delay: 
     """Kill a push at a moment, look at the repo, push again, and look again; say whether the kill came in time."""
     repo = "user/corpus"
     with Hub(xet=xet) as hub:
-        hub.commit(repo, contents(old))
+        hub.commit(repo, contents(old), author="user")
         started: list[subprocess.Popen[str]] = []
 
         def kill(request: Request) -> None:
@@ -235,7 +235,7 @@ def _killed(tmp_path: Path, old: Path, new: Path, number: int, nth: int, delay: 
 def test_readers_see_the_old_state_or_the_new(xet: bool, tmp_path: Path) -> None:
     old, new = versions(tmp_path, LARGE)
     with Hub(xet=xet) as hub, worker(hub, tmp_path) as process:
-        hub.commit("user/corpus", contents(old))
+        hub.commit("user/corpus", contents(old), author="user")
         first = hub.head("user/corpus")
         readers = [hub.start(READER.format(what=what), hub.env(tmp_path)) for what in ("tree", "rows")]
         for reader in readers:
