@@ -17,6 +17,7 @@ from hfsynth.recipes import SCRIPTED
 from hfsynth.styles import DEFAULT_STYLES
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_SCRIPT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _WIDTH = 76
 _FILES = (".json", ".jsonl", ".parquet", ".csv", ".txt")
 
@@ -32,7 +33,7 @@ def synthesize_command(recipe: Mapping[str, Any], name: str, *, unreadable: bool
     `unreadable` says that rows of the source could not be read, and were left out.
     """
     words = ["hfsynth synthesize", *_source_options(recipe["source"]), "again/", f"--recipe {shlex.quote(name)}"]
-    words += ["--engine scripted"] if recipe["model"] == SCRIPTED else []
+    words += _scripted_options(str(recipe["model"]))
     words += ["--bad-rows skip"] if unreadable else []
     return _typed(words)
 
@@ -56,6 +57,13 @@ def citation(name: str, title: str, repo: str | None) -> str:
     lines += [f"  author       = {{{_braced(owner)}}},"] if owner else []
     lines += [f"  howpublished = {{\\url{{https://huggingface.co/datasets/{repo}}}}},"] if repo else []
     return "\n".join([*lines, "  note         = {Made with hfsynth}", "}"])
+
+
+def _scripted_options(model: str) -> list[str]:
+    """Return what a recipe without a model needs: the engine, and a script that it may not name itself."""
+    if model == SCRIPTED:
+        return ["--engine scripted"]
+    return ["--engine scripted", f"--model {shlex.quote(model)}"] if _SCRIPT.fullmatch(model) else []
 
 
 def _style_options(styles: Mapping[str, float]) -> list[str]:

@@ -24,7 +24,7 @@ from markdown_it import MarkdownIt
 from hfsynth import plots
 from hfsynth.card_facts import CardSettings, corpus_facts
 from hfsynth.card_merge import home_of, merged
-from hfsynth.card_reuse import citation, render_command
+from hfsynth.card_reuse import citation, render_command, synthesize_command
 from hfsynth.card_text import Block, Card, as_block, as_code, as_text, as_wrapped, printable, shortened
 from hfsynth.cards import CorpusFacts, Licence, Sample, build, card_of, size_category
 from hfsynth.corpus_card import check_card, write_card
@@ -449,6 +449,14 @@ def test_what_is_not_usual_of_a_rendering_is_in_its_command() -> None:
         "hfsynth render again/ --seed 1 --style classic=80.0 --style dialogue=5.0 \\\n"
         "  --style inline_few_shot=5.0 --style next_turn=5.0 --inverted 0.0"
     )
+
+
+def test_a_script_of_ones_own_is_named_in_the_command() -> None:
+    recipe = {"model": "scripts:two_pairs", "source": {"location": "docs.jsonl", "revision": None}}
+    assert synthesize_command(recipe, "user/corpus", unreadable=False).endswith(
+        "--recipe user/corpus --engine scripted \\\n  --model scripts:two_pairs"
+    )
+    assert "--engine" not in synthesize_command({**recipe, "model": "org/model"}, "user/corpus", unreadable=False)
 
 
 def test_a_dataset_is_cited_in_words_that_tex_takes() -> None:

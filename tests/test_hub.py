@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -452,3 +453,36 @@ def asked(**options):
     out = client(hub, tmp_path, code + "out['it'] = [str(one) for one in asked(replace=True).replaced]")["it"]
     assert len(out) == 1 and "made from docs.jsonl" in out[0]
     assert "letters.jsonl" in hub.files("user/corpus")["README.md"].decode()
+
+
+def test_the_commands_of_a_published_card_make_it_again(plain_hub: Hub, tmp_path: Path) -> None:
+    hub = plain_hub
+    rows = "".join(json.dumps({"text": f"Lighthouse {n} was lit every evening. It is tall."}) + "\n" for n in range(6))
+    hub.commit("me/raw", {"train.jsonl": rows.encode(), "README.md": b"---\nlicense: mit\nlanguage: en\n---\n"})
+    env = hub.env(tmp_path)
+    typed(
+        hub,
+        env,
+        tmp_path,
+        "hfsynth synthesize me/raw corpus --engine scripted --shots 3 --quiet --workers 0",
+        "hfsynth render corpus --seed 5 --style numbered=2 --style dialogue=1 --quiet",
+    )
+    assert pushed(hub, tmp_path, tmp_path / "corpus")[2] is True
+    text = hub.files("user/corpus")["README.md"].decode()
+    printed = text.partition("## Make it again\n\n")[2].partition("\n\n")[0]
+    assert "--recipe user/corpus" in printed and "--style numbered=2.0" in printed
+    typed(hub, env, tmp_path, *printed.replace("\\\n", "").splitlines())
+    for name in ("data", "pairs"):
+        made, again = (
+            [file.read_bytes() for file in sorted((tmp_path / folder / name).glob("*.parquet"))]
+            for folder in ("corpus", "again")
+        )
+        assert made == again and made, name
+
+
+def typed(hub: Hub, env: dict[str, str], place: Path, *commands: str) -> None:
+    """Run commands of hfsynth as they are typed in a folder."""
+    for line in commands:
+        program, *words = shlex.split(line)
+        assert program == "hfsynth"
+        hub.run(["env", "-C", str(place), sys.executable, "-m", "hfsynth", *words], env)
