@@ -194,7 +194,7 @@ def refused(transform, repo):
     try:
         transform.push(repo)
     except hfsynth.HfsynthError as error:
-        return str(error)
+        return f"{{error.message}} {{error.hint}}"
 local = hfsynth.Synthesizer({str(tmp_path / "model")!r}, engine="scripted")
 out["refused"] = [refused(synthesize, "user/weights"), refused(synthesize, "me/raw"), refused(local, "user/local")]
 """
@@ -208,4 +208,5 @@ out["refused"] = [refused(synthesize, "user/weights"), refused(synthesize, "me/r
     assert b'hfsynth.Synthesizer.from_hub("user/recipe")' in files["README.md"]
     words = ("holds a model (model.safetensors)", "as a dataset", "a folder of this machine (model)")
     assert all(word in said for said, word in zip(out["refused"], words, strict=True)), out["refused"]
+    assert "hfsynth push MODEL_DIR user/model --type model" in out["refused"][2]
     assert list(hub.files("user/weights", kind="model")) == ["model.safetensors"]
