@@ -1,11 +1,11 @@
 """What hfsynth costs beside vLLM's own front end: processor time a document, the engine in a process of its own.
 
-    python benchmarks/front_end.py                    # a toy model, 1,024 requests in flight, M=3
+    python benchmarks/front_end.py                    # a toy model, 128 requests in flight, M=3
     python benchmarks/front_end.py --model some/model # with another model's tokenizer and shape, without its weights
 
 All ways hand the engine the same prompts. `vllm` makes and reads none: what it takes is vLLM's. `whole` encodes each
-prompt as a whole, `once` each document once a chain, as `map` does; `job` has a file before it and a folder behind it.
-The model's weights are random; every answer is replaced by pairs of a usual length.
+prompt as a whole by transformers' own call, `once` each document once a chain, as `map` does; `job` has a file before
+it and a folder behind it. The model's weights are random; every answer is replaced by pairs of a usual length.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from hfsynth.chains import Chain, Chainer, Completion, Request
 from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.engine_start import MULTIPROCESSING
 from hfsynth.job import synthesize
+from hfsynth.model_tokenizer import ModelTokenizer
 from hfsynth.models import chainer_for, engine_for, generation_for, pinned
 from hfsynth.parsing import render_pairs
+from hfsynth.prompts import prompt_format
 from hfsynth.records import Document
 from hfsynth.sources import Source
 
@@ -36,21 +38,15 @@ BLOCK = 32
 TARGET = 0.5
 
 
-@dataclass(frozen=True)
-class Whole:
-    """A prompt format that forgets what is known of a chain's other prompts."""
+class Plain(ModelTokenizer):
+    """A tokenizer that encodes by transformers' own call, and of which it cannot be told where texts may be cut."""
 
-    format: Any
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        return getattr(self.format, name)
-
-    def foresee(self, documents: object) -> dict[object, Any]:
-        return {}
-
-    def prompt(self, history: Sequence[Any], document: str, known: object = None) -> list[int]:
-        found: list[int] = self.format.prompt(history, document)
+    def encode(self, text: str) -> list[int]:
+        found: list[int] = self._tokenizer.encode(text, add_special_tokens=False, verbose=False)
         return found
+
+    def cut(self, left: str, between: str, right: str) -> None:
+        return None
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ def costs(args: argparse.Namespace) -> dict[str, Cost]:
     documents = made_documents(args.corpus, args.documents, joined=args.joined)
     chainer = chainer_for(config, engine)
     generation = generation_for(config, chainer)
-    whole = replace(chainer, prompts=Whole(chainer.prompts))
+    whole = replace(chainer, prompts=prompt_format(config, Plain(engine.llm.get_tokenizer())))
     prompts = list(requests(chainer, documents))
 
     def drive(chains: Iterator[Chain[Any]]) -> None:
@@ -151,11 +147,11 @@ def main() -> None:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--model", default="embedded", help="whose tokenizer: a Hub model or a folder; else a toy's")
     made.add_argument("--corpus", type=Path, default=EXAMPLES, help="JSON lines with a `text` column")
-    made.add_argument("--documents", type=int, default=3072)
-    made.add_argument("--joined", type=int, default=2, help="texts joined into one document")
+    made.add_argument("--documents", type=int, default=384)
+    made.add_argument("--joined", type=int, default=8, help="texts joined into one document")
     made.add_argument("--shots", type=int, default=3)
-    made.add_argument("--sequences", type=int, default=1024, help="sequences the engine runs at once")
-    made.add_argument("--cache-tokens", type=int, default=2_000_000, help="size of the KV cache")
+    made.add_argument("--sequences", type=int, default=128, help="sequences the engine runs at once")
+    made.add_argument("--cache-tokens", type=int, default=600_000, help="size of the KV cache")
     made.add_argument("--window", type=int, default=8192)
     made.add_argument("--max-tokens", type=int, default=16)
     made.add_argument("--pair-tokens", type=int, default=200, help="length of the pairs that take an answer's place")
