@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from seeds import EVERYTHING, SEED
 from started import end_started
 
 _HF_HOME = tempfile.mkdtemp(prefix="hfsynth-tests-")
@@ -28,18 +29,29 @@ os.environ.update(
     VLLM_NO_USAGE_STATS="1",
     VLLM_ENABLE_V1_MULTIPROCESSING="0",  # the engine in this process: it starts in seconds
     VLLM_CPU_KVCACHE_SPACE="1",
+    # Tiny models need no threads, and threads that wait by spinning, or are bound to the same cores by every process,
+    # take the time of the tests beside them.
+    OMP_NUM_THREADS="1",
+    VLLM_CPU_OMP_THREADS_BIND="nobind",
 )
 
 # Started in the background by a shell, a process ignores the keyboard's interrupt, and so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("hfsynth", deadline=None)
+# Other examples in every run, in CI too, where Hypothesis would take the same; a failure tells how to see it again.
+settings.register_profile("hfsynth", deadline=None, derandomize=False, print_blob=True)
 settings.load_profile("hfsynth")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return one worker more than cores: tests wait much for processes that they have started."""
-    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+    """Return one worker more than cores, for tests wait much, and nine at most, for each takes a gigabyte."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 8) + 1
+
+
+def pytest_report_header() -> str:
+    """Say how to see the same kills and faults again."""
+    return f"HFSYNTH_TEST_SEED={SEED}" + (" HFSYNTH_TEST_EVERYTHING=1" if EVERYTHING else "")
 
 
 @pytest.hookimpl(tryfirst=True)

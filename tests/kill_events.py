@@ -58,11 +58,11 @@ def counts(out: Path) -> dict[str, object]:
     return {name: stats[name] for name in ("total_documents", "documents", "pairs", "output_tokens")}
 
 
-def main(source: Path, folder: Path, step: int) -> dict[str, object]:
+def main(source: Path, folder: Path, step: int, first: int) -> dict[str, object]:
     whole, out = folder / "whole", folder / "out"
     assert forked(lambda: job(source, whole)) == 0
     kills, bad = 0, []
-    for number in range(0, 100_000, step):
+    for number in range(first, 100_000, step):
         shutil.rmtree(out, ignore_errors=True)
         if forked(lambda number=number: killed_at(number, source, out)) != -signal.SIGKILL:
             break
@@ -77,4 +77,4 @@ def main(source: Path, folder: Path, step: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))))  # noqa: T201
+    print(json.dumps(main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))  # noqa: T201

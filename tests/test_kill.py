@@ -15,10 +15,11 @@ import pytest
 from conftest import needs_vllm
 from datasets import load_dataset
 from jobs import children, command, documents, ended, journaled, journals, parts, run, scripted, start, stats, until
+from seeds import EVERYTHING, SEED
 
-KILLS = 20
+KILLS = 20 if EVERYTHING else 8
 IN_FLIGHT = 4
-DOCUMENTS = 700
+DOCUMENTS = 35 * KILLS  # work enough for all of them
 SHOTS = 2
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the tests find processes in /proc")
@@ -68,8 +69,9 @@ def wait_at_random(chance: random.Random, process: subprocess.Popen[str], log: P
     return begun and process.poll() is None
 
 
+@pytest.mark.long
 def test_the_command_is_killed_again_and_again(uninterrupted: Path, tmp_path: Path) -> None:
-    out, log, chance = tmp_path / "out", tmp_path / "calls", random.Random(1)
+    out, log, chance = tmp_path / "out", tmp_path / "calls", random.Random(SEED)
     arguments = command(uninterrupted / "texts.jsonl", out, *options(0.05))
     kills = 0
     process = start(arguments, log)
@@ -84,8 +86,9 @@ def test_the_command_is_killed_again_and_again(uninterrupted: Path, tmp_path: Pa
     assert len(stats(out)["workers"]) >= kills // 2
 
 
+@pytest.mark.long
 def test_the_worker_is_killed_again_and_again(uninterrupted: Path, tmp_path: Path) -> None:
-    out, log, chance = tmp_path / "out", tmp_path / "calls", random.Random(2)
+    out, log, chance = tmp_path / "out", tmp_path / "calls", random.Random(SEED + 1)
     arguments = command(uninterrupted / "texts.jsonl", out, *options(0.05), "--max-engine-restarts", KILLS)
     process = start(arguments, log)
     kills = 0

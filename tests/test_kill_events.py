@@ -11,17 +11,19 @@ from pathlib import Path
 import kill_events
 import pytest
 from jobs import documents
+from seeds import EVERYTHING, SEED
 
-STEP = int(os.environ.get("HFSYNTH_TEST_KILL_STEP", "19"))
-"""1 kills at every event: about two hundred."""
+STEP = 1 if EVERYTHING else 19
+"""1 kills at every event, of which there are about two hundred; else the seed says at which."""
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the kills are forks")
 
 
 @pytest.mark.timeout(3600)
+@pytest.mark.long
 def test_a_job_killed_at_its_file_system_events_makes_the_same_and_leaves_nothing(tmp_path: Path) -> None:
     source = documents(tmp_path / "texts.jsonl", 12)
-    arguments = [sys.executable, kill_events.__file__, str(source), str(tmp_path), str(STEP)]
+    arguments = [sys.executable, kill_events.__file__, str(source), str(tmp_path), str(STEP), str(SEED % STEP)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ran = subprocess.run(arguments, capture_output=True, text=True, env=environment, check=False, timeout=3600)
     assert ran.returncode == 0, ran.stderr

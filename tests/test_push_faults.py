@@ -21,6 +21,7 @@ import pytest
 from corpus_folders import contents, corpus_folder
 from hub_faults import Fault, Request
 from hub_server import Hub
+from seeds import EVERYTHING, SEED
 from started import start_process
 
 from hfsynth.card_facts import CardSettings
@@ -122,28 +123,25 @@ FAULTS = {
 ASKED = {"412": "^[A-Z]+ /(?!xet/)"}
 
 
-def test_a_fault_at_every_request_in_turn(tmp_path: Path) -> None:
-    walks = [(name, first) for name in FAULTS for first in (1, 2)]  # most of the time is waiting: walk side by side
-    with ThreadPoolExecutor(len(walks)) as pool:
-        struck = list(pool.map(lambda walk: _walk(tmp_path / f"{walk[0]}-{walk[1]}", *walk), walks))
-    assert all(sum(struck[n : n + 2]) >= 25 for n in range(0, len(walks), 2)), struck
+@pytest.mark.long
+@pytest.mark.parametrize("xet", [False, True], ids=["lfs", "xet"])
+def test_a_fault_at_every_request_in_turn(xet: bool, tmp_path: Path) -> None:
+    """Every request meets a fault, and every fault each fourth request: which of them, the seed says."""
+    for turn in range(len(FAULTS)) if EVERYTHING else [SEED % len(FAULTS)]:
+        walks = [(name, (place + turn) % len(FAULTS) + 1) for place, name in enumerate(FAULTS)]
+        with ThreadPoolExecutor(len(walks)) as pool:  # most of the time is waiting: walk side by side
+            walked = pool.map(lambda walk, turn=turn: _walk(tmp_path / f"{walk[0]}-{turn}", *walk, xet=xet), walks)
+            struck = list(walked)
+        assert sum(struck) >= 25 and min(struck) >= 5, struck
 
 
-def test_a_fault_at_every_request_in_turn_by_xet(tmp_path: Path) -> None:
-    """Each fault meets every fourth request, each another one."""
-    walks = [(name, first) for first, name in enumerate(FAULTS, 1)]
-    with ThreadPoolExecutor(len(walks)) as pool:
-        struck = list(pool.map(lambda walk: _walk(tmp_path / walk[0], *walk, step=4, xet=True), walks))
-    assert sum(struck) >= 25 and min(struck) >= 5, struck
-
-
-def _walk(tmp_path: Path, name: str, first: int, *, step: int = 2, xet: bool = False) -> int:
-    """Push to new repos with a fault at every second request in turn; return how many requests were struck."""
+def _walk(tmp_path: Path, name: str, first: int, *, xet: bool) -> int:
+    """Push to new repos with a fault at every fourth request in turn; return how many requests were struck."""
     tmp_path.mkdir()
     old, new = versions(tmp_path, SMALL)
     before, struck = contents(old), 0
     with Hub(xet=xet) as hub, worker(hub, tmp_path) as process:
-        for nth in range(first, 200, step):
+        for nth in range(first, 200, len(FAULTS)):
             repo = f"user/corpus{nth}"
             hub.commit(repo, before, author="user")
             sent = hub.sent.copy()
@@ -190,10 +188,12 @@ def test_a_pull_request_among_faults(xet: bool, tmp_path: Path) -> None:
             assert hub.commits(repo) == 2 and [d.status for d in hub.repo(repo).discussions.values()] == ["merged"]
 
 
-@pytest.mark.parametrize(("xet", "times"), [(False, 20), (True, 8)], ids=["lfs", "xet"])
-def test_killed_at_many_moments_and_started_again(xet: bool, times: int, tmp_path: Path) -> None:
+@pytest.mark.long
+@pytest.mark.parametrize("xet", [False, True], ids=["lfs", "xet"])
+def test_killed_at_many_moments_and_started_again(xet: bool, tmp_path: Path) -> None:
+    times = 20 if EVERYTHING else 5
     old, new = versions(tmp_path, SMALL)
-    moments = random.Random(7)
+    moments = random.Random(SEED)
     plan = [(n, moments.randint(4, 24), moments.uniform(0, 0.03)) for n in range(times)]
     with Hub(xet=xet) as hub, worker(hub, tmp_path) as process:
         with ThreadPoolExecutor(3) as pool:
