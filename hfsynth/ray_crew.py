@@ -1,7 +1,8 @@
 """Workers on the nodes of a Ray cluster that share the corpus folder. The only module that imports Ray.
 
 An actor is a shell around the same worker process that `LocalCrew` starts: the process ends with its actor, and tells
-the actor how it ended. Knows nothing of what a worker does.
+the actor how it ended. Before it starts one it looks whether the folder is the driver's: a node that does not share it
+would work for nobody. Knows nothing of what a worker does.
 """
 
 from __future__ import annotations
@@ -10,15 +11,21 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
+from secrets import token_hex
 from typing import Any, cast
 
-from hfsynth.errors import ConfigError
+from hfsynth.corpus import Corpus
+from hfsynth.durable import temporary, writing
+from hfsynth.errors import ConfigError, OutputError
 from hfsynth.job_spec import JobSpec
 from hfsynth.launch import End
 from hfsynth.local_crew import LocalMember, with_tensor_parallel
+from hfsynth.processes import mark
 
 try:
     import ray
@@ -28,6 +35,8 @@ except ImportError as error:
 
 _KILL_PATIENCE = 10.0
 _KNOCK_PATIENCE = 10.0
+_SIGHT_PATIENCE = 5.0
+_LOOK_AGAIN = 0.2
 
 
 class RayCrew:
@@ -46,6 +55,7 @@ class RayCrew:
         tensor_parallel: int = 1,
     ) -> None:
         self._tensor_parallel = tensor_parallel
+        self._sign: Path | None = None
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
             _connect(address)
@@ -69,13 +79,36 @@ class RayCrew:
 
     def start(self, spec: JobSpec, place: int, worker: str) -> RayMember:
         """Start an actor wherever the cluster has room, now or later."""
+        self._sign = self._sign or signed(Path(spec.out))
         engine = with_tensor_parallel(spec.engine, self._tensor_parallel)
-        return RayMember(self._shell.remote(replace(spec, engine=engine).to_dict(), worker), worker)
+        actor = self._shell.remote(replace(spec, engine=engine).to_dict(), worker, str(self._sign))
+        return RayMember(actor, worker, Path(spec.out))
 
     def close(self) -> None:
-        """Leave the cluster, where this crew has joined it."""
+        """Leave the cluster, where this crew has joined it, and nothing in the folder."""
+        if self._sign is not None:
+            with suppress(OSError):
+                self._sign.unlink(missing_ok=True)
         if self._is_ours:
             ray.shutdown()
+
+
+def signed(root: Path) -> Path:
+    """Put a file in a job's folder that has a name nobody has had, for others to see that they share it."""
+    sign = temporary(Corpus(root).journal / f"shared.{token_hex(8)}", writer=mark())
+    with writing(sign):
+        sign.touch()
+    return sign
+
+
+def sees(sign: Path, patience: float = _SIGHT_PATIENCE) -> bool:
+    """Return whether a file is there; file systems of several machines may need a moment to show it."""
+    deadline = time.monotonic() + patience
+    while not sign.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_LOOK_AGAIN)
+    return True
 
 
 def _connect(address: str | None) -> None:
@@ -96,38 +129,51 @@ def _knock(address: str | None) -> None:
 
 
 class _Shell:
-    """The actor: a worker's process, and what there is to know of it. Ray has chosen its GPUs in the environment."""
+    """The actor: a worker's process, and what there is to know of it. Ray has chosen its GPUs in the environment.
 
-    def __init__(self, spec: dict[str, Any], worker: str) -> None:
-        self._member = LocalMember(JobSpec.from_dict(spec), worker, ())
+    It starts none where it does not see the driver's `sign`.
+    """
 
-    def ended(self) -> End | None:
-        return self._member.ended()
+    def __init__(self, spec: dict[str, Any], worker: str, sign: str) -> None:
+        self._member = LocalMember(JobSpec.from_dict(spec), worker, ()) if sees(Path(sign)) else None
+
+    def ended(self) -> End | str | None:
+        """Return how the process ended, None while it runs, the node's name where there can be none."""
+        return socket.gethostname() if self._member is None else self._member.ended()
 
     def stop(self, signal: int) -> None:
-        self._member.stop(signal)
+        if self._member is not None:
+            self._member.stop(signal)
 
     def kill(self) -> None:
-        self._member.kill()
+        if self._member is not None:
+            self._member.kill()
 
 
 class RayMember:
     """A worker in an actor, seen from the driver."""
 
-    def __init__(self, actor: Any, worker: str) -> None:  # noqa: ANN401
+    def __init__(self, actor: Any, worker: str, root: Path) -> None:  # noqa: ANN401
         self.worker = worker
         self._actor = actor
+        self._root = root
         self._answer = actor.ended.remote()
         self._end: End | None = None
 
     def ended(self) -> End | None:
-        """Return how the worker ended, None while it runs or waits for its place; a lost actor has ended too."""
+        """Return how the worker ended, None while it runs or waits for its place; a lost actor has ended too.
+
+        Raise OutputError where the actor's node does not share the corpus folder.
+        """
         if self._end is None and ray.wait([self._answer], timeout=0)[0]:
             try:
-                self._end = ray.get(self._answer)
+                found = ray.get(self._answer)
                 self._answer = self._actor.ended.remote()
             except RayActorError:
-                self._end = End("was lost with its node", None)
+                found = End("was lost with its node", None)
+            if isinstance(found, str):
+                raise _not_shared(self._root, found)
+            self._end = found
         return self._end
 
     def stop(self, signal: int) -> None:
@@ -139,3 +185,10 @@ class RayMember:
         with suppress(RayError):
             ray.get(self._actor.kill.remote(), timeout=_KILL_PATIENCE)
         ray.kill(self._actor)
+
+
+def _not_shared(root: Path, node: str) -> OutputError:
+    return OutputError(
+        f"{root} on the node {node} of the Ray cluster is not the folder that it is here.",
+        hint="Give a folder on a file system that all nodes have at the same place, such as NFS.",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -85,6 +86,36 @@ def test_a_poison_ends_as_one_failed_row_on_ray_too(cluster: Any, tmp_path: Path
     assert [row["id"] for row in rows] == [f"d{n}" for n in range(30)]
     assert [row["id"] for row in rows if row["synthesis"]["status"] != "ok"] == ["d13"]
     assert stats(out)["engine_restarts"] == 3
+
+
+ELSEWHERE = (
+    "import sys; from pathlib import Path; from hfsynth import ray_crew; from hfsynth.cli import main; "
+    "sign = ray_crew.signed; ray_crew.signed = lambda root: sign(root).with_suffix('.elsewhere'); "
+    "sys.argv = ['hfsynth', *sys.argv[1:]]; main()"
+)
+"""Give a job whose sign the actors look for in vain, as on a node with another folder of the same name."""
+
+
+def test_a_node_that_does_not_share_the_folder_is_said_at_once(cluster: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    source, out = documents(tmp_path / "texts.jsonl", 5), tmp_path / "out"
+    ray = ("--launcher", "ray", "--address", cluster.address, "--gpus-per-worker", 0, "--workers", 1)
+    arguments = command(source, out, *scripted(), *ray)
+    code, _, errors = ended(start([sys.executable, "-c", ELSEWHERE, *arguments[3:]]))
+    assert code == 1 and f"{out} on the node" in errors and "all nodes" in errors
+    assert not list((out / ".hfsynth" / "sessions").glob("*"))  # no worker was started, and none has died
+    run(arguments)
+    assert stats(out)["documents"]["ok"] == 5
+    assert not list((out / ".hfsynth").glob(".shared*"))
+
+
+def test_a_sign_is_seen_where_the_folder_is_shared_and_nowhere_else(tmp_path: Path) -> None:
+    from hfsynth.ray_crew import sees, signed
+
+    (tmp_path / ".hfsynth").mkdir()
+    sign = signed(tmp_path)
+    assert sees(sign, patience=0) and signed(tmp_path) != sign
+    sign.unlink()
+    assert not sees(sign, patience=0)
 
 
 def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
