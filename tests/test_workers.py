@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jobs import children, command, documents, ended, journals, parts, run, scripted, start, stats, until
+from scripts_clock import notes
 from started import start_process
 
 from hfsynth.claims import Claims
@@ -75,16 +76,22 @@ def test_each_worker_may_die_so_often_in_a_row(size: int, restarts: int, deaths:
 
 
 def test_two_workers_share_a_job_and_make_what_one_makes(tmp_path: Path) -> None:
-    source = documents(tmp_path / "texts.jsonl", 400)
-    options = (*scripted(latency=0.04), "--shots", 2, "--shard-rows", 20)
-    run(command(source, tmp_path / "one", *options, "--workers", 1))
-    run(command(source, tmp_path / "two", *options, "--workers", 2), tmp_path / "calls")
+    special = {0: "Begin when both have begun."}  # one must not be done before the other is there
+    source, log, alone = (
+        documents(tmp_path / "texts.jsonl", 400, special=special),
+        tmp_path / "notes",
+        tmp_path / "alone",
+    )
+    options = (*scripted()[:2], "--model", "scripts_clock:timed", "--shots", 2, "--shard-rows", 20)
+    alone.write_text(json.dumps({"pid": 0, "what": "begin"}) + "\n")
+    run(command(source, tmp_path / "one", *options, "--workers", 1), alone)
+    run(command(source, tmp_path / "two", *options, "--workers", 2), log)
     assert parts(tmp_path / "one") == parts(tmp_path / "two")
     found = stats(tmp_path / "two")
     assert [worker["documents"] > 0 for worker in found["workers"]] == [True, True]
     assert sum(worker["documents"] for worker in found["workers"]) == 400
     assert found["engine_seconds"] >= found["seconds"] > 0
-    assert len((tmp_path / "calls").read_text().splitlines()) == 400
+    assert len([note for note in notes(log) if note["what"] == "answer"]) == 400
 
 
 def test_a_worker_whose_shelf_ends_while_it_looks_does_not_wait_for_others(
