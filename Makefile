@@ -16,7 +16,7 @@ demo: .venv/.ready
 	@HF_HUB_OFFLINE=1 $(BIN)/python examples/show.py demo-corpus
 
 test: .venv/.ready
-	$(BIN)/pytest -n auto --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # One script or several: make bench BENCH="scale export". With the published code: BENCH="--reference PATH".
 bench: .venv/.ready

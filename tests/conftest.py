@@ -54,24 +54,14 @@ def pytest_report_header() -> str:
     return f"HFSYNTH_TEST_SEED={SEED}" + (" HFSYNTH_TEST_EVERYTHING=1" if EVERYTHING else "")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where tests run side by side, let those that share something run in one process, and the longest first."""
-    if not hasattr(config, "workerinput"):
-        return
-    for item in items:
-        if (group := _group(item)) is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.get_closest_marker("long") is None and _group(item) != "vllm")
+    """Where tests run side by side, begin with the files that take longest: no process is to end long after the others.
 
-
-def _group(item: pytest.Item) -> str | None:
-    """Return what a test shares with others: the engines of one process, or the fixtures of its module."""
-    if needs_vllm.mark in item.iter_markers():
-        return "vllm"
-    definitions = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
-    shares = any(definition.scope == "module" for found in definitions.values() for definition in found)
-    return item.path.stem if shares else None
+    A file goes to one process, which shares its fixtures and engines. Groups would be finer, but pytest-xdist 3.8 does
+    not see them with pytest 9.2.
+    """
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.get_closest_marker("long") and needs_vllm.mark not in item.iter_markers())
 
 
 @pytest.fixture(autouse=True)

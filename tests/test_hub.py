@@ -80,6 +80,7 @@ def command(hub: Hub, tmp_path: Path, *arguments: object, check: bool = True) ->
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.long
 def test_a_job_goes_to_the_hub_and_back(hub: Hub, tmp_path: Path) -> None:
     documents = [f"Lighthouse {n} was lit every evening. It is tall." for n in range(5)]
     source, folder = tmp_path / "docs.jsonl", tmp_path / "corpus"

@@ -47,6 +47,7 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
 # --- poison ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_a_document_that_makes_the_engine_raise_is_failed_and_the_others_are_not(tmp_path: Path, workers: int) -> None:
     source, out = documents(tmp_path / "texts.jsonl", 30, special=POISON), tmp_path / "out"

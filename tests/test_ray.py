@@ -17,6 +17,7 @@ from jobs import command, documents, ended, parts, run, scripted, start, stats, 
 from scripts_kill import LOG
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(find_spec("ray") is None, reason="the extra `ray` is not installed"),
     pytest.mark.filterwarnings("ignore"),  # Ray's own: unclosed sockets and files of the cluster it starts
 ]

@@ -47,6 +47,7 @@ def client(hub: Hub, folder: Path, code: str, *, token: str = Hub.token, env: di
     return json.loads(hub.run(program, found).stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_the_ten_lines_of_the_readme_run(hub: Hub, tmp_path: Path) -> None:
     block = re.findall(r"^```python\n(.*?)^```$", README, flags=re.M | re.S)[0]
     assert len([line for line in block.splitlines() if line.strip()]) <= 10

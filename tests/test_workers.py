@@ -62,6 +62,7 @@ class Dying:
         def kill(self) -> None: ...
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("size", "restarts", "deaths"), [(1, 3, 4), (2, 3, 7), (2, 0, 1)])
 def test_each_worker_may_die_so_often_in_a_row(size: int, restarts: int, deaths: int, tmp_path: Path) -> None:
     """Of the document that kills one worker another may die as well, which took it over before it was known."""
