@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from hfsynth import plots
+from hfsynth.belongings import belongings
 from hfsynth.card_facts import CardSettings, corpus_facts
 from hfsynth.card_merge import home_of, merged
 from hfsynth.card_reuse import citation, render_command, synthesize_command
@@ -80,6 +81,37 @@ def test_a_card_says_what_is_in_the_folder(folder: Path) -> None:
     assert all((folder / plot.path).is_file() for plot in corpus_facts(folder, STATED).plots)
     assert len(re.findall(r"!\[.*\]\(plots/\w+\.png\)", text)) == 2
     check_card(folder)
+
+
+def test_every_setting_is_described_and_shows_where_the_page_says(folder: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "cards.md").read_text("utf-8")
+    names = [field.name for field in fields(CardSettings)]
+    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.M) == names
+    described = re.findall(r"^    (\w+(?:, \w+)*): ", CardSettings.__doc__ or "", flags=re.M)
+    assert [name for line in described for name in line.split(", ")] == names
+    (folder / "notes").mkdir()
+    (folder / "notes" / "mine.md").write_text("mine")
+    stated = CardSettings(
+        license="other",
+        license_name="My terms",
+        license_link="https://example.org/terms",
+        language=("en", "de"),
+        title="A title",
+        repo="user/name",
+        source_license="cc0-1.0",
+        model_license="apache-2.0",
+        include=("notes/*.md",),
+    )
+    text = write_card(folder, stated).path.read_text("utf-8")
+    metadata = Card.parse(text).metadata
+    assert metadata["license"] == "other" and metadata["license_name"] == "My terms"
+    assert metadata["license_link"] == "https://example.org/terms" and metadata["pretty_name"] == "A title"
+    assert metadata["language"] == ["en", "de"]
+    licence = text.partition("## Licence\n")[2].partition("\n## ")[0]
+    assert all(f"{what} | " in licence for what in ("this corpus", "its source", "the model"))
+    assert all(said in licence for said in ("https://example.org/terms", "`cc0-1.0`", "`apache-2.0`"))
+    assert "# `A title`" in text and 'load_dataset("user/name", "pairs")' in text and "--recipe user/name" in text
+    assert "notes/mine.md" in belongings(folder, "dataset", stated.include).files and "mine.md" not in text
 
 
 def test_datasets_reads_a_folder_by_its_card(folder: Path) -> None:

@@ -60,6 +60,26 @@ raise ImportError("this is as far as it goes")
 """
 
 
+# It also says which GPU its process was given, and waits for the other one: a pool ends with the first that fails.
+TOGETHER = """
+import os, sys, time
+with open(os.environ["REACHED"], "a") as file:
+    file.write(f"{os.environ.get('CUDA_VISIBLE_DEVICES')} {os.getpid()}\\n")
+for _ in range(1200):
+    if len(open(os.environ["REACHED"]).readlines()) == 2:
+        break
+    time.sleep(0.05)
+raise ImportError("this is as far as it goes")
+"""
+CHAINS = """
+from datasets import load_dataset
+import hfsynth
+synthesize = hfsynth.Synthesizer({model!r}, shots=2)
+ds = load_dataset("json", data_files={source!r}, split="train")
+synthesize.map(ds, batch_size=2, num_proc=2)
+"""
+
+
 @pytest.fixture
 def spied(tmp_path: Path) -> dict[str, str]:
     """Return an environment in which counting torch's devices is noted, and importing vLLM ends."""
@@ -101,6 +121,21 @@ def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listing.chmod(listing.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{listing.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_each_process_of_synthesize_map_has_its_gpu_before_vllm_is_loaded(
+    spied: dict[str, str], two_gpus: None, tmp_path: Path, tiny_llama: Path
+) -> None:
+    (tmp_path / "fake" / "vllm" / "__init__.py").write_text(TOGETHER)
+    code = CHAINS.format(model=str(tiny_llama), source=str(documents(tmp_path / "texts.jsonl", 9)))
+    environment = {**spied, "PATH": os.environ["PATH"]}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, stdout=-1, stderr=-1, text=True, timeout=600)
+    assert ran.returncode != 0 and "this is as far as it goes" in ran.stderr, ran.stderr
+    reached = [line.split() for line in noted(spied, "REACHED").splitlines()]
+    assert sorted(device for device, _ in reached) == ["0", "1"]
+    assert noted(spied, "COUNTED") == ""
+    assert not any(Path(f"/proc/{pid}").exists() for _, pid in reached)
 
 
 together: Any = None  # a barrier that workers inherit

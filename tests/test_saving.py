@@ -7,17 +7,30 @@ import json
 import logging
 import os
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
+from itertools import cycle, islice
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import scripts_map
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, load_dataset
 
 import hfsynth
-from hfsynth import Synthesizer, engine, render, save_corpus, saving
+from hfsynth import (
+    Synthesizer,
+    corpus_texts,
+    engine,
+    mixture_files,
+    parquet_files,
+    render,
+    save_corpus,
+    saving,
+    shards,
+)
 from hfsynth.config import EngineConfig
 from hfsynth.corpus_texts import render_folder
 from hfsynth.errors import ColumnError, ConfigError, OutputError, SourceError
@@ -132,6 +145,29 @@ def test_a_stream_is_synthesized_once_and_its_files_are_known(tmp_path: Path) ->
     found = json.loads((saved.root / "synthesizer_config.json").read_text())["source"]
     assert found["location"] == "texts.jsonl"
     assert found["revision"] == hfsynth.sources.open_source(hfsynth.Source(str(path))).revision
+
+
+def test_memory_does_not_grow_with_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_files, "GROUP_BYTES", 2**20)
+    for module in (corpus_texts, mixture_files, shards):
+        monkeypatch.setattr(module, "ROWS_AT_A_TIME", 16)
+    synthesize = transform(script="scripts:quoting")
+    first = Dataset.from_dict({"id": ["a", "b"], "text": ["One.", "Two."]}).map(synthesize, batched=True)
+    rows = [{**row, "text": 1000 * f"{row['text']} It is said at length. "} for row in first]
+
+    def peaks(number: int) -> tuple[int, int]:
+        stream = IterableDataset.from_generator(lambda: islice(cycle(rows), number), features=first.features)
+        texts = render(stream, seed=0)
+        tracemalloc.start()
+        save_corpus(tmp_path / str(number), pairs=stream, texts=texts, synthesizer=synthesize)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak, pa.default_memory_pool().max_memory()
+
+    peaks(2)  # what is loaded and kept at the first time
+    some, many = peaks(130), peaks(650)
+    assert len(files(tmp_path / "650" / "data")) == 1 and load_dataset(str(tmp_path / "650"))["train"].num_rows == 325
+    assert all(after < 1.2 * before for before, after in zip(some, many, strict=True)), (some, many)
 
 
 def test_an_unknown_source_is_asked_for_and_not_guessed(tmp_path: Path) -> None:
