@@ -57,7 +57,8 @@ def push_recipe(
     if Path(config.model).expanduser().is_dir():
         raise ConfigError(
             f"The recipe's model is a folder of this machine ({Path(config.model).name}): nobody else could run it.",
-            hint="Publish the model first, hfsynth push MODEL_DIR user/model --type model, and name it in the recipe.",
+            hint=f"Publish the model first, hfsynth push {config.model} user/model --type model, and give "
+            "hfsynth.Synthesizer that name: Synthesizer('user/model', …).push(…).",
         )
     remote = Remote(repo, KIND, timeout=timeout)
     if remote.token is None:
