@@ -110,7 +110,7 @@ def test_every_setting_is_described_and_shows_where_the_page_says(folder: Path) 
     licence = text.partition("## Licence\n")[2].partition("\n## ")[0]
     assert all(f"{what} | " in licence for what in ("this corpus", "its source", "the model"))
     assert all(said in licence for said in ("https://example.org/terms", "`cc0-1.0`", "`apache-2.0`"))
-    assert "# `A title`" in text and 'load_dataset("user/name", "pairs")' in text and "--recipe user/name" in text
+    assert "\n# A title\n" in text and 'load_dataset("user/name", "pairs"' in text and "--recipe user/name" in text
     assert "notes/mine.md" in belongings(folder, "dataset", stated.include).files and "mine.md" not in text
 
 
