@@ -17,7 +17,7 @@ from typing import Any
 import multiprocess
 import pytest
 from engine_ways import WAYS, go
-from jobs import TESTS
+from jobs import TESTS, documents
 from started import start_process
 
 from hfsynth.config import EngineConfig

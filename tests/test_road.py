@@ -210,5 +210,4 @@ out["refused"] = [refused(synthesize, "user/weights"), refused(synthesize, "me/r
     words = ("holds a model (model.safetensors)", "as a dataset", "a folder of this machine (model)")
     assert f"hfsynth push {tmp_path / 'model'} user/model --type model" in out["refused"][2]
     assert all(word in said for said, word in zip(out["refused"], words, strict=True)), out["refused"]
-    assert "hfsynth push MODEL_DIR user/model --type model" in out["refused"][2]
     assert list(hub.files("user/weights", kind="model")) == ["model.safetensors"]
