@@ -163,7 +163,7 @@ class Hub:
         return start_process(argv, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def run(
-        self, command: str | Sequence[str], env: Mapping[str, str], *, timeout: float = 120, check: bool = True
+        self, command: str | Sequence[str], env: Mapping[str, str], *, timeout: float = 600, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a process to its end; with `check`, fail with what it wrote when it fails."""
         with self.start(command, env) as process:

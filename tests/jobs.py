@@ -48,7 +48,7 @@ def start(arguments: list[str], log: Path | None = None) -> subprocess.Popen[str
     return start_process(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def ended(process: subprocess.Popen[str], *, seconds: float = 120) -> tuple[int, str, str]:
+def ended(process: subprocess.Popen[str], *, seconds: float = 600) -> tuple[int, str, str]:
     """Wait for a command; return its exit code, output and errors."""
     try:
         out, errors = process.communicate(timeout=seconds)
@@ -65,7 +65,7 @@ def run(arguments: list[str], log: Path | None = None) -> None:
     assert code == 0, errors
 
 
-def until(condition: Callable[[], Any], process: subprocess.Popen[str], *, seconds: float = 120) -> bool:
+def until(condition: Callable[[], Any], process: subprocess.Popen[str], *, seconds: float = 600) -> bool:
     """Wait for a condition; return False where the process has ended before it came true."""
     deadline = time.monotonic() + seconds
     while not condition():

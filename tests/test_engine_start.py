@@ -149,7 +149,7 @@ def prepared(number: int) -> str:
     except ConfigError as error:
         return error.message
     finally:
-        together.wait(60)
+        together.wait(300)
     return os.environ["CUDA_VISIBLE_DEVICES"]
 
 
@@ -167,7 +167,7 @@ def test_each_process_of_a_map_has_a_gpu_of_its_own_and_none_goes_without(two_gp
 
 def claimed(place: int) -> str | None:
     device = claim_device(["a", "b", "c"], place, os.getppid())
-    together.wait(60)
+    together.wait(300)
     return device
 
 
@@ -203,12 +203,12 @@ def test_a_script_without_a_guard_is_told_to_have_one(tmp_path: Path) -> None:
         "child = multiprocessing.get_context('spawn').Process(target=print)\n"
         "child.start(); child.join(); print('ended', child.exitcode)\n"
     )
-    ran = subprocess.run([sys.executable, script], stdout=-1, stderr=-1, text=True, timeout=120)
+    ran = subprocess.run([sys.executable, script], stdout=-1, stderr=-1, text=True, timeout=600)
     assert "ended 1" in ran.stdout
     assert "Put what the script does under `if __name__ == '__main__':`" in ran.stderr
     guarded = script.read_text().replace("prepare_process({})\nchild", "if __name__ == '__main__':\n  child")
     script.write_text(guarded.replace("\nchild.start", "\n  child.start"))
-    ran = subprocess.run([sys.executable, script], stdout=-1, stderr=-1, text=True, timeout=120)
+    ran = subprocess.run([sys.executable, script], stdout=-1, stderr=-1, text=True, timeout=600)
     assert "ended 0" in ran.stdout and not ran.stderr
 
 

@@ -211,7 +211,7 @@ def test_six_pushes_of_six_configs_at_once(hub: Hub, tmp_path: Path) -> None:
     code = "{}\nresult = pushed({!r})\nassert result[2] is True, result"
     started = [hub.start(code.format(PRELUDE, str(folder)), hub.env(tmp_path)) for folder in folders]
     for process in started:
-        out, err = process.communicate(timeout=180)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == 0, out + err
     files = hub.files("user/corpus")
     for folder in folders:

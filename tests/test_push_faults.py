@@ -58,7 +58,7 @@ def rows():
     loaded = load_dataset("user/corpus", "more", split="train", streaming=True)
     return sorted({{row["text"].split()[0] for row in loaded}})
 
-seen, deadline = [{what}()], time.monotonic() + 120
+seen, deadline = [{what}()], time.monotonic() + 600
 print("ready", flush=True)
 while {what}() == seen[0] and time.monotonic() < deadline:
     time.sleep(0.01)
@@ -219,7 +219,7 @@ def _killed(tmp_path: Path, old: Path, new: Path, number: int, nth: int, delay: 
         argv = [sys.executable, "-c", WORKER]
         code = WORKER.replace("sys.stdin", f"[{json.dumps(json.dumps([str(new), repo, 1000]))}]")
         started.append(hub.start([*argv[:2], code], env))
-        started[0].communicate(timeout=120)
+        started[0].communicate(timeout=600)
         after = hub.files(repo)
         assert after in (contents(old), expected(new, repo)), f"a mixture after request {nth}"
         assert hub.run([*argv[:2], code], env).stdout.strip() in ("true", "false")
@@ -241,7 +241,7 @@ def test_readers_see_the_old_state_or_the_new(xet: bool, tmp_path: Path) -> None
         for reader in readers:
             assert reader.stdout is not None and reader.stdout.readline() == "ready\n"
         assert process.push(new, "user/corpus") is True
-        trees, rows = (json.loads(reader.communicate(timeout=150)[0].splitlines()[-1]) for reader in readers)
+        trees, rows = (json.loads(reader.communicate(timeout=600)[0].splitlines()[-1]) for reader in readers)
         assert trees == [_listing(hub, first), _listing(hub, "main")]
         assert rows == [["old"], ["new"]]
         assert hub.files("user/corpus") == expected(new, "user/corpus")
@@ -281,7 +281,7 @@ def test_a_killed_push_sends_no_xorb_twice(tmp_path: Path) -> None:
             started: list[subprocess.Popen[str]] = []
             rule = hub.at(nth, lambda request: started[0].send_signal(signal.SIGKILL), "POST /xet/v1/xorbs/")  # noqa: B023
             started.append(hub.start(code, env))
-            started[0].communicate(timeout=120)
+            started[0].communicate(timeout=600)
             assert rule.fired and started[0].returncode == -signal.SIGKILL
         assert hub.run(code, env).stdout.strip() == "true"
         assert hub.files("user/corpus") == expected(folder, "user/corpus") and hub.commits("user/corpus") == 1

@@ -267,7 +267,7 @@ def test_a_real_model_under_num_proc_leaves_no_process_behind(tiny_llama: Path, 
     script.write_text(program)
     arguments = [sys.executable, script, tiny_llama]
     with start_process(arguments, stdout=subprocess.PIPE, start_new_session=True) as process:
-        printed, _ = process.communicate(timeout=300)
+        printed, _ = process.communicate(timeout=600)
     assert process.returncode == 0
     assert all(1 <= int(number) <= 4 for number in printed.split()[-8:])
     with pytest.raises(ProcessLookupError):

@@ -124,7 +124,7 @@ def test_a_worker_whose_parent_is_gone_ends_before_it_has_imported_anything() ->
     process.stdin.flush()
     assert process.stdout.readline() == "1\n"
     process.stdin.close()
-    assert process.wait(60) == -signal.SIGKILL
+    assert process.wait(300) == -signal.SIGKILL
     process.stdout.close()
     loaded = "import sys, hfsynth.parent_watch; print({'datasets', 'pyarrow'} & {*sys.modules})"
     ran = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
@@ -138,7 +138,7 @@ def test_a_heart_beats_while_the_disk_is_slow(tmp_path: Path, monkeypatch: pytes
     beat = Leases.beat
 
     def slow(segments: Segments) -> None:
-        assert beats.wait(60)
+        assert beats.wait(300)
         synced.set()
 
     def noted(leases: Leases) -> None:
