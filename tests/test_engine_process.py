@@ -16,8 +16,8 @@ from test_engine_start import blocked
 @needs_vllm
 def test_a_signal_that_reaches_the_engines_process_loses_no_document(tiny_llama: Path, tmp_path: Path) -> None:
     """The engine gives up what is in flight, and those documents are work to do again: none is `failed`."""
-    source, out = documents(tmp_path / "texts.jsonl", 60), tmp_path / "out"
-    options = ("--model", tiny_llama, "--shots", 2, "--max-tokens", 150, "--engine-arg", "max_num_seqs=8")
+    source, out = documents(tmp_path / "texts.jsonl", 24), tmp_path / "out"
+    options = ("--model", tiny_llama, "--shots", 2, "--max-tokens", 100, "--engine-arg", "max_num_seqs=4")
     arguments = command(source, out, *options, "--workers", 0)
     own = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "OMP_NUM_THREADS": "1"}
     process = start_process(arguments, env={**os.environ, **own}, stdout=-1, stderr=-1, start_new_session=True)
@@ -30,7 +30,7 @@ def test_a_signal_that_reaches_the_engines_process_loses_no_document(tiny_llama:
     assert not Path(f"/proc/{engine}").exists()
     run(arguments)
     rows = [row for path in sorted((out / "pairs").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
-    assert [row["id"] for row in rows] == [f"d{n}" for n in range(60)]
+    assert [row["id"] for row in rows] == [f"d{n}" for n in range(24)]
     assert {row["synthesis"]["status"] for row in rows} <= {"ok", "no_pairs"}
 
 
