@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -214,14 +215,14 @@ def test_six_pushes_of_six_configs_at_once(hub: Hub, tmp_path: Path) -> None:
         out, err = process.communicate(timeout=600)
         assert process.returncode == 0, out + err
     files = hub.files("user/corpus")
-    for folder in folders:
-        assert {name: files.get(name) for name in contents(folder) if name.endswith(".parquet")} == {
-            name: content for name, content in contents(folder).items() if name.endswith(".parquet")
-        }
+    data = {name: file for folder in folders for name, file in contents(folder).items() if name.endswith(".parquet")}
+    assert {name: files.get(name) for name in data} == data
     card = Card.parse(files["README.md"].decode())
     assert sorted(entry["config_name"] for entry in card.metadata["configs"]) == [f"c{n}" for n in range(6)]
     assert len(card.blocks) == 6 and len({block.home for block in card.blocks}) == 6
-    assert hub.commits("user/corpus") == 7 and set(hub.sent.values()) == {1}
+    assert hub.commits("user/corpus") == 7
+    if hub.api.xet is None:  # two that begin together may both send a picture that is the same in both
+        assert [hub.sent[sha256(file).hexdigest()] for file in data.values()] == [1] * len(data)
 
 
 def test_a_synthesizer_is_published(hub: Hub, tmp_path: Path) -> None:
