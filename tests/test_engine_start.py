@@ -221,6 +221,17 @@ def test_the_advice_names_the_guard_only_where_vllm_starts_anew(monkeypatch: pyt
     assert guard_advice() == ""
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the library that torch has on Linux")
+def test_threads_that_wait_for_each_other_soon_sleep_unless_the_user_wants_otherwise() -> None:
+    pytest.importorskip("torch")
+    program = "from hfsynth.engine_start import prepare_process; prepare_process({}); import torch"
+    unset = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    told = {**unset, "OMP_WAIT_POLICY": "ACTIVE", "OMP_DISPLAY_ENV": "VERBOSE"}  # what the library was loaded with
+    ran = subprocess.run([sys.executable, "-c", program], stderr=-1, text=True, check=True, env=told)
+    assert "GOMP_SPINCOUNT = '1000'" in ran.stderr
+    assert "OMP_WAIT_POLICY = 'ACTIVE'" in ran.stderr
+
+
 def blocked(pid: int) -> set[int]:
     """Return the signals that a process's first thread blocks."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
