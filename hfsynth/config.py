@@ -17,8 +17,11 @@ from hfsynth.conditions import canonical
 from hfsynth.engine_arguments import engine_arguments, require_speed
 from hfsynth.errors import ConfigError
 
-FORMAT_VERSION = 1
-"""Raised whenever the same recipe would give other bytes: prompts, parsing, measures, chaining, truncation."""
+FORMAT_VERSION = 2
+"""Raised whenever the same recipe would give other bytes: prompts, parsing, measures, chaining, truncation.
+
+1 ended an open prompt as its text alone is encoded. 2 ends it as it is encoded where a question follows.
+"""
 
 PROMPT_FORMATS = ("instruction-pretrain", "chat")
 LONG_DOCUMENTS = ("skip", "truncate", "split")
@@ -86,6 +89,7 @@ class SynthesizerConfig:
     settled when work begins, and pinned like the model's revision: see `hfsynth.precision`.
     `keep` are the conditions that a pair must meet, all of them, such as `grounding>=0.5`; their order, spaces and
     ways to write a number make no other recipe. Measures: see `hfsynth.measures`.
+    `format_version` is never chosen: recipes and jobs of an earlier version of hfsynth keep theirs.
     """
 
     model: str
@@ -120,9 +124,9 @@ class SynthesizerConfig:
         object.__setattr__(self, "keep", canonical(self.keep))
         _choice("long_documents", self.long_documents, LONG_DOCUMENTS)
         _require(
-            self.format_version == FORMAT_VERSION,
+            _whole(self.format_version, 1, FORMAT_VERSION),
             "format_version",
-            f"{FORMAT_VERSION}, the one this version of hfsynth writes",
+            f"a whole number from 1 to {FORMAT_VERSION}, the newest that this version of hfsynth knows",
             self.format_version,
         )
         if self.window is not None and self.window <= self.sampling.max_tokens:

@@ -287,12 +287,16 @@ def _pinned(
 ) -> SynthesizerConfig:
     """Pin what is not pinned; where no precision was asked for, to the one that the folder's job was begun with.
 
-    A job from before there were precisions stays without: its engine computes as it did.
+    A job from before there were precisions stays without: its engine computes as it did. So does one of an earlier
+    format version, which is never asked for: its documents are shown to the model as before.
     """
     begun = (read_json(corpus.plan) or {}).get("synthesizer")
-    if config.precision != "auto" or begun is None:
-        return pinned(config, engine, gpu=gpu)
-    return replace(pinned(config, engine, gpu=gpu), precision=begun.get("precision", "auto"))
+    settled = pinned(config, engine, gpu=gpu)
+    if begun is None:
+        return settled
+    if begun.get("format_version") in range(1, settled.format_version):
+        settled = replace(settled, format_version=begun["format_version"])
+    return settled if config.precision != "auto" else replace(settled, precision=begun.get("precision", "auto"))
 
 
 def _identity(source: Source, opened: OpenSource, config: SynthesizerConfig, shard_rows: int) -> dict[str, Any]:

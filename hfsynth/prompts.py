@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.resources import files
 from itertools import chain
 from typing import Any, Protocol, cast, runtime_checkable
 
 from jinja2 import Environment, StrictUndefined
 
-from hfsynth.config import ChatOptions, SynthesizerConfig
+from hfsynth.config import FORMAT_VERSION, ChatOptions, SynthesizerConfig
 from hfsynth.delimiters import CONTEXT, END_CONTEXT, END_PAIR, FORMAT_DELIMITERS, QUESTION, Escape, encodable
 from hfsynth.errors import ModelError
 from hfsynth.parsing import (
@@ -86,7 +86,7 @@ def prompt_format(config: SynthesizerConfig, tokenizer: PromptTokenizer) -> Inst
     """Return the format that `config` names, for `tokenizer`."""
     if config.prompt_format == "chat":
         return Chat(tokenizer, config.chat)
-    return InstructionPretrain(tokenizer)
+    return InstructionPretrain(tokenizer, config.format_version)
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,12 @@ class InstructionPretrain:
     """The published format of the instruction-synthesizer family (Instruction Pre-Training, EMNLP 2024, model page).
 
     A shot is `<s> <CON> document </CON>\\n\\n` and its pairs, closed by `</s>`; BOS and EOS are those of the tokenizer.
-    The whole prompt is encoded at once, so that its ids are those of the published string.
+    The whole prompt is encoded at once, so that its ids are those of the published string where its first question
+    follows: what a model was trained on, and what the next prompt of the chain begins with.
     """
 
     tokenizer: PromptTokenizer
+    format_version: int = FORMAT_VERSION
     json_schema: str | None = field(default=None, init=False)
     answer_ends: tuple[str, ...] = field(default=(END_PAIR, QUESTION), init=False)
 
@@ -115,6 +117,10 @@ class InstructionPretrain:
         return Escape.of((*FORMAT_DELIMITERS, *self.tokenizer.special_tokens))
 
     @cached_property
+    def _question(self) -> list[int]:
+        return self.going_on(QUESTION)
+
+    @cached_property
     def _escape_specials(self) -> Escape:
         return Escape.of(token for token in self.tokenizer.special_tokens if token not in FORMAT_DELIMITERS)
 
@@ -127,7 +133,18 @@ class InstructionPretrain:
         if known is not None and self._pieces is not None:
             return self._pieces.prompt(history, document, known)
         closed = "".join(f"{self.opening(shot.document)}{self.answer(shot.pairs)}" for shot in history)
-        return self.tokenizer.encode(closed + self.opening(document))
+        return self.before_question(self.tokenizer.encode, closed + self.opening(document))
+
+    def before_question(self, encode: Callable[[str], list[int]], text: str) -> list[int]:
+        """Return the ids of a text as they are where a question follows it.
+
+        A tokenizer like GPT-2's makes one token of two line breaks that end a text, and two of them before a question.
+        """
+        if self.format_version > 1:
+            question, followed = self._question, encode(text + QUESTION)
+            if followed[-len(question) :] == question:
+                return followed[: -len(question)]
+        return encode(text)
 
     def foresee(self, documents: Iterable[str]) -> Known:
         """Return what a chain's prompts about `documents` have in common, as far as it is known before the first."""
@@ -203,7 +220,8 @@ class _Pieces:
 
     @cached_property
     def _open(self) -> array[int]:
-        return self._behind("")
+        behind = partial(self.tokenizer.encode_behind, self.cut)
+        return array("I", self.format.before_question(behind, _BREAK[self.cut.at :]))
 
     def _behind(self, answer: str) -> array[int]:
         """Return the ids of what follows the cut in a shot."""

@@ -77,9 +77,11 @@ def sequence(prompts: InstructionPretrain, tokenizer: OffsetTokenizer, shots: Se
         answer = prompts.answer(shot.pairs)
         spans.append((len(text), len(text) + len(answer)))
         text += answer
-    token_ids, offsets = tokenizer.encode_with_offsets(text + prompts.opening(last.document))
-    counts = [any(start <= first and after <= end for start, end in spans) for first, after in offsets]
+    token_ids = prompts.prompt(history, last.document)
     answer_ids = prompts.going_on(prompts.answer(last.pairs))
+    _, offsets = tokenizer.encode_with_offsets(text + prompts.opening(last.document) + prompts.answer(last.pairs))
+    shown = offsets[: len(token_ids)]
+    counts = [any(start <= first and after <= end for start, end in spans) for first, after in shown]
     return TrainingSequence((*token_ids, *answer_ids), (*counts, *(True for _ in answer_ids)), len(shots))
 
 

@@ -16,6 +16,7 @@ from hfsynth.config import EngineConfig, SynthesizerConfig
 from hfsynth.corpus_texts import render_folder
 from hfsynth.job import JobResult, synthesize
 from hfsynth.processes import machine
+from hfsynth.recipes import read_recipe
 from hfsynth.sources import Source
 
 OLD = Path(__file__).parent / "old_layout"
@@ -70,6 +71,7 @@ def test_what_an_old_job_left_half_finished_is_finished(folder: Path) -> None:
     for name in ("documents", "pairs", "output_tokens", "total_documents"):
         assert found[name] == whole[name]
     assert sum(worker["documents"] for worker in found["workers"]) < 12  # what was done was not done again
+    assert read_recipe(out / "synthesizer_config.json")["format_version"] == 1  # the same prompts to its end
     assert check(out).damaged == () and not (out / ".hfsynth" / "segments").exists()
     pairs = load_dataset(str(out), "pairs", split="train", cache_dir=str(folder / "cache"))
     assert pairs["id"] == [f"d{n}" for n in range(12)]

@@ -65,9 +65,10 @@ def learnt(tokenizer: ModelTokenizer, found: TrainingSequence) -> list[str]:
 
 def test_one_shot_token_by_token(prompts: InstructionPretrain, tokenizer: ModelTokenizer) -> None:
     found = sequence(prompts, tokenizer, [SEA])
-    prompt = tokenizer.encode("<s> <CON> The sea is salty. </CON>\n\n")
+    prompt = prompts.prompt((), SEA.document)
     answer = tokenizer.encode("<QUE> What is salty? <ANS> The sea </END></s>")
-    assert list(found.token_ids) == prompt + answer
+    whole = "<s> <CON> The sea is salty. </CON>\n\n<QUE> What is salty? <ANS> The sea </END></s>"
+    assert list(found.token_ids) == prompt + answer == tokenizer.encode(whole)
     assert list(found.counts) == [False] * len(prompt) + [True] * len(answer)
     assert found.labels() == [-100] * len(prompt) + answer
     assert answer[-1] == tokenizer.encode("</s>")[0]

@@ -177,7 +177,7 @@ def test_the_format_version_changes_the_fingerprint() -> None:
     ds = scripts_map.corpus(4)
     before = ds.map(scripted(), batched=True)._fingerprint
     synthesize = scripted()
-    object.__setattr__(synthesize.config, "format_version", 2)
+    object.__setattr__(synthesize.config, "format_version", 1)
     assert ds.map(synthesize, batched=True)._fingerprint != before
 
 
