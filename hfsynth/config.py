@@ -166,6 +166,15 @@ class SynthesizerConfig:
         return cls(**given, sampling=Sampling(**sampling), chat=ChatOptions(**chat))
 
 
+def require_room(window: int, max_tokens: int) -> None:
+    """Raise ConfigError where a model's window leaves no room for a prompt beside a completion's tokens."""
+    if window <= max_tokens:
+        raise ConfigError(
+            f"The model's window of {window} tokens leaves no room for a prompt: max_tokens is {max_tokens}.",
+            hint="Use a smaller --max-tokens.",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
     """How the model is run: which engine, its own arguments, and whether code from a model repo may run.

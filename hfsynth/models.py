@@ -14,7 +14,7 @@ from pathlib import Path
 from hfsynth.adapters import SETTINGS, is_adapter, merged_path
 from hfsynth.chains import Chainer
 from hfsynth.conditions import Condition
-from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
+from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig, require_room
 from hfsynth.embedded import ADAPTER_FOLDER, EMBEDDED, EMBEDDED_WINDOW, embedded_path, embedded_revision
 from hfsynth.engine import Engine, EngineKey, Generation, shared_engine
 from hfsynth.engine_start import prepare_process
@@ -82,12 +82,7 @@ def engine_for(config: SynthesizerConfig, engine: EngineConfig) -> Engine:
 
 def chainer_for(config: SynthesizerConfig, engine: Engine) -> Chainer:
     """Return what turns documents into chains for `engine`; raise ConfigError where a prompt has no room."""
-    if engine.window <= config.sampling.max_tokens:
-        raise ConfigError(
-            f"The model's window of {engine.window} tokens leaves no room for a prompt: max_tokens is "
-            f"{config.sampling.max_tokens}.",
-            hint="Use a smaller --max-tokens.",
-        )
+    require_room(engine.window, config.sampling.max_tokens)
     return Chainer(
         prompts=prompt_format(config, engine.tokenizer),
         window=engine.window,

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 from hfsynth.addresses import public_location
 from hfsynth.chains import Chain
-from hfsynth.config import EngineConfig, SynthesizerConfig
+from hfsynth.config import EngineConfig, SynthesizerConfig, require_room
 from hfsynth.corpus import write_json
 from hfsynth.durable import writing
 from hfsynth.engine import Engine, Generation
 from hfsynth.errors import ConfigError
 from hfsynth.judging import Case, Judge, cases
-from hfsynth.models import chainer_for, engine_for, pinned
+from hfsynth.models import engine_for, pinned
 from hfsynth.prompts import prompt_format
 from hfsynth.synthesizer_figures import Judged, joined, results
 from hfsynth.training_data import Examples, read_examples
@@ -99,7 +99,7 @@ def _check(gold: Mapping[str, object], shots: Sequence[int], limit: int | None) 
 def _judged(
     config: SynthesizerConfig, engine: Engine, asked: Sequence[Case], seed: int, on_progress: Callable[[int, int], None]
 ) -> list[Judged]:
-    chainer_for(config, engine)  # refuses a window without room for a prompt
+    require_room(engine.window, config.sampling.max_tokens)
     prompts = prompt_format(config, engine.tokenizer)
     judge = Judge(prompts, engine.window, config.sampling.max_tokens, seed)
     answering = Generation(config.sampling, stop=prompts.answer_ends)
