@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hfsynth.card_facts import CardSettings
+    from hfsynth.checking import CheckReport, check
     from hfsynth.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig
     from hfsynth.corpus_evaluation import evaluate_corpus
     from hfsynth.engine import Engine, close_engines, engines

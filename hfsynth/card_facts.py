@@ -42,21 +42,24 @@ _MODEL_LICENCES = {EMBEDDED: "apache-2.0"}
 class CardSettings:
     """What the user states about a folder, or the source's card does. None and empty: what the card said before.
 
-    license: an identifier of the Hub, such as `cc-by-4.0`, or `other`. Shown in the metadata (`license`) and under
-        Licence. Where neither you nor the folder's card states one it is that of the source's card; without that, too,
-        there is no card.
-    license_name, license_link: name of a licence that is `other`, and the web address of its text; both are needed
-        then. Shown in the metadata under the same names, and under Licence. Default: the source's, with its licence.
-    language: codes, such as `("en", "de")`. Shown in the metadata (`language`). Default: that of the source's card;
-        without it, none, and the result's notes ask for it.
-    title: plain text. Shown as the heading and, of a corpus, in the metadata (`pretty_name`). Default: the name of the
-        repo, or of the folder.
-    repo: `user/name`, where the folder will be published. Shown in the lines that load it and make it again. Default:
-        the folder's name; a push fills it in.
-    source_license, model_license: what the source's and the model's own cards state, as identifiers. Shown under
-        Licence, as "not known here" without one. Default: what the Hub says of both, when `card` or `push` asks it.
-    include: patterns (`notes/*.md`; `*` stops at a slash, `**` does not) of files that are published besides those of
-        the corpus. Parquet files among them are listed as configs; others do not show. Default: none.
+    Attributes:
+        license: an identifier of the Hub, such as `cc-by-4.0`, or `other`. Shown in the metadata (`license`) and under
+            Licence. Where neither you nor the folder's card states one it is that of the source's card; without that,
+            too, there is no card.
+        license_name: the name of a licence that is `other`, which then needs one. Shown in the metadata and under
+            Licence. Default: the source's, with its licence.
+        license_link: the web address of the text of a licence that is `other`. Shown and taken like its name.
+        language: codes, such as `("en", "de")`. Shown in the metadata (`language`). Default: that of the source's card;
+            without it, none, and the result's notes ask for it.
+        title: plain text. Shown as the heading and, of a corpus, in the metadata (`pretty_name`). Default: the name of
+            the repo, or of the folder.
+        repo: `user/name`, where the folder will be published. Shown in the lines that load it and make it again.
+            Default: the folder's name; a push fills it in.
+        source_license: what the source's own card states, as an identifier. Shown under Licence, as "not known here"
+            without one. Default: what the Hub says, when `card` or `push` asks it.
+        model_license: the same of the model's own card.
+        include: patterns (`notes/*.md`; `*` stops at a slash, `**` does not) of files that are published besides those
+            of the corpus. Parquet files among them are listed as configs; others do not show. Default: none.
     """
 
     license: str | None = None
