@@ -35,8 +35,8 @@ class Synthesizer:
     """Write instruction-response pairs about every document: `ds.map(synthesize, batched=True, batch_size=…)`.
 
     In: a string column `text_column`, and `id_column` where there is one. Out, one row a document in the same order:
-    `pairs` and `synthesis` (see `docs/folder.md`). Neighbouring rows form chains of `shots` documents, so batches must be
-    multiples of `shots`; `synthesize.map(ds, num_proc=…)` sees to that for any number of rows and processes, where
+    `pairs` and `synthesis` (see `docs/folder.md`). Neighbouring rows form chains of `shots` documents, so batches must
+    be multiples of `shots`; `synthesize.map(ds, num_proc=…)` sees to that for any number of rows and processes, where
     `ds.map` with `num_proc` needs `with_indices=True` and shards that happen to fit. Without `batched` only `shots=1`
     works; then pass `features=synthesize.features(ds.features)`.
 
