@@ -20,7 +20,7 @@ from hfsynth.speculation import speculating
 from hfsynth.trial_process import run_trial
 from hfsynth.trials import Order, Outcome
 
-WAYS = (None, "ngram", "ngram:8")
+WAYS = ("none", "ngram", "ngram:8")
 A_TRIAL_AT_MOST = 3600
 
 
@@ -39,35 +39,35 @@ def measured(args: Namespace) -> Report:
     model, engine = engine_of(args, **statistics, **({} if args.full else {"max_num_seqs": 8}))
     config = pinned(SynthesizerConfig(model, shots=args.shots, sampling=sampling), engine)
     order = Order(config, engine, tuple(map(tuple, grouped(documents, args.shots))))
-    best: dict[str | None, Outcome] = {}
+    best: dict[str, Outcome] = {}
     for _ in range(args.rounds):
         for way in WAYS:
             outcome = run_trial(with_speculation(order, engine, way), A_TRIAL_AT_MOST)
             if way not in best or outcome.seconds < best[way].seconds:
                 best[way] = outcome
-    speeds = {way or "without": speed(outcome) for way, outcome in best.items()}
+    speeds = {way: speed(outcome) for way, outcome in best.items()}
     fastest = max(best, key=lambda way: speed(best[way]))
     title = f"Speculative decoding: {len(documents)} documents, {args.model}, M={args.shots}, greedy"
     return Report(
         "speculative",
         title,
-        [row(way, outcome, best[None]) for way, outcome in best.items()],
-        {"ratio": round(speed(best[fastest]) / speed(best[None]), 3), "fastest": fastest or "without"},
+        [row(way, outcome, best["none"]) for way, outcome in best.items()],
+        {"ratio": round(speed(best[fastest]) / speed(best["none"]), 3), "fastest": fastest},
         ["Random weights quote nothing: a dummy model says nothing here."] if args.load_format == "dummy" else [],
         speeds,
         "output tokens a second",
     )
 
 
-def with_speculation(order: Order, engine: EngineConfig, way: str | None) -> Order:
+def with_speculation(order: Order, engine: EngineConfig, way: str) -> Order:
     """Return the order for one way."""
     return Order(order.config, speculating(engine, way), order.groups)
 
 
-def row(way: str | None, outcome: Outcome, without: Outcome) -> dict[str, object]:
+def row(way: str, outcome: Outcome, without: Outcome) -> dict[str, object]:
     """Return a way's row of the table."""
     return {
-        "speculation": way or "without",
+        "speculation": way,
         "output tokens a second": speed(outcome),
         "of without": speed(outcome) / speed(without),
         "guesses kept": None if outcome.acceptance is None else f"{outcome.acceptance:.0%}",

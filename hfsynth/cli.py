@@ -107,7 +107,11 @@ def synthesize(
     ] = None,
     engine_arg: EngineArgs = None,
     speculative: Annotated[
-        str | None, typer.Option(help="ngram, or ngram:TOKENS: guess words that pairs quote; the pairs stay the same.")
+        str | None,
+        typer.Option(
+            help="ngram, ngram:TOKENS or none: guess words that pairs quote; the pairs stay the same. "
+            "[default: ngram for the embedded model on a CPU, else none]"
+        ),
     ] = None,
     trust_remote_code: TrustRemoteCode = False,
     shard_rows: Annotated[int | None, typer.Option(min=1, help="Source rows a shard. [default: 4096]")] = None,

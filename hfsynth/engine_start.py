@@ -23,6 +23,7 @@ import multiprocess
 
 from hfsynth.devices import claim_device, gpus_at_hand
 from hfsynth.errors import ConfigError
+from hfsynth.model_folders import cache_folder
 
 MULTIPROCESSING = "VLLM_ENABLE_V1_MULTIPROCESSING"
 START_METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
@@ -52,7 +53,7 @@ def prepare_process(arguments: Mapping[str, Any]) -> None:
     more workers than GPUs, one engine over several GPUs in a worker, a worker whose parent has used CUDA, and a script
     without a guard that vLLM's new process runs again.
     """
-    for name, value in _ENVIRONMENT.items():
+    for name, value in {**_ENVIRONMENT, "NUMBA_CACHE_DIR": str(cache_folder() / "numba")}.items():
         os.environ.setdefault(name, value)
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # it warns before it has read the variable
     if getattr(multiprocessing.current_process(), "_inheriting", False):

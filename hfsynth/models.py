@@ -19,9 +19,10 @@ from hfsynth.embedded import ADAPTER_FOLDER, EMBEDDED, EMBEDDED_WINDOW, embedded
 from hfsynth.engine import Engine, EngineKey, Generation, shared_engine
 from hfsynth.engine_start import prepare_process
 from hfsynth.errors import ConfigError, ModelError
-from hfsynth.precision import settled_precision
+from hfsynth.precision import engine_has_gpu, settled_precision
 from hfsynth.prompts import prompt_format
 from hfsynth.recipes import read_recipe, trusted_model
+from hfsynth.speculation import ARGUMENT, speculating
 
 _MODEL_CONFIG = "config.json"
 _SMALL_FILE = 16 * 2**20
@@ -77,7 +78,19 @@ def engine_for(config: SynthesizerConfig, engine: EngineConfig) -> Engine:
     """Return this process's engine for a pinned config, loading it the first time."""
     if engine.kind == "vllm":
         prepare_process(engine.arguments)
-    return shared_engine(_key(config, engine), _load)
+    return shared_engine(_key(config, usual_engine(config, engine)), _load)
+
+
+def usual_engine(config: SynthesizerConfig, engine: EngineConfig) -> EngineConfig:
+    """Return `engine` as the model usually runs: the embedded one guesses on a CPU, unless something else was said.
+
+    A step of a small batch takes as long there as one of a large, and pairs quote: see `hfsynth.speculation`. Where
+    completions are drawn nothing is guessed.
+    """
+    settled = engine.kind != "vllm" or ARGUMENT in engine.arguments or config.sampling.temperature > 0
+    if settled or config.model != EMBEDDED or engine_has_gpu():
+        return engine
+    return speculating(engine, "ngram")
 
 
 def chainer_for(config: SynthesizerConfig, engine: Engine) -> Chainer:

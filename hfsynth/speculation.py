@@ -17,6 +17,7 @@ from hfsynth.errors import ConfigError
 
 ARGUMENT = "speculative_config"
 PROPOSED_TOKENS = 4
+NO_GUESSES = "none"
 TAIL = 64
 """So many requests at once, or fewer, are a GPU's tail."""
 
@@ -42,11 +43,12 @@ class Speculation:
 
 
 def speculating(engine: EngineConfig, method: str | None) -> EngineConfig:
-    """Return `engine` with speculative decoding by `method`: `ngram`, `ngram:TOKENS` proposed at once, None for none.
+    """Return `engine` with speculative decoding by `method`: `ngram`, `ngram:TOKENS` proposed at once, `none`.
 
-    Raise ConfigError for another method, for an engine other than vLLM, and where `speculative_config` is given too.
+    None leaves it to what is usual for the model: see `hfsynth.models.usual_engine`. Raise ConfigError for another
+    method, for an engine other than vLLM, and where `speculative_config` is given too.
     """
-    if method is None:
+    if method is None or (method == NO_GUESSES and engine.kind != "vllm"):
         return engine
     if engine.kind != "vllm":
         raise ConfigError(
@@ -59,7 +61,7 @@ def speculating(engine: EngineConfig, method: str | None) -> EngineConfig:
         raise ConfigError(
             f"--speculative and the engine argument {ARGUMENT} say the same thing twice.", hint="Leave one of them out."
         )
-    arguments = {**engine.arguments, ARGUMENT: speculative_config(method)}
+    arguments = {**engine.arguments, ARGUMENT: None if method == NO_GUESSES else speculative_config(method)}
     return EngineConfig.create(engine.kind, arguments, engine.trust_remote_code)
 
 
@@ -69,7 +71,7 @@ def speculative_config(method: str) -> dict[str, Any]:
     tokens = int(number) if number.isascii() and number.isdigit() else 0 if colon else PROPOSED_TOKENS
     if name != "ngram" or tokens < 1:
         raise ConfigError(
-            f"speculative must be ngram, or ngram:TOKENS with a number of at least 1, not {method!r}.",
+            f"speculative must be ngram, ngram:TOKENS with a number of at least 1, or none, not {method!r}.",
             hint=f"vLLM's other methods are reached with --engine-arg '{ARGUMENT}={{\"method\": …}}'.",
         )
     return {"method": "ngram", "num_speculative_tokens": tokens, **_MATCH}
@@ -90,7 +92,7 @@ def in_the_tail(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def require_greedy(engine: EngineConfig, sampling: Sampling) -> None:
     """Raise ConfigError where `engine` speculates and completions are drawn: the engine would decide the result."""
-    if ARGUMENT in engine.arguments and sampling.temperature > 0:
+    if engine.arguments.get(ARGUMENT) and sampling.temperature > 0:
         raise ConfigError(
             f"Speculative decoding draws other completions than the engine would without it, and temperature is "
             f"{sampling.temperature}: the same recipe would give another corpus.",

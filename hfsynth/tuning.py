@@ -21,7 +21,7 @@ from hfsynth.devices import visible_devices
 from hfsynth.engine_settings import MARGIN, Setting, search
 from hfsynth.errors import ConfigError, SourceError
 from hfsynth.locating import locate
-from hfsynth.models import pinned
+from hfsynth.models import pinned, usual_engine
 from hfsynth.precision import engine_has_gpu
 from hfsynth.prediction import Prediction, predict
 from hfsynth.records import Document
@@ -170,6 +170,7 @@ def tune(
     opened = open_source(source)
     settled = pinned(config, engine)
     require_greedy(engine, settled.sampling)
+    engine = usual_engine(settled, engine)
     named = _other_precisions(settled.precision, precisions)
     wanted = documents or (_SAMPLE_ON_GPU if visible_devices() else _SAMPLE_ON_CPU)
     groups = sample(opened.rows(0, LOOK_AT), settled.shots, wanted, seed)

@@ -11,7 +11,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -277,6 +277,8 @@ def _loaded(key: EngineKey) -> LLM:
         **(key.config.arguments if on_cpu else in_the_tail(key.config.arguments)),
         **weights,
     }
+    if on_cpu and arguments.get(SPECULATIVE):
+        _keep_compiled()
     try:
         with shielding_children() if os.environ.get(MULTIPROCESSING) != "0" else nullcontext():
             return LLM(
@@ -294,9 +296,19 @@ def _loaded(key: EngineKey) -> LLM:
         ) from error
 
 
+def _keep_compiled() -> None:
+    """Let numba keep vLLM's n-gram look-up in the cache: to compile it takes every process three seconds."""
+    from vllm.v1.spec_decode import ngram_proposer
+
+    with suppress(OSError, RuntimeError):  # a cache that cannot be written: it is compiled then
+        for found in vars(ngram_proposer).values():
+            if hasattr(found, "enable_caching"):
+                found.enable_caching()
+
+
 def _advice(key: EngineKey) -> str:
     check = "Check --model and --model-revision, and the --engine-arg values."
-    guess = "It may be speculation that cannot be had here." if SPECULATIVE in key.config.arguments else ""
+    guess = "It may be speculation that cannot be had here." if key.config.arguments.get(SPECULATIVE) else ""
     return " ".join(filter(None, (check, guess, guard_advice())))
 
 

@@ -185,7 +185,7 @@ def test_speculation_is_put_next_to_a_run_without() -> None:
     with_it = Outcome((Cost(1, 1.0),), True, 1.0, 1.0, 3, 100, 50, 0, {}, 0.654)
     shown = speculative.row("ngram", with_it, without)
     assert (shown["of without"], shown["guesses kept"]) == (2.0, "65%")
-    assert speculative.row(None, without, without)["guesses kept"] is None
+    assert speculative.row("none", without, without)["guesses kept"] is None
 
 
 def test_tuning_is_held_to_its_prediction() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import needs_vllm
 
-from hfsynth import cli
+from hfsynth import cli, models
 from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.errors import ConfigError
 from hfsynth.job import synthesize
@@ -29,6 +30,31 @@ def test_the_option_becomes_an_argument_of_vllm() -> None:
     assert engine.arguments["speculative_config"]["num_speculative_tokens"] == 6
     assert speculative_config("ngram")["num_speculative_tokens"] > 0
     assert speculating(engine, None) is engine
+
+
+def test_the_embedded_model_guesses_by_itself_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "engine_has_gpu", lambda: False)
+    embedded, asked = SynthesizerConfig("embedded"), EngineConfig.create("vllm", {"max_num_seqs": 8})
+    usual = models.usual_engine(embedded, asked)
+    assert usual == speculating(asked, "ngram")
+    assert models.usual_engine(embedded, usual) is usual
+    for config, engine in (
+        (replace(embedded, sampling=Sampling(temperature=0.1)), asked),
+        (replace(embedded, model="another"), asked),
+        (embedded, speculating(asked, "none")),
+        (embedded, speculating(asked, "ngram:8")),
+        (embedded, EngineConfig("scripted")),
+    ):
+        assert models.usual_engine(config, engine) is engine
+    monkeypatch.setattr(models, "engine_has_gpu", lambda: True)
+    assert models.usual_engine(embedded, asked) is asked
+
+
+def test_no_guesses_can_be_asked_for_of_every_engine() -> None:
+    engine = speculating(EngineConfig(), "none")
+    assert engine.arguments == {"speculative_config": None}
+    require_greedy(engine, Sampling(temperature=1.0))
+    assert speculating(EngineConfig("scripted"), "none") == EngineConfig("scripted")
 
 
 @pytest.mark.parametrize("method", ["", "eagle", "ngram:", "ngram:0", "ngram:-1", "ngram:x", "ngram:\u00b2", "Ngram"])
