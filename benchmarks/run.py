@@ -42,6 +42,7 @@ BENCHMARKS = (
     Benchmark("tuning", MODEL, "vllm"),
     Benchmark("pipeline", MODEL, "vllm"),
     Benchmark("reference", (*MODEL, "reference"), "vllm"),
+    Benchmark("first_pair", ("model",), "vllm"),
     Benchmark("chaining", ("model",), "vllm"),
     Benchmark("front_end", ("model",), "vllm"),
     Benchmark("scale", ("full",)),

@@ -30,11 +30,15 @@ class Figures(Protocol):
     @property
     def pairs(self) -> int: ...
     @property
-    def output_tokens(self) -> int: ...
+    def tokens_written(self) -> int: ...
     @property
     def seconds(self) -> float: ...
     @property
     def workers(self) -> int: ...
+    @property
+    def phase(self) -> str: ...
+    @property
+    def phase_seconds(self) -> float: ...
     @property
     def seconds_left(self) -> float | None: ...
 
@@ -84,14 +88,19 @@ def progress(*, quiet: bool) -> Iterator[Display]:
 
 
 def summary(figures: Figures) -> str:
-    """Return one line: documents, pairs, tokens a second, time left."""
-    seconds = max(figures.seconds, 1e-9)
+    """Return one line: documents, pairs, tokens, time left; before there are any, what is done and for how long."""
+    phase = f"{figures.phase}: {figures.phase_seconds:.0f} s" if figures.phase else ""
+    if phase and not figures.rows:
+        return phase
+    speed = figures.tokens_written / figures.seconds if figures.seconds > 0 else 0.0
     parts = [
         f"{figures.rows:,}{'' if figures.total is None else f' of {figures.total:,}'} rows",
         f"{figures.documents:,} documents",
         f"{figures.pairs:,} pairs",
-        f"{figures.output_tokens / seconds:,.0f} tokens/s",
+        f"{figures.tokens_written:,} tokens, {speed:,.0f} tokens/s",
     ]
+    if phase:
+        return ", ".join([*parts, phase])
     if figures.workers > 1:
         parts.append(f"{figures.workers} workers")
     left = figures.seconds_left
@@ -130,7 +139,7 @@ def _bar() -> Iterator[Display]:
 
     columns = (SpinnerColumn(), BarColumn(bar_width=24), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
-        task = bar.add_task("loading the model", total=None)
+        task = bar.add_task("starting", total=None)
         drawn = 0.0
 
         def display(figures: Figures) -> None:

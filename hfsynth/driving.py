@@ -14,7 +14,7 @@ from typing import Protocol
 
 from hfsynth.chains import Chain, Chainer
 from hfsynth.channel import Channel, Closed
-from hfsynth.engine import CountsPreemptions, Engine, Generation
+from hfsynth.engine import CountsPreemptions, CountsTokens, Engine, Generation
 from hfsynth.errors import EngineError, EngineStopped, HfsynthError, ModelError
 from hfsynth.feeding import ChainOutcome, ChainRun, Prepared, watched
 from hfsynth.journal import Death, Segments
@@ -59,6 +59,7 @@ class Driver:
         self._shot: int | None = None
         self._ended = False
         self._preempted = -_preemptions(self._engine)
+        self._written = -_tokens_written(self._engine)
         self.restarts = 0
 
     @property
@@ -66,6 +67,11 @@ class Driver:
         """How often a request was put back for want of cache, None where the engine does not count it."""
         counts = self._engine is None or isinstance(self._engine, CountsPreemptions)
         return self._preempted + _preemptions(self._engine) if counts else None
+
+    @property
+    def tokens_written(self) -> int:
+        """How many tokens were written, of chains under way too; 0 where the engine does not count them."""
+        return max(0, self._written + _tokens_written(self._engine))
 
     def outcomes(self, prepared: Channel[Prepared]) -> Iterator[ChainOutcome]:
         """Yield every chain's outcome as it ends, until the channel has ended or a stop is asked for.
@@ -164,6 +170,7 @@ class Driver:
         engine, self._engine = self._engine, None
         if engine is not None:
             self._preempted += _preemptions(engine)
+            self._written += _tokens_written(engine)
             self._loader.drop(engine)
         if isinstance(error, EngineStopped):
             time.sleep(_AFTERMATH)
@@ -192,6 +199,7 @@ class Driver:
             try:
                 self._engine = self._loader.load()
                 self._preempted -= _preemptions(self._engine)
+                self._written -= _tokens_written(self._engine)
                 return self._engine
             except ModelError as refused:
                 self._deaths.died(0)
@@ -216,3 +224,7 @@ class Driver:
 
 def _preemptions(engine: Engine | None) -> int:
     return engine.preemptions if isinstance(engine, CountsPreemptions) else 0
+
+
+def _tokens_written(engine: Engine | None) -> int:
+    return engine.tokens_written if isinstance(engine, CountsTokens) else 0

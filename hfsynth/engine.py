@@ -93,6 +93,15 @@ class CountsPreemptions(Protocol):
         """Return how often so far."""
 
 
+@runtime_checkable
+class CountsTokens(Protocol):
+    """An engine that knows how many tokens it has written so far, of requests that are under way too."""
+
+    @property
+    def tokens_written(self) -> int:
+        """Return how many so far. Any thread may ask."""
+
+
 _engines: dict[tuple[int, EngineKey], Engine] = {}
 
 

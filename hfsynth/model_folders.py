@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfsynth.errors import ModelError
+from hfsynth.phases import phase
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +79,12 @@ def built(kind: str, revision: str, load: Callable[[], LoadedModel]) -> Path:
         return final
     if final.exists():
         _log.warning("The model in %s is damaged and is built again.", final)
-    model = load()
+    with phase("building the model"):
+        model = load()
+        return _stored(model, final)
+
+
+def _stored(model: LoadedModel, final: Path) -> Path:
     with _explained(final.parent):
         store(model, final)
     return final

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import itemgetter
 
 from hfsynth.claims import read_extent
 from hfsynth.corpus import Corpus, read_json
@@ -24,7 +25,8 @@ FRESH = 10.0
 class Progress:
     """How far a job is. `total` counts the source's rows where that is known; seconds are the working time.
 
-    `workers` is how many are running, `speed` the documents a second that these have finished.
+    `workers` is how many are running, `speed` the documents a second that these have finished, `in_flight` the tokens
+    they have written of others. `phase` is what they do before they have anything to count, and since when.
     """
 
     counts: Counts
@@ -33,6 +35,9 @@ class Progress:
     seconds: float
     workers: int = 0
     speed: float = 0.0
+    in_flight: int = 0
+    phase: str = ""
+    phase_seconds: float = 0.0
 
     @property
     def documents(self) -> int:
@@ -46,8 +51,13 @@ class Progress:
 
     @property
     def output_tokens(self) -> int:
-        """Tokens the model has written."""
+        """Tokens the model has written for these."""
         return self.counts.output_tokens
+
+    @property
+    def tokens_written(self) -> int:
+        """Tokens the model has written, for documents that are not done too."""
+        return self.counts.output_tokens + self.in_flight
 
     @property
     def seconds_left(self) -> float | None:
@@ -67,6 +77,7 @@ class JournalView:
         self._finished: set[int] = set()
         self._counts = Counts()
         self._rows = 0
+        self._since = time.time()
 
     def progress(self, own: Session | None = None) -> Progress:
         """Add up finished shards and what is done of the others; `own` is newer than that session's file."""
@@ -77,11 +88,23 @@ class JournalView:
         under_way = _furthest(sessions, self._finished).values()
         counts = sum((found.counts for found in under_way), self._counts)
         rows = sum((found.rows for found in under_way), self._rows)
+        sessions = [_until_now(session) for session in sessions]
         running = [s for s in sessions if s.ended is None and time.time() - s.updated < FRESH]
+        phase, seconds = _phase(running) if sessions else ("starting", time.time() - self._since)
         expectation = read_json(JournalPaths(self._corpus.journal).expectation)
         extent = read_extent(self._corpus) or expectation
         total = None if extent is None else extent["rows"]
-        return Progress(counts, rows, total, working_seconds(sessions), len(running), _speed(running))
+        return Progress(
+            counts,
+            rows,
+            total,
+            working_seconds(sessions),
+            workers=len(running),
+            speed=_speed(running),
+            in_flight=sum(session.in_flight for session in running),
+            phase=phase,
+            phase_seconds=seconds,
+        )
 
     def _add_finished(self) -> None:
         for shard, path in record_paths(self._corpus.parts).items():
@@ -100,6 +123,17 @@ def _furthest(sessions: Iterable[Session], finished: Collection[int]) -> dict[in
             if shard not in finished and (shard not in found or found[shard].rows < state.rows):
                 found[shard] = state
     return found
+
+
+def _until_now(session: Session) -> Session:
+    """Return a session whose engine is at work now, though no document has ended since."""
+    return replace(session, working_to=session.updated) if session.ended is None and session.in_flight else session
+
+
+def _phase(running: Iterable[Session]) -> tuple[str, float]:
+    """Return what all who run are about before they have anything to count, as the one that began last has it."""
+    found = [session.phase for session in running]
+    return min(found, key=itemgetter(1)) if found and all(name for name, _ in found) else ("", 0.0)
 
 
 def _speed(running: Iterable[Session]) -> float:

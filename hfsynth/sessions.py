@@ -53,6 +53,7 @@ class Session:
     to the last sign of life. The engine worked between `working_from` and `working_to` (0: not yet), but for the
     `pauses` in which it waited for other workers and the `loads` of those that followed an engine that had died; the
     first load is before. All loads took `loading_seconds`. `mark` names its process.
+    `phases` are those of `hfsynth.phases`; `written` counts the tokens of chains under way too, where the engine does.
     `ended` is None while the session runs, and where it was killed. `preemptions` are the requests that its engine put
     back for want of cache, None where the engine does not count them.
     """
@@ -76,11 +77,28 @@ class Session:
     pauses: Sequence[Sequence[float]] = ()
     loads: Sequence[Sequence[float]] = ()
     mark: str = ""
+    phases: Sequence[Sequence[Any]] = ()
+    written: int = 0
 
     @property
     def waiting_seconds(self) -> float:
         """How long it has waited for other workers."""
         return sum(stop - start for start, stop in self.pauses)
+
+    @property
+    def in_flight(self) -> int:
+        """How many tokens were written of chains that have not ended."""
+        return max(0, self.written - self.counts.output_tokens)
+
+    @property
+    def phase(self) -> tuple[str, float]:
+        """What is done now, and for how many seconds; nothing where documents are worked on."""
+        if self.phases and not self.phases[-1][2]:
+            name, since, _ = self.phases[-1]
+            return name, max(0.0, self.updated - since)
+        if self.working_from and not (self.written or self.counts.total_documents):
+            return "reading the first documents", max(0.0, self.updated - self.working_from)
+        return ("", 0.0) if self.working_from else ("starting", max(0.0, self.updated - self.started))
 
     @property
     def spans(self) -> Iterator[tuple[float, float]]:

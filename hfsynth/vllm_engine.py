@@ -28,6 +28,7 @@ from hfsynth.engine_start import (
 from hfsynth.errors import EngineError, EngineStopped, ModelError
 from hfsynth.model_folders import has_random_weights
 from hfsynth.model_tokenizer import ModelTokenizer
+from hfsynth.phases import phase
 from hfsynth.precision import precision_arguments
 from hfsynth.speculation import ARGUMENT as SPECULATIVE
 from hfsynth.speculation import Speculation, in_the_tail, require_greedy
@@ -125,6 +126,11 @@ class VLLMEngine:
     def preemptions(self) -> int:
         """How often a request was put back for want of cache; 0 where loaded with `disable_log_stats`."""
         return self._metrics().get("vllm:num_preemptions", 0)
+
+    @property
+    def tokens_written(self) -> int:
+        """How many tokens it has written, of requests under way too; 0 where loaded with `disable_log_stats`."""
+        return self._metrics().get("vllm:generation_tokens", 0)
 
     def _metrics(self) -> dict[str, int]:
         if not self._llm.llm_engine.log_stats:
@@ -255,8 +261,9 @@ def _load(key: EngineKey) -> LLM:
 
 def _loaded(key: EngineKey) -> LLM:
     try:
-        from vllm import LLM
-        from vllm.platforms import current_platform
+        with phase("starting vLLM"):
+            from vllm import LLM
+            from vllm.platforms import current_platform
     except ImportError as error:
         raise ModelError(
             f"vLLM cannot be imported: {error}.",
@@ -280,7 +287,8 @@ def _loaded(key: EngineKey) -> LLM:
     if on_cpu and arguments.get(SPECULATIVE):
         _keep_compiled()
     try:
-        with shielding_children() if os.environ.get(MULTIPROCESSING) != "0" else nullcontext():
+        children = shielding_children() if os.environ.get(MULTIPROCESSING) != "0" else nullcontext()
+        with phase("loading the model"), children:
             return LLM(
                 model=key.model,
                 revision=key.revision,

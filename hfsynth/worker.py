@@ -29,6 +29,7 @@ from hfsynth.job_spec import JobSpec, part_schema
 from hfsynth.journal import NO_STRIKES, JournalPaths, Segments, read_journal
 from hfsynth.leases import Holder, Leases
 from hfsynth.models import chainer_for, engine_for, generation_for
+from hfsynth.phases import phases
 from hfsynth.processes import mark
 from hfsynth.sessions import DONE, FAILED, STOPPED, Session, Sessions, error_values, now
 from hfsynth.shards import name_their_recipe
@@ -131,6 +132,8 @@ class Worker:
             ended=ended,
             error=error_values(failure) if failure else None,
             mark=mark(),
+            phases=phases(),
+            written=self._driver.tokens_written if self._driver else 0,
             **self._times.told(now()),
         )
 

@@ -96,6 +96,19 @@ def test_the_source_of_chains_is_read_only_as_far_as_needed(engine: VLLMEngine) 
     run.close()
 
 
+def test_tokens_are_counted_while_they_are_written(engine: VLLMEngine) -> None:
+    before, seen = engine.tokens_written, []
+
+    def chain() -> Chain[int]:
+        first = yield Request(engine.tokenizer.encode("<s> Tides"), 0, seed=0)
+        seen.append(engine.tokens_written - before)
+        second = yield Request(engine.tokenizer.encode("<s> Lamps"), 1, seed=1)
+        return first.output_tokens + second.output_tokens
+
+    (tokens,) = engine.run([chain()], Generation(Sampling(max_tokens=8)))
+    assert 0 < seen[0] < tokens == engine.tokens_written - before
+
+
 def test_a_run_given_up_leaves_a_clean_engine(engine: VLLMEngine) -> None:
     run = engine.run((asking(engine.tokenizer.encode(f"<s> One {n}")) for n in range(20)), GENERATION)
     next(run)
