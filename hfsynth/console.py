@@ -97,7 +97,7 @@ def summary(figures: Figures) -> str:
         f"{figures.rows:,}{'' if figures.total is None else f' of {figures.total:,}'} rows",
         f"{figures.documents:,} documents",
         f"{figures.pairs:,} pairs",
-        f"{figures.tokens_written:,} tokens, {speed:,.0f} tokens/s",
+        f"{figures.tokens_written:,} tokens ({speed:,.0f}/s)",
     ]
     if phase:
         return ", ".join([*parts, phase])

@@ -45,9 +45,9 @@ def test_the_display_says_the_phase_where_it_said_zeros_and_counts_tokens_as_the
     nothing = Progress(Counts(), 0, 24, 0.0, phase="loading the model", phase_seconds=12.3)
     assert summary(nothing) == "loading the model: 12 s"
     writing = Progress(Counts(), 0, 24, 10.0, workers=1, in_flight=1500)
-    assert summary(writing) == "0 of 24 rows, 0 documents, 0 pairs, 1,500 tokens, 150 tokens/s"
+    assert summary(writing) == "0 of 24 rows, 0 documents, 0 pairs, 1,500 tokens (150/s)"
     again = replace(nothing, rows=4)
-    assert summary(again) == "4 of 24 rows, 0 documents, 0 pairs, 0 tokens, 0 tokens/s, loading the model: 12 s"
+    assert summary(again) == "4 of 24 rows, 0 documents, 0 pairs, 0 tokens (0/s), loading the model: 12 s"
 
 
 def test_a_job_tells_tokens_of_documents_that_are_under_way(tmp_path: Path) -> None:

@@ -137,16 +137,18 @@ class Figures:
     total: int | None = 200_000
     documents: int = 61_440
     pairs: int = 287_112
-    output_tokens: int = 14_929_824
+    tokens_written: int = 14_929_824
     seconds: float = 1_620.0
     workers: int = 4
     seconds_left: float | None = 3_654.0
+    phase: str = ""
+    phase_seconds: float = 0.0
 
 
 def progress(path: Path) -> None:
     """Show a job on its way."""
     figures = Figures()
-    console = Console(record=True, width=118, file=io.StringIO(), force_terminal=True)
+    console = Console(record=True, width=146, file=io.StringIO(), force_terminal=True)
     columns = (SpinnerColumn(), BarColumn(bar_width=24), TextColumn("{task.description}"))
     bar = Progress(*columns, console=console, get_time=lambda: 0.0)
     bar.add_task(summary(figures), total=figures.total, completed=figures.rows)
