@@ -14,6 +14,7 @@ import io
 import json
 import os
 import re
+import runpy
 import shutil
 import sys
 import traceback
@@ -47,6 +48,7 @@ def main() -> None:
         os.chdir(folder)
         name = f"{page[0].page}:{page[0].line}" if number < len(readme) else page[0].page
         outcomes[name] = run(page, tokenizer)
+    outcomes["docs/pictures/draw.py"] = _drawn(scratch / "pictures")
     sys.stdout.write(json.dumps(outcomes) + "\n")
 
 
@@ -91,6 +93,17 @@ def hfsynth(arguments: list[str], tokenizer: str) -> None:
     except SystemExit as end:
         if end.code:
             raise RuntimeError(f"hfsynth {' '.join(words)}: exit code {end.code}") from end
+
+
+def _drawn(folder: Path) -> str | None:
+    """Draw the pictures of the pages into a folder; return how it failed."""
+    folder.mkdir()
+    sys.argv = ["draw.py", str(folder)]
+    try:
+        runpy.run_path(str(ROOT / "docs" / "pictures" / "draw.py"), run_name="__main__")
+    except Exception:
+        return traceback.format_exc()
+    return None
 
 
 def _prepare(folder: Path, corpus: Path | None) -> None:

@@ -49,6 +49,9 @@ def test_what_the_pages_show_runs(tmp_path: Path) -> None:
     failed = [f"{page}: {outcome}" for page, outcome in outcomes.items() if outcome]
     assert not failed, "\n\n".join(failed)
     assert len(outcomes) > len(pages()) / 2
+    assert {file.name for file in (tmp_path / "pictures").iterdir()} == {
+        file.name for file in (DOCS / "pictures").glob("*.svg")
+    }
     assert {"user/raw-instruct", "user/ten-minutes", "user/name", "user/recipe"} <= published
 
 
