@@ -44,7 +44,7 @@ pictures: .venv/.ready
 	$(BIN)/python docs/pictures/draw.py
 
 .venv/.docs: .venv/.ready
-	@$(INSTALL) -e '.[docs]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
 # The CPU build asks for torchvision, torchaudio and torchcodec, and pip finds CUDA builds of them, with which
