@@ -157,16 +157,24 @@ class Hub:
         settings = {f"HF_{switch}": "1" for switch in switches} | ({"HF_TOKEN": token} if token else {})
         return {**kept, **settings, "HF_ENDPOINT": self.endpoint, "HF_HOME": home, "NO_PROXY": "127.0.0.1,localhost"}
 
-    def start(self, command: str | Sequence[str], env: Mapping[str, str]) -> subprocess.Popen[str]:
+    def start(
+        self, command: str | Sequence[str], env: Mapping[str, str], *, cwd: Path | None = None
+    ) -> subprocess.Popen[str]:
         """Start a process: Python code, or an argument list."""
         argv = [sys.executable, "-c", textwrap.dedent(command)] if isinstance(command, str) else list(command)
-        return start_process(argv, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return start_process(argv, env=dict(env), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def run(
-        self, command: str | Sequence[str], env: Mapping[str, str], *, timeout: float = 600, check: bool = True
+        self,
+        command: str | Sequence[str],
+        env: Mapping[str, str],
+        *,
+        timeout: float = 600,
+        check: bool = True,
+        cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a process to its end; with `check`, fail with what it wrote when it fails."""
-        with self.start(command, env) as process:
+        with self.start(command, env, cwd=cwd) as process:
             try:
                 out, err = process.communicate(timeout=timeout)
             except subprocess.TimeoutExpired:

@@ -19,6 +19,7 @@ import pytest
 from corpus_folders import corpus_folder
 from hub_server import Hub
 from markdown_it import MarkdownIt
+from started import run_process
 
 from hfsynth.addresses import public_location, public_values, without_credentials
 from hfsynth.card_facts import CardSettings
@@ -188,7 +189,7 @@ def served(tmp_path: Path) -> Iterator[str]:
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "hfsynth", *arguments], capture_output=True, text=True, check=False)
+    return run_process([sys.executable, "-m", "hfsynth", *arguments])
 
 
 def test_a_job_writes_no_credentials_anywhere(served: str, tmp_path: Path) -> None:

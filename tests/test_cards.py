@@ -7,7 +7,6 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from datasets import load_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from started import run_process
 
 from hfsynth import plots
 from hfsynth.belongings import belongings
@@ -441,7 +441,7 @@ def shell(*commands: str, cwd: Path) -> None:
     for command in commands:
         program, *words = shlex.split(command)
         assert program == "hfsynth"
-        subprocess.run([*HFSYNTH, *words], check=True, capture_output=True, cwd=cwd)
+        run_process([*HFSYNTH, *words], check=True, cwd=cwd)
 
 
 def texts_in(folder: Path) -> dict[str, list[str]]:

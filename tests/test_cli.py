@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import needs_vllm
 from datasets import load_dataset
-from started import start_process
+from started import run_process, start_process
 
 from hfsynth import cli
 
@@ -63,13 +63,7 @@ def scripted(source: object, out: Path, *more: object) -> tuple[object, ...]:
 
 
 def process(*args: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hfsynth", *map(str, args)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_process([sys.executable, "-m", "hfsynth", *args], env={**os.environ, **environment})
 
 
 def test_a_corpus_folder_is_made_and_loads(run: Run, texts: Path, tmp_path: Path) -> None:
@@ -247,7 +241,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(texts: Path, tmp_path: Path) 
     assert slow.returncode == 130
     assert "Traceback" not in errors
     assert not (out / "pairs").exists()
-    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    finished = run_process(command, check=True)
     assert "10: 10 ok" in finished.stdout
 
 
@@ -261,7 +255,7 @@ def test_a_full_disk_is_one_clear_sentence(texts: Path, tmp_path: Path) -> None:
     rows = [{"text": os.urandom(3000).hex()} for _ in range(30)]
     source, out = written(tmp_path / "big.jsonl", rows), tmp_path / "corpus"
     arguments = map(str, scripted(source, out, "--quiet"))
-    ended = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    ended = run_process([sys.executable, "-c", program, *arguments])
     assert ended.returncode == 1
     assert "cannot be written" in ended.stderr
     assert "Traceback" not in ended.stderr

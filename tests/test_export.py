@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ import pytest
 from datasets import Dataset, load_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from started import run_process
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -377,7 +376,7 @@ export(Path(sys.argv[2]), sys.argv[3], to="olmo", tokenizer=llama3_style(), shar
 def test_an_export_that_was_killed_ends_the_same(tmp_path: Path, small_batches: None) -> None:
     folder = write_folder(tmp_path / "in", documents(100))
     command = [sys.executable, "-c", _KILLED, str(Path(__file__).parent), str(folder), str(tmp_path / "killed")]
-    killed = subprocess.run(command, capture_output=True, check=False, env=os.environ)
+    killed = run_process(command)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (tmp_path / "killed" / "dataset.json").exists()
     report = export(folder, tmp_path / "killed", to="olmo", tokenizer=llama3_style(), shard_bytes=400)

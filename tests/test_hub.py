@@ -87,7 +87,7 @@ def test_a_job_goes_to_the_hub_and_back(hub: Hub, tmp_path: Path) -> None:
     source, folder = tmp_path / "docs.jsonl", tmp_path / "corpus"
     source.write_text("\n".join(json.dumps({"text": text}) for text in documents))
     job = [sys.executable, "-m", "hfsynth", "synthesize", str(source), str(folder), "--engine", "scripted", "--quiet"]
-    hub.run([*job, "--shard-rows", "2"], hub.env(tmp_path))
+    hub.run([*job, "--shard-rows", "2", "--workers", "0"], hub.env(tmp_path))
     options = ("--license", "cc-by-4.0", "--language", "en", "--tag", "v1", "--message", "Ours", "--json")
     _, printed, _ = command(hub, tmp_path, "push", folder, "user/corpus", *options)
     assert json.loads(printed)["url"] == f"{hub.endpoint}/datasets/user/corpus"
@@ -487,4 +487,4 @@ def typed(hub: Hub, env: dict[str, str], place: Path, *commands: str) -> None:
     for line in commands:
         program, *words = shlex.split(line)
         assert program == "hfsynth"
-        hub.run(["env", "-C", str(place), sys.executable, "-m", "hfsynth", *words], env)
+        hub.run([sys.executable, "-m", "hfsynth", *words], env, cwd=place)

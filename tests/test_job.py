@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ import pytest
 import scripts
 from hub_server import Hub
 from jobs import command, documents, ended, journaled, parts, run, scripted, start, stats, until
+from started import run_process
 
 from hfsynth.chains import Chain
 from hfsynth.config import EngineConfig, SynthesizerConfig
@@ -419,7 +419,7 @@ def test_the_statistics_say_what_the_rows_say_and_what_the_workers_cost(tmp_path
 def test_a_url_cannot_be_worked_on(source: Path, tmp_path: Path, out: str, options: tuple[str, ...]) -> None:
     arguments = command(source, Path("/"), *scripted(), *options)
     arguments[arguments.index("/")] = out
-    process = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+    process = run_process(arguments, cwd=tmp_path)
     assert process.returncode == 1
     assert f"not at {out.partition('://')[0]}://" in process.stderr and "copy the finished corpus" in process.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["texts.jsonl"]
@@ -430,10 +430,10 @@ def test_info_follows_a_running_job_from_another_process(source: Path, tmp_path:
     process = start(command(source, out, *scripted(latency=2.0), "--shard-rows", 10, "--workers", 2))
     assert until(lambda: list(out.glob(".hfsynth/sessions/*.json")), process)
     info = [sys.executable, "-m", "hfsynth", "info", str(out)]
-    shown = json.loads(subprocess.run([*info, "--json"], capture_output=True, text=True, check=True).stdout)
+    shown = json.loads(run_process([*info, "--json"], check=True).stdout)
     assert shown["finished"] is False
     assert shown["progress"]["total_rows"] == 40
-    watched = subprocess.run([*info, "--watch"], capture_output=True, text=True, check=True)
+    watched = run_process([*info, "--watch"], check=True)
     assert ended(process)[0] == 0
     assert "of 40 rows" in watched.stderr
     assert "Documents  40: 40 ok" in watched.stdout

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scripts import quoting
+from started import run_process
 
 import hfsynth.shards
 from hfsynth.chains import Chainer
@@ -299,7 +299,7 @@ def test_a_file_that_cannot_grow_is_a_clear_error_and_leaves_nothing(
     tmp_path: Path, groups: int, limit: int, failing: str
 ) -> None:
     command = [sys.executable, "-c", LIMITED, str(tmp_path), str(groups), str(limit), failing]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_process(command)
     assert (done.returncode, done.stderr) == (0, "")
     shard, json = done.stdout.splitlines()
     assert shard.startswith("shard: ") and "00000.parquet cannot be written" in shard and "None" not in shard
