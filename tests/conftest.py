@@ -9,6 +9,7 @@ import atexit
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -34,6 +35,10 @@ os.environ.update(
     OMP_NUM_THREADS="1",
     VLLM_CPU_OMP_THREADS_BIND="nobind",
 )
+
+# Hundreds of processes read the same modules: let the first keep what it has compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Started in the background by a shell, a process ignores the keyboard's interrupt, and so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -52,7 +52,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"id": f"d{n}", "text": "" if n % 17 == 5 else f"This is text number {n}. It is short."} for n in range(200)
     ]
     source = written(folder / "texts.jsonl", rows)
-    assert run("synthesize", source, folder / "corpus", "--engine", "scripted", "--shots", 3, "--quiet") == 0
+    assert (
+        run("synthesize", source, folder / "corpus", "--engine", "scripted", "--shots", 3, "--workers", 0, "--quiet")
+        == 0
+    )
     return folder / "corpus"
 
 

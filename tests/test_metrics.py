@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,16 @@ import hfsynth
 from hfsynth.errors import ConfigError
 from hfsynth.metrics import METRICS
 
-evaluate = pytest.importorskip("evaluate")
-pytest.importorskip("datasketch")
-pytest.importorskip("py3langid")
+MISSING = [name for name in ("evaluate", "datasketch", "py3langid") if find_spec(name) is None]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} is not installed")
 
 WHO, WHEN = ({"instruction": q, "response": a} for q, a in (("Who wrote it?", "Ada"), ("When?", "In 1843")))
 
 
 def load(name: str, folder: Path) -> Any:  # noqa: ANN401
     """Load a metric that keeps its batches in a folder of its own."""
+    import evaluate
+
     return evaluate.load(hfsynth.metric_path(name), cache_dir=str(folder))
 
 
@@ -159,6 +161,8 @@ def test_language_mismatch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", METRICS)
 def test_the_examples_in_the_documentation_are_true(name: str, tmp_path: Path) -> None:
     metric = load(name, tmp_path)
+    import evaluate
+
     names = {"evaluate": evaluate, "hfsynth": hfsynth}
     examples = doctest.DocTestParser().get_doctest(metric.inputs_description, names, name, None, None)
     assert len(examples.examples) >= 2
