@@ -92,8 +92,8 @@ def one_run(args: Namespace, way: str, out: Path) -> Run:
 
 
 def has_pairs(out: Path) -> bool:
-    """Tell whether a worker has finished any; it says so every second."""
-    return any(session["counts"]["pairs"] for session in sessions(out))
+    """Tell whether a worker shows that it has any; it says so every second, and once told of whole chains alone."""
+    return any(session["counts"]["pairs"] or session.get("early_pairs") for session in sessions(out))
 
 
 def sessions(out: Path) -> Iterator[dict[str, Any]]:

@@ -26,9 +26,9 @@ class Figures(Protocol):
     @property
     def total(self) -> int | None: ...
     @property
-    def documents(self) -> int: ...
+    def documents_seen(self) -> int: ...
     @property
-    def pairs(self) -> int: ...
+    def pairs_seen(self) -> int: ...
     @property
     def tokens_written(self) -> int: ...
     @property
@@ -95,8 +95,8 @@ def summary(figures: Figures) -> str:
     speed = figures.tokens_written / figures.seconds if figures.seconds > 0 else 0.0
     parts = [
         f"{figures.rows:,}{'' if figures.total is None else f' of {figures.total:,}'} rows",
-        f"{figures.documents:,} documents",
-        f"{figures.pairs:,} pairs",
+        f"{figures.documents_seen:,} documents",
+        f"{figures.pairs_seen:,} pairs",
         f"{figures.tokens_written:,} tokens ({speed:,.0f}/s)",
     ]
     if phase:

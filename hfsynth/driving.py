@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol, cast
 
-from hfsynth.chains import Chain, Chainer
+from hfsynth.chains import Chain, Chainer, PromptFormat
 from hfsynth.channel import Channel, Closed
 from hfsynth.engine import CountsPreemptions, CountsTokens, Engine, Generation
 from hfsynth.errors import EngineError, EngineStopped, HfsynthError, ModelError
 from hfsynth.feeding import ChainOutcome, ChainRun, Prepared, watched
 from hfsynth.journal import Death, Segments
-from hfsynth.records import ANSWERED
+from hfsynth.parsing import Parsed
+from hfsynth.records import ANSWERED, Synthesized
 from hfsynth.restarts import Restarts
 from hfsynth.stopping import Stop
 
@@ -31,6 +33,50 @@ class Loader(Protocol):
 
     def load(self) -> Engine: ...
     def drop(self, engine: Engine) -> None: ...
+
+
+class Early:
+    """Documents and pairs of chains that have not ended, to be seen soon: a chain's first shot is done long before it.
+
+    One thread counts; any other may look.
+    """
+
+    def __init__(self) -> None:
+        self.documents = self.pairs = 0
+
+    def heard(self, chainer: Chainer) -> Chainer:
+        """Return `chainer` so that what it reads out of completions is counted; not where pairs are yet to be kept."""
+        if chainer.keep:
+            return chainer
+        return replace(chainer, prompts=cast("PromptFormat", _Heard(chainer.prompts, self)))
+
+    def ended(self, results: Iterable[Synthesized]) -> None:
+        """Take a chain's documents out again, which are counted elsewhere from now on."""
+        read = [result for result in results if result.synthesis.status in ANSWERED]
+        self.documents = max(0, self.documents - len(read))
+        self.pairs = max(0, self.pairs - sum(len(result.pairs) for result in read))
+
+    def lost(self) -> None:
+        """Forget all: their chains are run again."""
+        self.documents = self.pairs = 0
+
+
+class _Heard:
+    """A prompt format that tells how many pairs it reads."""
+
+    def __init__(self, prompts: PromptFormat, early: Early) -> None:
+        self._prompts = prompts
+        self._early = early
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._prompts, name)
+
+    def parse(self, text: str, *, cut_off: bool) -> Parsed:
+        """Read the pairs out of a completion."""
+        parsed = self._prompts.parse(text, cut_off=cut_off)
+        self._early.documents += 1
+        self._early.pairs += len(parsed.pairs)
+        return parsed
 
 
 class Driver:
@@ -51,7 +97,8 @@ class Driver:
         self._stop = stop
         self._deaths = Restarts(max_restarts)
         self._engine: Engine | None = loader.load()
-        self.chainer = chainer_of(self._engine)
+        self.early = Early()
+        self.chainer = self.early.heard(chainer_of(self._engine))
         self._generation = generation_of(self.chainer)
         self._under_way: dict[tuple[int, int], ChainRun] = {}
         self._again: list[ChainRun] = []
@@ -155,6 +202,7 @@ class Driver:
     def _ending(self, engine: Engine, chains: Iterable[Chain[ChainOutcome]]) -> Iterator[ChainOutcome]:
         for outcome in engine.run(chains, self._generation):
             self._segments.finished(outcome.shard, outcome.number, outcome.results)
+            self.early.ended(outcome.results)
             run = self._under_way.pop((outcome.shard, outcome.number))
             if any(result.synthesis.status in ANSWERED for result in outcome.results):
                 self._deaths.answered()
@@ -176,6 +224,7 @@ class Driver:
             time.sleep(_AFTERMATH)
         if self._stop.requested:
             return
+        self.early.lost()
         victims = [self._under_way[key] for key in sorted(self._under_way)]
         self._again = [*self._struck(victims, error), *self._group, *self._again]
         self._under_way.clear()

@@ -25,8 +25,9 @@ FRESH = 10.0
 class Progress:
     """How far a job is. `total` counts the source's rows where that is known; seconds are the working time.
 
-    `workers` is how many are running, `speed` the documents a second that these have finished, `in_flight` the tokens
-    they have written of others. `phase` is what they do before they have anything to count, and since when.
+    `workers` is how many are running, `speed` the documents a second that these have finished. Of chains that have not
+    ended: `in_flight` are the tokens, `early_documents` and `early_pairs` what is done of them. `phase` is what workers
+    do before they have anything to count, and for how long.
     """
 
     counts: Counts
@@ -36,6 +37,8 @@ class Progress:
     workers: int = 0
     speed: float = 0.0
     in_flight: int = 0
+    early_documents: int = 0
+    early_pairs: int = 0
     phase: str = ""
     phase_seconds: float = 0.0
 
@@ -53,6 +56,16 @@ class Progress:
     def output_tokens(self) -> int:
         """Tokens the model has written for these."""
         return self.counts.output_tokens
+
+    @property
+    def documents_seen(self) -> int:
+        """Documents that are done, in chains that have not ended too."""
+        return self.documents + self.early_documents
+
+    @property
+    def pairs_seen(self) -> int:
+        """Pairs written about these."""
+        return self.pairs + self.early_pairs
 
     @property
     def tokens_written(self) -> int:
@@ -102,6 +115,8 @@ class JournalView:
             workers=len(running),
             speed=_speed(running),
             in_flight=sum(session.in_flight for session in running),
+            early_documents=sum(session.early_documents for session in running),
+            early_pairs=sum(session.early_pairs for session in running),
             phase=phase,
             phase_seconds=seconds,
         )

@@ -53,7 +53,8 @@ class Session:
     to the last sign of life. The engine worked between `working_from` and `working_to` (0: not yet), but for the
     `pauses` in which it waited for other workers and the `loads` of those that followed an engine that had died; the
     first load is before. All loads took `loading_seconds`. `mark` names its process.
-    `phases` are those of `hfsynth.phases`; `written` counts the tokens of chains under way too, where the engine does.
+    `phases` are those of `hfsynth.phases`; `written` counts the tokens of chains under way too, where the engine does;
+    `early_documents` and `early_pairs` are what is done of those.
     `ended` is None while the session runs, and where it was killed. `preemptions` are the requests that its engine put
     back for want of cache, None where the engine does not count them.
     """
@@ -79,6 +80,8 @@ class Session:
     mark: str = ""
     phases: Sequence[Sequence[Any]] = ()
     written: int = 0
+    early_documents: int = 0
+    early_pairs: int = 0
 
     @property
     def waiting_seconds(self) -> float:
@@ -96,7 +99,7 @@ class Session:
         if self.phases and not self.phases[-1][2]:
             name, since, _ = self.phases[-1]
             return name, max(0.0, self.updated - since)
-        if self.working_from and not (self.written or self.counts.total_documents):
+        if self.working_from and not (self.written or self.early_documents or self.counts.total_documents):
             return "reading the first documents", max(0.0, self.updated - self.working_from)
         return ("", 0.0) if self.working_from else ("starting", max(0.0, self.updated - self.started))
 

@@ -134,6 +134,8 @@ class Worker:
             mark=mark(),
             phases=phases(),
             written=self._driver.tokens_written if self._driver else 0,
+            early_documents=self._driver.early.documents if self._driver else 0,
+            early_pairs=self._driver.early.pairs if self._driver else 0,
             **self._times.told(now()),
         )
 

@@ -9,11 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from hfsynth.chains import Chain, Chainer
+from hfsynth.conditions import Condition
 from hfsynth.console import summary
 from hfsynth.corpus import Corpus
+from hfsynth.driving import Early
+from hfsynth.engine import Generation
 from hfsynth.journal import JournalPaths
 from hfsynth.phases import phase, phases
 from hfsynth.progress import JournalView, Progress
+from hfsynth.prompts import InstructionPretrain
+from hfsynth.records import Document, Synthesized
+from hfsynth.scripted import ScriptedEngine
 from hfsynth.sessions import Session, Sessions
 from hfsynth.stats import Counts
 
@@ -54,10 +61,36 @@ def test_a_job_tells_tokens_of_documents_that_are_under_way(tmp_path: Path) -> N
     view, sessions = JournalView(Corpus(tmp_path)), Sessions(JournalPaths(Corpus(tmp_path).journal).sessions)
     assert view.progress().phase == "starting"
     counts, began, seen = Counts(Counter(ok=1), output_tokens=40), time.time() - 30, time.time()
-    at_work = replace(STARTED, updated=seen, working_from=began, working_to=began, counts=counts, written=100)
+    at_work = replace(
+        STARTED, updated=seen, working_from=began, working_to=began, counts=counts, written=100, early_documents=2
+    )
     sessions.write(at_work)
     found = view.progress()
-    assert (found.in_flight, found.phase) == (60, "")
+    assert (found.in_flight, found.phase, found.documents_seen) == (60, "", 2)
     assert found.seconds == pytest.approx(seen - began)
     sessions.write(replace(at_work, ended="done"))
     assert (view.progress().in_flight, view.progress().seconds) == (0, 0)
+
+
+@pytest.mark.parametrize("keep", [(), (Condition.parse("grounding>=0.1"),)], ids=["all pairs", "some pairs"])
+def test_the_pairs_of_a_first_shot_are_seen_before_its_chain_has_ended(keep: tuple[Condition, ...]) -> None:
+    engine, early = ScriptedEngine(), Early()
+    chainer = Chainer(InstructionPretrain(engine.tokenizer), window=4096, max_tokens=256, shots=2, keep=keep)
+    heard, seen = early.heard(chainer), []
+
+    def chain() -> Chain[list[Synthesized]]:
+        inner = heard.chain([Document(str(n), f"The lamp of tower {n} is lit at night.") for n in range(2)])
+        request = next(inner)
+        while True:
+            completion = yield request
+            try:
+                request = inner.send(completion)
+            except StopIteration as end:
+                return end.value
+            seen.append((early.documents, early.pairs))
+
+    (results,) = engine.run([chain()], Generation())
+    assert seen == ([(0, 0)] if keep else [(1, len(results[0].pairs))])
+    assert keep or results[0].pairs
+    early.ended(results)
+    assert (early.documents, early.pairs) == (0, 0)

@@ -135,8 +135,8 @@ class Figures:
 
     rows: int = 61_440
     total: int | None = 200_000
-    documents: int = 61_440
-    pairs: int = 287_112
+    documents_seen: int = 61_440
+    pairs_seen: int = 287_112
     tokens_written: int = 14_929_824
     seconds: float = 1_620.0
     workers: int = 4
