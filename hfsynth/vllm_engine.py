@@ -284,12 +284,12 @@ def _loaded(key: EngineKey) -> LLM:
         **(key.config.arguments if on_cpu else in_the_tail(key.config.arguments)),
         **weights,
     }
-    if on_cpu and arguments.get(SPECULATIVE):
-        _keep_compiled()
+    if on_cpu:
+        _look_at_namespaces_alone()
     try:
         children = shielding_children() if os.environ.get(MULTIPROCESSING) != "0" else nullcontext()
         with phase("loading the model"), children:
-            return LLM(
+            loaded = LLM(
                 model=key.model,
                 revision=key.revision,
                 tokenizer_revision=key.revision,
@@ -302,6 +302,23 @@ def _loaded(key: EngineKey) -> LLM:
             f"The model {key.model!r} cannot be loaded: {_first_line(error)}",
             hint=_advice(key),
         ) from error
+    if on_cpu and arguments.get(SPECULATIVE):
+        _keep_compiled()
+    return loaded
+
+
+def _look_at_namespaces_alone() -> None:
+    """Let vLLM's CPU build load where llvmlite is: an engine that guesses, loaded before this one, has imported it.
+
+    vLLM asks every object of every module for its `vars`, and llvmlite's library answers with a function of that name.
+    """
+    from vllm.triton_utils import dispatcher
+
+    def namespace(value: object) -> Mapping[str, object]:
+        found = vars(value)
+        return found if isinstance(found, Mapping) else {}
+
+    setattr(dispatcher, "vars", namespace)  # noqa: B010 - a name of the module that hides the built-in one
 
 
 def _keep_compiled() -> None:

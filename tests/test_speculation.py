@@ -20,7 +20,9 @@ from hfsynth.job import synthesize
 from hfsynth.sources import Source
 from hfsynth.speculation import Speculation, in_the_tail, require_greedy, speculating, speculative_config
 
-PROGRAM = "from hfsynth import cli; cli.main(); import numba; print(numba.threading_layer())"
+# What the first engine that guesses leaves in a process, and the next one of that process finds.
+LLVM = "import llvmlite.binding; "
+PROGRAM = LLVM + "from hfsynth import cli; cli.main(); import numba; print(numba.threading_layer())"
 
 
 def test_the_option_becomes_an_argument_of_vllm() -> None:
