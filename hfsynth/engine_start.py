@@ -34,8 +34,8 @@ _ENVIRONMENT = {
     "TORCH_CPP_LOG_LEVEL": "ERROR",
     "VLLM_CPU_KVCACHE_SPACE": "4",
     # OpenMP's threads meet after every product of matrices. By default whoever is there first spins; where other work
-    # wants the cores that keeps the last one from running, and a product takes seven times as long. A short spin, then
-    # sleep, costs nothing on an idle machine. It is read when the library is loaded: with torch.
+    # wants the cores that keeps the last one from running, and a product takes seven times as long. So they
+    # spin for a short while and then sleep. It is read when the library is loaded: with torch.
     "OMP_WAIT_POLICY": "PASSIVE",
     "GOMP_SPINCOUNT": "1000",
     # N-gram look-up runs in numba, whose OpenMP layer changes how many threads torch uses from then on: on a core
