@@ -225,7 +225,7 @@ def test_the_advice_names_the_guard_only_where_vllm_starts_anew(monkeypatch: pyt
 def test_threads_that_wait_for_each_other_soon_sleep_unless_the_user_wants_otherwise() -> None:
     pytest.importorskip("torch")
     program = "from hfsynth.engine_start import prepare_process; prepare_process({}); import torch"
-    unset = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    unset = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "LD_PRELOAD"))}
     told = {**unset, "OMP_WAIT_POLICY": "ACTIVE", "OMP_DISPLAY_ENV": "VERBOSE"}  # what the library was loaded with
     ran = subprocess.run([sys.executable, "-c", program], stderr=-1, text=True, check=True, env=told)
     assert "GOMP_SPINCOUNT = '1000'" in ran.stderr
@@ -242,7 +242,7 @@ def blocked(pid: int) -> set[int]:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
 def test_children_do_not_hear_the_keyboard_and_this_process_does() -> None:
     with shielding_children():
-        child = start_process([sys.executable, "-c", "import time; time.sleep(60)"])
+        child = start_process([sys.executable, "-c", "import time; time.sleep(60)"], fresh=True)
         spawned = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
         spawned.start()
         with pytest.raises(KeyboardInterrupt):

@@ -27,7 +27,7 @@ def test_an_adapter_of_a_base_on_the_hub_is_published_and_used_by_its_name(tiny_
     with Hub() as hub:
         hub.commit("org/base", {path.name: path.read_bytes() for path in tiny_llama.iterdir()}, kind="model")
         env = hub.env(tmp_path)
-        training = ["--base", "org/base", "--window", "128", "--epochs", "60", "--batch-tokens", "256"]
+        training = ["--base", "org/base", "--window", "128", "--epochs", "120", "--batch-tokens", "256"]
         more = ["--device-tokens", "256", "--learning-rate", "1e-2", "--lora-rank", "32", "--validation", "0"]
         hub.run([*HFSYNTH, "train", str(tasks), str(out), *training, *more, "--quiet"], env, timeout=600)
         push = ["push", str(out), "user/synthesizer", "--type", "model", "--license", "apache-2.0", "--quiet"]

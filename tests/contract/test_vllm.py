@@ -181,6 +181,9 @@ TABLE = (
     Members("vllm.outputs", "RequestOutput", "request_id finished outputs num_cached_tokens prompt_token_ids"),
     Members("vllm.outputs", "CompletionOutput", "text token_ids finish_reason"),
     Listed("vllm.v1.engine", "FINISH_REASON_STRINGS", "stop length abort"),
+    # The CPU build alone: what looks at every module's objects, and what numba compiles.
+    Says("vllm.triton_utils", "dispatcher", "kernel"),
+    Says("vllm.v1.spec_decode", "ngram_proposer", ""),
     # Metrics.
     Members("vllm.v1.metrics.reader", "Counter", "name value"),
     Says(
@@ -188,7 +191,7 @@ TABLE = (
         "metrics",
         "vllm:spec_decode_num_draft_tokens vllm:spec_decode_num_accepted_tokens",
     ),
-    Says("vllm.v1.metrics", "loggers", "vllm:num_preemptions"),
+    Says("vllm.v1.metrics", "loggers", "vllm:num_preemptions vllm:generation_tokens"),
     # `vllm serve`, on the other side of a wire.
     Members(
         _SERVED,
