@@ -302,8 +302,8 @@ def _loaded(key: EngineKey) -> LLM:
             f"The model {key.model!r} cannot be loaded: {_first_line(error)}",
             hint=_advice(key),
         ) from error
-    if on_cpu and arguments.get(SPECULATIVE):
-        _keep_compiled()
+    if on_cpu and (arguments.get(SPECULATIVE) or {}).get("method") == "ngram":
+        _compile_guessing(loaded)
     return loaded
 
 
@@ -321,14 +321,21 @@ def _look_at_namespaces_alone() -> None:
     setattr(dispatcher, "vars", namespace)  # noqa: B010 - a name of the module that hides the built-in one
 
 
-def _keep_compiled() -> None:
-    """Let numba keep vLLM's n-gram look-up in the cache: to compile it takes every process three seconds."""
+def _compile_guessing(loaded: LLM) -> None:
+    """Let numba compile vLLM's n-gram look-up while the engine loads, and keep it: every process waited three seconds.
+
+    vLLM means to compile it too, but hands it no request, and numba then has nothing to compile for.
+    """
+    import numpy as np
     from vllm.v1.spec_decode import ngram_proposer
 
-    with suppress(OSError, RuntimeError):  # a cache that cannot be written: it is compiled then
+    with suppress(OSError, RuntimeError):  # a cache that cannot be written
         for found in vars(ngram_proposer).values():
             if hasattr(found, "enable_caching"):
                 found.enable_caching()
+    config = loaded.llm_engine.vllm_config
+    tokens = np.zeros((1, config.model_config.max_model_len), dtype=np.int32)
+    ngram_proposer.NgramProposer(config).propose(1, [[0]], np.full(1, 2, dtype=np.int32), tokens)
 
 
 def _advice(key: EngineKey) -> str:

@@ -54,21 +54,23 @@ def node_of(pid: int) -> int:
 def test_a_node_is_lost_half_way(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN401
     second = cluster.add_node(num_cpus=2)
     cluster.wait_for_nodes()
-    source, out, log = documents(tmp_path / "texts.jsonl", 400), tmp_path / "out", tmp_path / "calls"
+    source, out, log = documents(tmp_path / "texts.jsonl", 1000), tmp_path / "out", tmp_path / "calls"
     options = (*scripted(latency=0.1), "--shots", 2, "--shard-rows", 20)
     ray = ("--launcher", "ray", "--address", cluster.address, "--gpus-per-worker", 0, "--workers", 2)
     monkeypatch.delenv(LOG)
     run(command(source, tmp_path / "whole", *options, "--workers", 0))
     process = start(command(source, out, *options, *ray))
-    assert until(lambda: log.exists() and len(log.read_text().splitlines()) > 150, process)
-    assert len({node_of(pid) for pid in pids(out)}) == 2
+    # One of them may be well ahead before the other's node has started a process.
+    assert until(lambda: len({node_of(pid) for pid in pids(out)}) == 2, process)
+    before = len(log.read_text().splitlines()) if log.exists() else 0
+    assert until(lambda: log.exists() and len(log.read_text().splitlines()) > before + 100, process)
     cluster.remove_node(second, allow_graceful=False)
     code, _, errors = ended(process)
     assert code == 0, errors
     assert parts(out) == parts(tmp_path / "whole")
     begun = Counter(call for call in log.read_text().splitlines() if "|" not in call)
-    assert len(begun) == 200
-    assert sum(begun.values()) - 200 <= 2 * 4
+    assert len(begun) == 500
+    assert sum(begun.values()) - 500 <= 2 * 4
     found = stats(out)
     assert len(found["workers"]) == 3
     assert sorted(worker["ended"] for worker in found["workers"])[:2] == ["done", "done"]

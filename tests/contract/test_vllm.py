@@ -184,6 +184,8 @@ TABLE = (
     # The CPU build alone: what looks at every module's objects, and what numba compiles.
     Says("vllm.triton_utils", "dispatcher", "kernel"),
     Says("vllm.v1.spec_decode", "ngram_proposer", ""),
+    Call("vllm.v1.spec_decode.ngram_proposer", "NgramProposer", "vllm_config"),
+    Members("vllm.v1.spec_decode.ngram_proposer", "NgramProposer", "propose"),
     # Metrics.
     Members("vllm.v1.metrics.reader", "Counter", "name value"),
     Says(
