@@ -114,6 +114,8 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOMES[name] == "training":  # it imports transformers as it is imported itself
+        import_module(f"{__name__}.siblings").hide_unfit_siblings()
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

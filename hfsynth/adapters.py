@@ -16,6 +16,7 @@ from hfsynth.config import digest
 from hfsynth.embedded import BASE_NAME, base_revision, load_base
 from hfsynth.errors import ModelError
 from hfsynth.model_folders import LoadedModel, built, merge_lora, sha256_of
+from hfsynth.siblings import hide_unfit_siblings
 
 SETTINGS = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"
@@ -59,6 +60,7 @@ def _settings(folder: Path) -> Mapping[str, Any]:
 
 
 def _merged(folder: Path, settings: Mapping[str, Any], base: str) -> LoadedModel:
+    hide_unfit_siblings()
     from safetensors.torch import load_file
     from transformers import AutoTokenizer
 

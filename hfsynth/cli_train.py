@@ -14,6 +14,7 @@ import typer
 from hfsynth import console
 from hfsynth.cli_options import Json, Quiet
 from hfsynth.errors import ConfigError, ModelError
+from hfsynth.siblings import hide_unfit_siblings
 
 if TYPE_CHECKING:
     from hfsynth.synthesizer_trainer import OnProgress, TrainingProgress
@@ -115,6 +116,7 @@ def _shown(value: object) -> str:
 
 
 def _library() -> Any:  # noqa: ANN401 - a module
+    hide_unfit_siblings()
     try:
         from hfsynth import training
     except ImportError as error:

@@ -19,6 +19,7 @@ from pathlib import Path
 from hfsynth.config import digest
 from hfsynth.errors import ModelError
 from hfsynth.model_folders import LoadedModel, built, merge_lora, sha256_of
+from hfsynth.siblings import hide_unfit_siblings
 
 EMBEDDED = "embedded"
 BASE_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -103,6 +104,7 @@ def _merged_model(base: _Base) -> LoadedModel:
 
 def _load_base(base: _Base) -> LoadedModel:
     _require_libraries(base)
+    hide_unfit_siblings()
     _require_fitting_torchvision()
     _require_sound(base)
     import torch

@@ -24,6 +24,7 @@ import multiprocess
 from hfsynth.devices import claim_device, gpus_at_hand
 from hfsynth.errors import ConfigError
 from hfsynth.model_folders import cache_folder
+from hfsynth.siblings import hide_unfit_siblings
 
 MULTIPROCESSING = "VLLM_ENABLE_V1_MULTIPROCESSING"
 START_METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
@@ -55,6 +56,7 @@ def prepare_process(arguments: Mapping[str, Any]) -> None:
     """
     for name, value in {**_ENVIRONMENT, "NUMBA_CACHE_DIR": str(cache_folder() / "numba")}.items():
         os.environ.setdefault(name, value)
+    hide_unfit_siblings()
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # it warns before it has read the variable
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise ConfigError(

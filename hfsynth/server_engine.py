@@ -29,6 +29,7 @@ from hfsynth.server_protocol import (
     completion_body,
     served_model,
 )
+from hfsynth.siblings import hide_unfit_siblings
 
 T = TypeVar("T")
 
@@ -141,6 +142,7 @@ def _get(url: str, headers: Mapping[str, str]) -> httpx2.Response:
 
 def _tokenizer(key: EngineKey) -> ModelTokenizer:
     """Load the model's own tokenizer: of a model on the Hub, its tokenizer's files alone are fetched."""
+    hide_unfit_siblings()
     try:
         from transformers import AutoTokenizer
     except (ImportError, RuntimeError) as error:

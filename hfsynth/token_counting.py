@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from hfsynth.errors import ConfigError, ModelError
+from hfsynth.siblings import hide_unfit_siblings
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -84,6 +85,7 @@ def load_tokenizer(tokenizer: Tokenizing) -> TextTokenizer:
 
 
 def _from_pretrained(name: str) -> PreTrainedTokenizerBase:
+    hide_unfit_siblings()
     from transformers import AutoTokenizer
 
     try:

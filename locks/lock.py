@@ -69,7 +69,9 @@ def stale(root: Path = ROOT) -> list[str]:
     head = f"{_MADE_FOR}{digest(project)}"
     names = [name for name, lock in inputs(project)["locks"].items() if isinstance(lock, dict)]
     texts = {name: root / "locks" / f"{name}.txt" for name in names}
-    return [name for name, path in texts.items() if not path.is_file() or head not in path.read_text("utf-8").split("\n")]
+    return [
+        name for name, path in texts.items() if not path.is_file() or head not in path.read_text("utf-8").split("\n")
+    ]
 
 
 def make() -> None:
@@ -174,7 +176,9 @@ def _fitting(entry: Mapping[str, Any], pythons: Iterable[str]) -> list[Mapping[s
     for python in pythons:
         number = tuple(map(int, python.split(".")))
         fitting |= {*cpython_tags(number, platforms=platforms), *compatible_tags(number, platforms=platforms)}
-    files = {wheel.get("name") or (wheel.get("url") or wheel["path"]).rpartition("/")[2]: wheel for wheel in entry["wheels"]}
+    files = {
+        wheel.get("name") or (wheel.get("url") or wheel["path"]).rpartition("/")[2]: wheel for wheel in entry["wheels"]
+    }
     return [wheel for name, wheel in files.items() if parse_wheel_filename(name.replace("%2B", "+"))[3] & fitting]
 
 

@@ -17,7 +17,7 @@ PACKAGE = Path(hfsynth.__file__).parent
 LAYERS = {
     # values, names and errors
     0: "addresses boundaries conditions config delimiters durable engine_arguments errors folder_exchange identity "
-    "records parquet_files phases processes speculation token_cuts",
+    "records parquet_files siblings phases processes speculation token_cuts",
     # functions of values: prompting, parsing, rendering, mixing, exporting, counting
     1: "agreement "
     "chains chat choices corpus export_formats export_manifest export_shards export_source exporting layouts "
