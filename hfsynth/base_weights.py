@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from importlib.util import find_spec
+from importlib.metadata import distributions
 from pathlib import Path
 
 from hfsynth.errors import ModelError
@@ -76,7 +76,8 @@ def _install(requirement: str, folder: Path) -> None:
 
 
 def _installer() -> Sequence[str]:
-    if find_spec("pip") is not None:
+    # Looked up by what is installed: to look for the module makes setuptools' import hook give up its distutils.
+    if next(iter(distributions(name="pip")), None) is not None:
         return [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
     if uv := shutil.which("uv"):
         return [uv, "pip", "install", "--python", sys.executable]

