@@ -36,18 +36,16 @@ lint: .venv/.ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	@$(MAKE) --no-print-directory docs
 
 # The documentation as a site, in build/docs. A link, an anchor or a name that leads nowhere fails.
-docs: .venv/.docs
+docs: .venv/.ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The pictures in docs/pictures, drawn again.
 pictures: .venv/.ready
 	$(BIN)/python docs/pictures/draw.py
-
-.venv/.docs: .venv/.ready
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[docs]'
-	@touch $@
 
 # Writes locks/ anew from pyproject.toml, with the newest versions that it allows. Needs the package index.
 lock:

@@ -19,12 +19,13 @@ from pathlib import Path
 
 from common import EXAMPLES, RESULTS, Report, publish
 
-from hfsynth.chains import Chain, Chainer, Completion, Request
-from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
-from hfsynth.engine import Generation
-from hfsynth.models import chainer_for, engine_for, generation_for, pinned
-from hfsynth.records import Document, Synthesized
-from hfsynth.vllm_engine import VLLMEngine
+from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig
+from hfsynth.core.records import Document, Synthesized
+from hfsynth.engine.loading import engine_for
+from hfsynth.engine.protocol import Chain, Completion, Generation, Request
+from hfsynth.engine.vllm import VLLMEngine
+from hfsynth.models.resolve import pinned
+from hfsynth.synthesis.chains import Chainer, chainer_for, generation_for
 
 BLOCK = 32  # tokens a block of the KV cache on a CPU
 TARGETS = {"computed": 0.60, "seconds": 0.75}

@@ -19,10 +19,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from hfsynth.config import EngineConfig
-from hfsynth.devices import visible_devices
-from hfsynth.model_folders import RANDOM_WEIGHTS
-from hfsynth.records import Document
+from hfsynth.core.config import EngineConfig
+from hfsynth.core.devices import visible_devices
+from hfsynth.core.records import Document
+from hfsynth.models.cache import RANDOM_WEIGHTS
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples" / "corpus.jsonl"

@@ -31,8 +31,8 @@ from datasets import Dataset
 from tokenizers import Encoding, Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from hfsynth.exporting import export
-from hfsynth.token_counting import TextTokenizer, load_tokenizer
+from hfsynth.models.tokenizers import TextTokenizer, load_tokenizer
+from hfsynth.texts.export.export import export
 
 BATCH = 1000
 GOAL = 0.8

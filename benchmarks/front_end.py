@@ -22,17 +22,19 @@ from typing import Any
 from common import EXAMPLES, RESULTS, TINY, Report, made_documents, model_of, publish, write_documents
 from gpu_engine import Counting, made_up
 
-from hfsynth import vllm_engine
-from hfsynth.chains import Chain, Chainer, Completion, Request
-from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
-from hfsynth.engine_start import MULTIPROCESSING
-from hfsynth.job import synthesize
-from hfsynth.model_tokenizer import ModelTokenizer
-from hfsynth.models import chainer_for, engine_for, generation_for, pinned
-from hfsynth.parsing import render_pairs
-from hfsynth.prompts import prompt_format
-from hfsynth.records import Document
-from hfsynth.sources import Source
+from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig
+from hfsynth.core.records import Document
+from hfsynth.documents.source import Source
+from hfsynth.engine import vllm as vllm_engine
+from hfsynth.engine.loading import engine_for
+from hfsynth.engine.protocol import Chain, Completion, Request
+from hfsynth.engine.start import MULTIPROCESSING
+from hfsynth.job.run import synthesize
+from hfsynth.models.resolve import pinned
+from hfsynth.models.tokenizers import ModelTokenizer
+from hfsynth.prompting.formats import prompt_format
+from hfsynth.prompting.parsing import render_pairs
+from hfsynth.synthesis.chains import Chainer, chainer_for, generation_for
 
 BLOCK = 32
 TARGET = 0.5

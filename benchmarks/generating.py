@@ -28,11 +28,13 @@ from common import (
     write_documents,
 )
 
-from hfsynth.config import Sampling, SynthesizerConfig
-from hfsynth.job import synthesize
-from hfsynth.models import chainer_for, engine_for, generation_for, pinned
-from hfsynth.sources import Source
-from hfsynth.vllm_engine import VLLMEngine
+from hfsynth.core.config import Sampling, SynthesizerConfig
+from hfsynth.documents.source import Source
+from hfsynth.engine.loading import engine_for
+from hfsynth.engine.vllm import VLLMEngine
+from hfsynth.job.run import synthesize
+from hfsynth.models.resolve import pinned
+from hfsynth.synthesis.chains import chainer_for, generation_for
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -41,7 +41,7 @@ from common import (
     shown,
 )
 
-from hfsynth.config import Sampling, digest
+from hfsynth.core.config import Sampling, digest
 
 SIZES = (1000, 500, 2000)  # raw tokens of a document; the first is that of the rows that differ in other things
 TINY_SIZES = (100, 50, 200)

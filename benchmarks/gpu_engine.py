@@ -17,18 +17,20 @@ from typing import Any, TypeVar
 from common import gpu_name, texts_of, timed, write_documents
 from gpu import GROUPED, KEPT, Row, Rows, Setting, options, wanted
 
-from hfsynth import Synthesizer, vllm_engine
-from hfsynth.chains import Chain, Completion
-from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
-from hfsynth.engine import Generation
-from hfsynth.job import synthesize
-from hfsynth.model_folders import has_random_weights
-from hfsynth.models import chainer_for, engine_for, pinned
-from hfsynth.parsing import render_pairs
-from hfsynth.prompts import json_answer
-from hfsynth.records import Document, Pair
-from hfsynth.sources import Source
-from hfsynth.vllm_engine import VLLMEngine
+from hfsynth import Synthesizer
+from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig
+from hfsynth.core.records import Document, Pair
+from hfsynth.documents.source import Source
+from hfsynth.engine import vllm
+from hfsynth.engine.loading import engine_for
+from hfsynth.engine.protocol import Chain, Completion, Generation
+from hfsynth.engine.vllm import VLLMEngine
+from hfsynth.job.run import synthesize
+from hfsynth.models.cache import has_random_weights
+from hfsynth.models.resolve import pinned
+from hfsynth.prompting.chat import json_answer
+from hfsynth.prompting.parsing import render_pairs
+from hfsynth.synthesis.chains import chainer_for
 
 T = TypeVar("T")
 Work = Callable[[], object]
@@ -105,7 +107,7 @@ def measure(args: Namespace) -> None:
 
 def loaded(args: Namespace, setting: Setting) -> Bench:
     """Load an engine that counts."""
-    vllm_engine.load_vllm = Counting  # type: ignore[assignment]
+    vllm.load_vllm = Counting  # type: ignore[assignment]
     engine_config = EngineConfig.create("vllm", {"disable_log_stats": False})
     sampling = Sampling(max_tokens=args.max_tokens)
     asked = SynthesizerConfig(

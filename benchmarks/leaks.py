@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from common import Report, chosen, parser, publish, texts_of
 
-from hfsynth.leaks import refuse_leaks
-from hfsynth.push_plan import LocalFile
+from hfsynth.publishing.leaks import refuse_leaks
+from hfsynth.publishing.plan import LocalFile
 
 WORDS = 400
 

@@ -34,12 +34,13 @@ from common import (
 from datasets import disable_progress_bars, load_dataset
 from generating import best_of
 
-from hfsynth.chains import Chainer
-from hfsynth.config import Sampling, SynthesizerConfig
-from hfsynth.job import synthesize
-from hfsynth.models import chainer_for, engine_for, pinned, recommended_sampling
-from hfsynth.sources import Source
-from hfsynth.vllm_engine import VLLMEngine
+from hfsynth.core.config import Sampling, SynthesizerConfig
+from hfsynth.documents.source import Source
+from hfsynth.engine.loading import engine_for
+from hfsynth.engine.vllm import VLLMEngine
+from hfsynth.job.run import synthesize
+from hfsynth.models.resolve import pinned, recommended_sampling
+from hfsynth.synthesis.chains import Chainer, chainer_for
 
 
 def main() -> None:

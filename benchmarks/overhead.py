@@ -20,12 +20,14 @@ from common import RESULTS, Report, publish, timed
 from datasets import disable_progress_bars, load_dataset
 
 from hfsynth import Synthesizer
-from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
-from hfsynth.engine import Engine
-from hfsynth.job import synthesize
-from hfsynth.models import chainer_for, engine_for, generation_for, pinned
-from hfsynth.records import Document
-from hfsynth.sources import Source
+from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig
+from hfsynth.core.records import Document
+from hfsynth.documents.source import Source
+from hfsynth.engine.loading import engine_for
+from hfsynth.engine.protocol import Engine
+from hfsynth.job.run import synthesize
+from hfsynth.models.resolve import pinned
+from hfsynth.synthesis.chains import chainer_for, generation_for
 
 TARGETS = {"scripted": ("documents a second of the job", 1500.0), "real": ("of raw", 0.95)}
 SENTENCE = "It says something about the weather, the sea and the price of fish on that day. "

@@ -32,25 +32,29 @@ from common import (
     write_documents,
 )
 
-from hfsynth import corpus_texts, finishing, models, shards, sources
-from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
-from hfsynth.corpus_texts import render_folder
-from hfsynth.job import synthesize
-from hfsynth.model_tokenizer import ModelTokenizer
-from hfsynth.models import engine_for, pinned
-from hfsynth.prompts import InstructionPretrain
-from hfsynth.sources import Source
-from hfsynth.vllm_engine import VLLMEngine
+from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig
+from hfsynth.documents import source as sources
+from hfsynth.documents.source import Source
+from hfsynth.engine.loading import engine_for
+from hfsynth.engine.vllm import VLLMEngine
+from hfsynth.job import finish, part_writer
+from hfsynth.job.run import synthesize
+from hfsynth.models import resolve
+from hfsynth.models.resolve import pinned
+from hfsynth.models.tokenizers import ModelTokenizer
+from hfsynth.prompting.instruction_pretrain import InstructionPretrain
+from hfsynth.texts import corpus_folder
+from hfsynth.texts.corpus_folder import render_folder
 
 TARGET = 0.95
 ENGINE: list[tuple[Any, str]] = [(VLLMEngine, "_step"), (VLLMEngine, "_submit")]
-LOADING: list[tuple[Any, str]] = [(models, "embedded_path"), (models, "embedded_revision")]
+LOADING: list[tuple[Any, str]] = [(resolve, "embedded_path"), (resolve, "embedded_revision")]
 BESIDE: dict[str, list[tuple[Any, str]]] = {
     "tokenising": [(ModelTokenizer, "encode")],
     "parsing": [(InstructionPretrain, "parse")],
-    "rendering": [(corpus_texts, "render_rows")],
-    "writing": [(shards.ShardWriter, "add"), (shards.ShardWriter, "finish"), (finishing, "_publish_pairs")],
-    "hashing": [(sources, "content_id"), (sources, "digest"), (finishing, "file_digest"), (shards, "file_digest")],
+    "rendering": [(corpus_folder, "render_rows")],
+    "writing": [(part_writer.ShardWriter, "add"), (part_writer.ShardWriter, "finish"), (finish, "_publish_pairs")],
+    "hashing": [(sources, "content_id"), (sources, "digest"), (finish, "file_digest"), (part_writer, "file_digest")],
 }
 """Functions that make up each part, where they are looked up."""
 

@@ -38,12 +38,13 @@ from common import (
     timed,
 )
 
-from hfsynth.chains import Chainer
-from hfsynth.config import Sampling, SynthesizerConfig
-from hfsynth.models import chainer_for, engine_for, generation_for, pinned
-from hfsynth.records import Document, Status, Synthesized
-from hfsynth.training_texts import render_rows
-from hfsynth.vllm_engine import VLLMEngine
+from hfsynth.core.config import Sampling, SynthesizerConfig
+from hfsynth.core.records import Document, Status, Synthesized
+from hfsynth.engine.loading import engine_for
+from hfsynth.engine.vllm import VLLMEngine
+from hfsynth.models.resolve import pinned
+from hfsynth.synthesis.chains import Chainer, chainer_for, generation_for
+from hfsynth.texts.training_texts import render_rows
 
 NAME = "reference"
 TITLE = "Against the reference implementation"

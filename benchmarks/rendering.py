@@ -23,7 +23,7 @@ from typing import Any
 
 from common import RESULTS, Report, publish
 
-from hfsynth.training_texts import render_rows
+from hfsynth.texts.training_texts import render_rows
 
 GOAL = 5_000
 GOAL_OF_REFERENCE = 3.0

@@ -24,7 +24,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from common import EXAMPLES, RESULTS, ROOT, Report, publish, texts_of, write_documents
 
-from hfsynth.records import Document
+from hfsynth.core.records import Document
 
 sys.path.append(str(ROOT / "tests"))  # the Hub that the tests use
 

@@ -25,8 +25,8 @@ from datasets import Features, Value, load_dataset
 from scale import SENTENCE, run_of
 
 import hfsynth
-from hfsynth.columns import output_features
-from hfsynth.identity import chain_id
+from hfsynth.core.records import chain_id
+from hfsynth.corpus.parquet import output_features
 
 SIZES = (10_000, 100_000, 1_000_000)
 SHOTS = 2

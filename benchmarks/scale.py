@@ -24,7 +24,7 @@ from pathlib import Path
 from common import Report, parser, publish
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
-START = [sys.executable, "-c", "import hfsynth.job, hfsynth.cli"]
+START = [sys.executable, "-c", "import hfsynth.job.run, hfsynth.cli"]
 SENTENCE = "It says something about the weather, the sea and the price of fish on that day. "
 
 

@@ -19,12 +19,12 @@ from typing import Any
 from common import RESULTS, Report, publish
 from overhead import write_corpus
 
-from hfsynth import sources
-from hfsynth.config import EngineConfig, SynthesizerConfig
-from hfsynth.feeding import RowsDigest
-from hfsynth.job import synthesize
-from hfsynth.sources import Source
-from hfsynth.watching import FileWatch
+from hfsynth.core.config import EngineConfig, SynthesizerConfig
+from hfsynth.documents import source as sources
+from hfsynth.documents.source import Source
+from hfsynth.documents.watching import FileWatch
+from hfsynth.job.feeding import RowsDigest
+from hfsynth.job.run import synthesize
 
 TARGET = 0.02
 

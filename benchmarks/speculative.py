@@ -13,12 +13,12 @@ from argparse import Namespace
 
 from common import Report, chosen, engine_of, made_documents, parser, publish
 
-from hfsynth.chains import grouped
-from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
-from hfsynth.models import pinned
-from hfsynth.speculation import speculating
-from hfsynth.trial_process import run_trial
-from hfsynth.trials import Order, Outcome
+from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig
+from hfsynth.engine.speculation import speculating
+from hfsynth.job.tuning.trial import Order, Outcome
+from hfsynth.job.tuning.trial_process import run_trial
+from hfsynth.models.resolve import pinned
+from hfsynth.synthesis.chains import grouped
 
 WAYS = ("none", "ngram", "ngram:8")
 A_TRIAL_AT_MOST = 3600

@@ -16,10 +16,10 @@ from pathlib import Path
 from common import RESULTS, Report, publish
 from overhead import write_corpus
 
-from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
-from hfsynth.job import synthesize
-from hfsynth.local_crew import LocalCrew
-from hfsynth.sources import Source
+from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig
+from hfsynth.documents.source import Source
+from hfsynth.job.launcher import LocalLauncher
+from hfsynth.job.run import synthesize
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def measured(args: argparse.Namespace) -> Report:
         source = Source(str(write_corpus(Path(name) / "corpus.jsonl", args.documents, args.sentences)))
         for workers in (1, 2):
             out, rows = Path(name) / str(workers), shard_rows(args.documents, args.shots)
-            result = synthesize(source, out, config, engine=engine, shard_rows=rows, crew=LocalCrew(workers))
+            result = synthesize(source, out, config, engine=engine, shard_rows=rows, crew=LocalLauncher(workers))
             rates[workers] = float(result.stats["documents_per_second"])
     return Report(
         "workers" if is_scripted else "workers_real",

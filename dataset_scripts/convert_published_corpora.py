@@ -34,12 +34,12 @@ from datasets import Features, List, Value
 from huggingface_hub import snapshot_download
 
 import hfsynth
-from hfsynth.card_facts import CardSettings
-from hfsynth.errors import SourceError
-from hfsynth.hub import PushOptions, push
-from hfsynth.identity import content_id
-from hfsynth.mixture_files import write_split
-from hfsynth.rendering import text_features
+from hfsynth.core.errors import SourceError
+from hfsynth.core.records import content_id
+from hfsynth.corpus.parquet import write_split
+from hfsynth.publishing.facts import CardSettings
+from hfsynth.publishing.hub import PushOptions, push
+from hfsynth.texts.rendering import text_features
 
 SHARDS = ("*/shard/*.txt", "*/shard/*.jsonl")
 COLUMNS = {name: Value("string") for name in ("id", "text", "source", "task")}

@@ -25,11 +25,11 @@ from pathlib import Path
 from datasets import Dataset, load_dataset
 
 import hfsynth
-from hfsynth.card_facts import CardSettings
-from hfsynth.corpus_texts import mix_folder, render_folder
-from hfsynth.hub import PushOptions, push
-from hfsynth.layouts import Kind
-from hfsynth.opening import open_texts
+from hfsynth.documents.hf_datasets import open_texts
+from hfsynth.publishing.facts import CardSettings
+from hfsynth.publishing.hub import PushOptions, push
+from hfsynth.texts.corpus_folder import mix_folder, render_folder
+from hfsynth.texts.layouts import Kind
 
 PRESET = "general-pretraining"
 

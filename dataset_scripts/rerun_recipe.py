@@ -22,10 +22,10 @@ import sys
 from pathlib import Path
 
 import hfsynth
-from hfsynth.card_facts import CardSettings
-from hfsynth.corpus_texts import render_folder
-from hfsynth.hub import PushOptions, push
-from hfsynth.hub_recipes import open_recipe
+from hfsynth.core.recipes import open_recipe
+from hfsynth.publishing.facts import CardSettings
+from hfsynth.publishing.hub import PushOptions, push
+from hfsynth.texts.corpus_folder import render_folder
 
 
 def main() -> None:

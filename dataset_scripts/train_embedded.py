@@ -33,9 +33,9 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hfsynth.card_facts import CardSettings
-from hfsynth.hub import PushOptions, push
-from hfsynth.streams import Stream
+from hfsynth.core.draws import Draws
+from hfsynth.publishing.facts import CardSettings
+from hfsynth.publishing.hub import PushOptions, push
 
 CLOSED = ("CC-BY-SA", "upstream", "none in repo")
 """Licences with these words do not permit the weights to be shipped under a permissive licence."""
@@ -111,9 +111,9 @@ def arguments() -> argparse.Namespace:
 
 
 def train_on(data: Path, args: argparse.Namespace) -> None:
-    from hfsynth.sequences import Packing
-    from hfsynth.synthesizer_trainer import TrainingProgress
-    from hfsynth.training import Schedule, TrainingConfig, train
+    from hfsynth.training.config import Packing, Schedule, TrainingConfig
+    from hfsynth.training.train import train
+    from hfsynth.training.trainer import TrainingProgress
 
     def tell(progress: TrainingProgress) -> None:
         loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
@@ -144,11 +144,11 @@ def choose(rows: Sequence[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]
     chosen = [
         text
         for source, found in sorted(by_source.items())
-        for text in joined(best(found, CAPS[source], seed), Stream(f"{seed}/joined {source}"))
+        for text in joined(best(found, CAPS[source], seed), Draws(f"{seed}/joined {source}"))
     ]
     return [
         {"context": found.context, "pairs": list(found.pairs), "source": found.source}
-        for found in (chosen[number] for number in Stream(f"rows/{seed}").order(len(chosen)))
+        for found in (chosen[number] for number in Draws(f"rows/{seed}").order(len(chosen)))
     ]
 
 
@@ -164,7 +164,7 @@ class Prepared:
 
 def prepared(row: Mapping[str, Any], asked: Mapping[tuple[str, str], int], seed: int) -> Prepared | None:
     """Return a row with its text cut and its pairs in order; None where too little is left."""
-    stream = Stream(f"{seed}/{row['id']}")
+    stream = Draws(f"{seed}/{row['id']}")
     pairs = [varied(cut(pair), stream) for pair in row["pairs"] if pair["task"] != REVERSED]
     fitting = [pair for pair in pairs if fits(pair)]
     own = [pair for pair in fitting if asked[row["source"], pair["instruction"]] < STOCK]
@@ -180,11 +180,11 @@ def prepared(row: Mapping[str, Any], asked: Mapping[tuple[str, str], int], seed:
 
 def best(found: Sequence[Prepared], cap: int, seed: int) -> list[Prepared]:
     """Return `cap` rows: those with the most pairs of their own, up to four, before others, else as drawn."""
-    drawn = [found[number] for number in Stream(f"{seed}/{found[0].source}").order(len(found))]
+    drawn = [found[number] for number in Draws(f"{seed}/{found[0].source}").order(len(found))]
     return sorted(drawn, key=lambda row: -min(row.own, 4))[:cap]
 
 
-def joined(texts: Sequence[Prepared], stream: Stream) -> Iterator[Prepared]:
+def joined(texts: Sequence[Prepared], stream: Draws) -> Iterator[Prepared]:
     """Yield texts, those with few pairs and some others joined in twos: one text, all its pairs in order."""
     waiting: Prepared | None = None
     for text in texts:
@@ -212,7 +212,7 @@ def cut(pair: Mapping[str, str]) -> Mapping[str, str]:
     return {**pair, "response": " ".join(sentences)}
 
 
-def varied(pair: Mapping[str, str], stream: Stream) -> Mapping[str, str]:
+def varied(pair: Mapping[str, str], stream: Draws) -> Mapping[str, str]:
     """Return a pair that asks for a definition in one of several wordings, any other as it is."""
     match = DEFINITION.match(pair["instruction"])
     if match is None:

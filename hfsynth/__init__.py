@@ -8,70 +8,72 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from hfsynth.card_facts import CardSettings
-    from hfsynth.checking import CheckReport, check
-    from hfsynth.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig
-    from hfsynth.corpus_evaluation import evaluate_corpus
-    from hfsynth.engine import Engine, close_engines, engines
-    from hfsynth.errors import HfsynthError
-    from hfsynth.exporting import export
-    from hfsynth.hub import PushOptions
-    from hfsynth.job import synthesize
-    from hfsynth.metrics import metric_path
-    from hfsynth.mixing import mix, mix_rows
-    from hfsynth.parts import Part
-    from hfsynth.presets import PRESETS
-    from hfsynth.publishing import card, check_card, push
-    from hfsynth.rendering import render, render_rows
-    from hfsynth.saving import SavedCorpus, save_corpus
-    from hfsynth.scripted import ScriptedEngine
-    from hfsynth.sequences import Packing as Packing
-    from hfsynth.sources import Source
-    from hfsynth.splitting import split_documents
-    from hfsynth.synthesizer import Synthesizer
-    from hfsynth.synthesizer_evaluation import evaluate_synthesizer
-    from hfsynth.training import train as train
-    from hfsynth.training_config import TrainingConfig as TrainingConfig
+from hfsynth.version import __version__ as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from hfsynth.core.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig
+    from hfsynth.core.errors import HfsynthError
+    from hfsynth.documents.source import Source
+    from hfsynth.documents.split_documents import split_documents
+    from hfsynth.engine.loading import close_engines, engines
+    from hfsynth.engine.protocol import Engine
+    from hfsynth.engine.scripted import ScriptedEngine
+    from hfsynth.job.check import CheckReport, check
+    from hfsynth.job.run import synthesize
+    from hfsynth.publishing.facts import CardSettings
+    from hfsynth.publishing.hub import PushOptions
+    from hfsynth.publishing.publish import card, check_card, push
+    from hfsynth.publishing.saving import SavedCorpus, save_corpus
+    from hfsynth.quality.corpus_evaluation import evaluate_corpus
+    from hfsynth.quality.metrics import metric_path
+    from hfsynth.quality.synthesizer_evaluation import evaluate_synthesizer
+    from hfsynth.synthesis.synthesizer import Synthesizer
+    from hfsynth.texts.export.export import export
+    from hfsynth.texts.mixing import mix, mix_rows
+    from hfsynth.texts.mixture_parts import Part
+    from hfsynth.texts.presets import PRESETS
+    from hfsynth.texts.rendering import render
+    from hfsynth.texts.training_texts import render_rows
+    from hfsynth.training.config import Packing as Packing
+    from hfsynth.training.config import TrainingConfig as TrainingConfig
+    from hfsynth.training.train import train as train
 
 _HOMES = {
-    "CardSettings": "card_facts",
-    "ChatOptions": "config",
-    "Engine": "engine",
-    "EngineConfig": "config",
-    "HfsynthError": "errors",
-    "PRESETS": "presets",
-    "Packing": "sequences",
-    "Part": "parts",
-    "PushOptions": "hub",
-    "Sampling": "config",
-    "SavedCorpus": "saving",
-    "ScriptedEngine": "scripted",
-    "Source": "sources",
-    "Synthesizer": "synthesizer",
-    "SynthesizerConfig": "config",
-    "TrainingConfig": "training_config",
-    "CheckReport": "checking",
-    "card": "publishing",
-    "check": "checking",
-    "check_card": "publishing",
-    "close_engines": "engine",
-    "engines": "engine",
-    "evaluate_corpus": "corpus_evaluation",
-    "evaluate_synthesizer": "synthesizer_evaluation",
-    "export": "exporting",
-    "metric_path": "metrics",
-    "mix": "mixing",
-    "mix_rows": "mixing",
-    "push": "publishing",
-    "render": "rendering",
-    "render_rows": "rendering",
-    "save_corpus": "saving",
-    "split_documents": "splitting",
-    "synthesize": "job",
-    "train": "training",
+    "CardSettings": "publishing.facts",
+    "ChatOptions": "core.config",
+    "Engine": "engine.protocol",
+    "EngineConfig": "core.config",
+    "HfsynthError": "core.errors",
+    "PRESETS": "texts.presets",
+    "Packing": "training.config",
+    "Part": "texts.mixture_parts",
+    "PushOptions": "publishing.hub",
+    "Sampling": "core.config",
+    "SavedCorpus": "publishing.saving",
+    "ScriptedEngine": "engine.scripted",
+    "Source": "documents.source",
+    "Synthesizer": "synthesis.synthesizer",
+    "SynthesizerConfig": "core.config",
+    "TrainingConfig": "training.config",
+    "CheckReport": "job.check",
+    "card": "publishing.publish",
+    "check": "job.check",
+    "check_card": "publishing.publish",
+    "close_engines": "engine.loading",
+    "engines": "engine.loading",
+    "evaluate_corpus": "quality.corpus_evaluation",
+    "evaluate_synthesizer": "quality.synthesizer_evaluation",
+    "export": "texts.export.export",
+    "metric_path": "quality.metrics",
+    "mix": "texts.mixing",
+    "mix_rows": "texts.mixing",
+    "push": "publishing.publish",
+    "render": "texts.rendering",
+    "render_rows": "texts.training_texts",
+    "save_corpus": "publishing.saving",
+    "split_documents": "documents.split_documents",
+    "synthesize": "job.run",
+    "train": "training.train",
 }
 
 # Without what `train` needs: whoever imports everything may have no torch.

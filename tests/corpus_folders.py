@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hfsynth.corpus import configured_readme
+from hfsynth.corpus.readme import configured_readme
 
 CONFIG = {
     "model": "scripted",

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hfsynth.config import EngineConfig, SynthesizerConfig
-from hfsynth.job import synthesize
-from hfsynth.sources import Source
+from hfsynth.core.config import EngineConfig, SynthesizerConfig
+from hfsynth.documents.source import Source
+from hfsynth.job.run import synthesize
 
 CHANGES = {"open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.utime"}
 

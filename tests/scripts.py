@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from hfsynth.chains import Completion
-from hfsynth.errors import EngineError
-from hfsynth.parsing import render_pairs
-from hfsynth.records import Pair
+from hfsynth.core.errors import EngineError
+from hfsynth.core.records import Pair
+from hfsynth.engine.protocol import Completion
+from hfsynth.prompting.parsing import render_pairs
 
 _DOCUMENTS = re.compile(r"<s> <CON> (.*?) </CON>\n\n", re.DOTALL)
 

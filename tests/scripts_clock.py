@@ -14,8 +14,8 @@ from pathlib import Path
 from scripts import quoting, shown_documents
 from scripts_kill import LOG
 
-from hfsynth.errors import EngineError
-from hfsynth.scripted import Script
+from hfsynth.core.errors import EngineError
+from hfsynth.engine.scripted import Script
 
 LOADING, ANSWERING = 0.3, 0.02
 _PATIENCE = 100.0

@@ -6,7 +6,7 @@ import os
 
 from scripts import quoting, shown_documents
 
-from hfsynth.errors import EngineError
+from hfsynth.core.errors import EngineError
 
 LOG = "HFSYNTH_TEST_CALLS"
 

@@ -33,13 +33,13 @@ def main(folder: str, changes: str) -> None:
     """Map the corpus saved in `folder`; print the fingerprint, how often the script ran, and the engines alive."""
     import scripts_map  # as the engine imports it: this file itself runs as __main__
 
-    from hfsynth import engine
+    from hfsynth.engine import loading
 
     settings = {"shots": 2, "engine": "scripted", **eval(changes)}  # noqa: S307 - the tests' own text
     mapped = Dataset.load_from_disk(folder).map(
         Synthesizer(settings.pop("model", "scripts_map:counting"), **settings), batched=True, batch_size=4
     )
-    sys.stdout.write(f"{mapped._fingerprint} {len(scripts_map.CALLS)} {len(engine._engines)}\n")
+    sys.stdout.write(f"{mapped._fingerprint} {len(scripts_map.CALLS)} {len(loading._engines)}\n")
 
 
 if __name__ == "__main__":

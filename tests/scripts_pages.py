@@ -23,7 +23,7 @@ from typing import Any
 
 from pages import ROOT, RUN, Block, blocks, pages
 
-from hfsynth import cli
+from hfsynth.cli import app
 
 MAKES_ITS_CORPUS = ("docs/index.md", "docs/ten-minutes.md")
 
@@ -89,7 +89,7 @@ def hfsynth(arguments: list[str], tokenizer: str) -> None:
         words += ["--engine", "scripted", *([] if "--workers" in words else ["--workers", "0"])]
     sys.argv = ["hfsynth", *words]
     try:
-        cli.main()
+        app.main()
     except SystemExit as end:
         if end.code:
             raise RuntimeError(f"hfsynth {' '.join(words)}: exit code {end.code}") from end

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfsynth.admission import SHARE, Admission, outlook
+from hfsynth.engine.admission import SHARE, Admission, outlook
 
 
 def test_a_chain_is_expected_to_grow_as_it_has_grown() -> None:

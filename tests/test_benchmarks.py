@@ -16,13 +16,12 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from conftest import needs_vllm
 
-from hfsynth.chains import Chainer
-from hfsynth.model_folders import has_random_weights
-from hfsynth.prediction import Cost
-from hfsynth.prompts import InstructionPretrain
-from hfsynth.records import Document, Pair
-from hfsynth.scripted import ScriptedEngine
-from hfsynth.trials import Outcome
+from hfsynth.core.records import Document, Pair
+from hfsynth.engine.scripted import ScriptedEngine
+from hfsynth.job.tuning.trial import Cost, Outcome
+from hfsynth.models.cache import has_random_weights
+from hfsynth.prompting.instruction_pretrain import InstructionPretrain
+from hfsynth.synthesis.chains import Chainer
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("common", "gpu_engine", "run"))

@@ -22,18 +22,18 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from started import run_process
 
-from hfsynth import plots
-from hfsynth.belongings import belongings
-from hfsynth.card_facts import CardSettings, corpus_facts
-from hfsynth.card_merge import home_of, merged
-from hfsynth.card_reuse import citation, render_command, synthesize_command
-from hfsynth.card_text import Block, Card, as_block, as_code, as_text, as_wrapped, printable, shortened
-from hfsynth.cards import CorpusFacts, Licence, Sample, build, card_of, size_category
-from hfsynth.corpus_card import check_card, write_card
-from hfsynth.corpus_files import assigned, incomplete, matching
-from hfsynth.errors import ConfigError, HubError, OutputError
-from hfsynth.opening import open_texts
-from hfsynth.styles import DEFAULT_STYLES
+from hfsynth.core.errors import ConfigError, HubError, OutputError
+from hfsynth.corpus.folder import assigned, incomplete, matching
+from hfsynth.corpus.readme import Block, Card, as_block, as_code, as_text, as_wrapped, printable, shortened
+from hfsynth.documents.hf_datasets import open_texts
+from hfsynth.publishing import plots
+from hfsynth.publishing.belongings import belongings
+from hfsynth.publishing.card import CorpusFacts, Licence, Sample, build, card_of, size_category
+from hfsynth.publishing.card_reuse import citation, render_command, synthesize_command
+from hfsynth.publishing.facts import CardSettings, corpus_facts
+from hfsynth.publishing.plan import home_of, merged
+from hfsynth.publishing.prepare import check_card, write_card
+from hfsynth.texts.styles import DEFAULT_STYLES
 
 BOTH = {"default": {"train": 2, "validation": 1}, "pairs": {"train": 2}}
 STATED = CardSettings(license="cc-by-4.0", language=("en",))

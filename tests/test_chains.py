@@ -10,13 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripts import moody, quoting, shown_documents
 
-from hfsynth.chains import Chainer, Completion, Request, encodable, grouped
-from hfsynth.engine import Generation
-from hfsynth.identity import chain_id, content_id
-from hfsynth.prompts import InstructionPretrain
-from hfsynth.records import Document, Pair, Reason, Rejected, Status, Synthesized
-from hfsynth.scripted import CharacterTokenizer, ScriptedEngine
-from hfsynth.stats import Counts
+from hfsynth.core.records import Counts, Document, Pair, Reason, Rejected, Status, Synthesized, chain_id, content_id
+from hfsynth.core.text import encodable
+from hfsynth.engine.protocol import Completion, Generation, Request
+from hfsynth.engine.scripted import CharacterTokenizer, ScriptedEngine
+from hfsynth.prompting.instruction_pretrain import InstructionPretrain
+from hfsynth.synthesis.chains import Chainer, grouped
 
 TOKENIZER = CharacterTokenizer()
 OVERHEAD = len(TOKENIZER.encode("<s> <CON>  </CON>\n\n"))

@@ -16,7 +16,7 @@ from conftest import needs_vllm
 from datasets import load_dataset
 from started import run_process, start_process
 
-from hfsynth import cli
+from hfsynth.cli import app
 
 COUNTS = ("ok", "no_pairs", "too_long", "empty", "failed")
 
@@ -33,7 +33,7 @@ class Run:
         self._monkeypatch.setattr(sys, "argv", ["hfsynth", *map(str, args)])
         self._capsys.readouterr()
         try:
-            cli.main()
+            app.main()
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from hfsynth import cli
-from hfsynth.chains import Completion
-from hfsynth.evaluation_tables import show_corpus, show_synthesizer
-from hfsynth.parsing import render_pairs
-from hfsynth.records import Pair
+from hfsynth.cli import app
+from hfsynth.cli.evaluate import show_corpus, show_synthesizer
+from hfsynth.core.records import Pair
+from hfsynth.engine.protocol import Completion
+from hfsynth.prompting.parsing import render_pairs
 
 pytest.importorskip("datasketch")
 pytest.importorskip("py3langid")
@@ -27,7 +27,7 @@ def run(*args: object) -> int:
     """Run the command line in this process and return its exit code."""
     argv, sys.argv = sys.argv, ["hfsynth", *map(str, args)]
     try:
-        cli.main()
+        app.main()
     except SystemExit as end:
         return int(end.code or 0)
     finally:
@@ -158,7 +158,7 @@ def test_a_missing_library_is_named_before_anything_is_read(
 
 
 def test_a_corpus_without_pairs_has_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    from hfsynth.corpus_figures import CorpusFigures
+    from hfsynth.quality.corpus_evaluation import CorpusFigures
 
     figures = CorpusFigures(expected_pairs=0)
     figures.add("A text.", [])

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 
-from hfsynth import cli
-from hfsynth.corpus import Corpus, exchange, mend_exchange
+from hfsynth.cli import app
+from hfsynth.corpus.folder import Corpus, exchange, mend_exchange
 
 tokenizers = pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")
@@ -23,7 +23,7 @@ def run(*args: object) -> int:
     """Run the command line in this process and return its exit code."""
     argv, sys.argv = sys.argv, ["hfsynth", *map(str, args)]
     try:
-        cli.main()
+        app.main()
     except SystemExit as end:
         return int(end.code or 0)
     finally:

@@ -11,7 +11,7 @@ import pytest
 from jobs import command, documents, ended, start, stats
 from scripts_clock import notes
 
-from hfsynth.sessions import Session, Sessions
+from hfsynth.job.sessions import Session, Sessions
 
 KILLS = int(os.environ.get("HFSYNTH_TEST_CLOCK_KILLS", "3"))
 ROUNDING = 0.005

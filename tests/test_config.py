@@ -11,9 +11,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfsynth.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig, digest
-from hfsynth.errors import ConfigError
-from hfsynth.recipes import config_from, read_recipe
+from hfsynth.core.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig, digest
+from hfsynth.core.errors import ConfigError
+from hfsynth.core.recipes import config_from, read_recipe
 
 samplings = st.builds(
     Sampling,

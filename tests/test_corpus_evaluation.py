@@ -15,16 +15,17 @@ from corpus_folders import corpus_folder, record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfsynth import corpus_figures, delimiters
-from hfsynth.card_facts import CardSettings, corpus_facts
-from hfsynth.cards import build
-from hfsynth.chains import Completion
-from hfsynth.corpus_evaluation import evaluate_corpus, save_corpus_evaluation
-from hfsynth.corpus_figures import CorpusFigures, quantiles
-from hfsynth.errors import ConfigError, OutputError
-from hfsynth.pair_judge import Judgeable, PairJudge, Unjudged, Verdict, load_judge, read_verdict
-from hfsynth.records import Pair
-from hfsynth.scripted import ScriptedEngine
+from hfsynth.core import text as delimiters
+from hfsynth.core.errors import ConfigError, OutputError
+from hfsynth.core.records import Pair
+from hfsynth.engine.protocol import Completion
+from hfsynth.engine.scripted import ScriptedEngine
+from hfsynth.publishing.card import build
+from hfsynth.publishing.facts import CardSettings, corpus_facts
+from hfsynth.quality import corpus_evaluation
+from hfsynth.quality.aggregates import quantiles
+from hfsynth.quality.corpus_evaluation import CorpusFigures, evaluate_corpus, save_corpus_evaluation
+from hfsynth.quality.pair_judge import Judgeable, PairJudge, Unjudged, Verdict, load_judge, read_verdict
 
 TOWER = "The tower was built in 1889 by Gustave Eiffel for the exhibition, and it still stands there today."
 BRIDGE = "The old bridge over the river was built of stone, and people still walk over it every single day."
@@ -173,7 +174,7 @@ def test_a_folder_that_was_downloaded_needs_no_journal(tmp_path: Path) -> None:
 
 
 def test_compared_pairs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus_figures, "COMPARED", 5)
+    monkeypatch.setattr(corpus_evaluation, "COMPARED", 5)
     figures = CorpusFigures(expected_pairs=20)
     for _ in range(10):
         figures.add(TOWER, [ASKED, WRONG])
@@ -183,7 +184,7 @@ def test_compared_pairs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_memory_does_not_grow_with_the_documents(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus_figures, "COMPARED", 20)
+    monkeypatch.setattr(corpus_evaluation, "COMPARED", 20)
     figures = CorpusFigures(expected_pairs=10**9)
 
     def kept_after(documents: range) -> int:
@@ -321,7 +322,7 @@ def test_a_judge_that_cannot_work_is_refused() -> None:
 
 
 def test_a_judge_is_loaded_like_any_model() -> None:
-    from hfsynth.config import EngineConfig
+    from hfsynth.core.config import EngineConfig
 
     judge = load_judge("test_corpus_evaluation:opinion", engine=EngineConfig(kind="scripted"), pairs=2)
     assert judge.pairs == 2

@@ -14,14 +14,15 @@ from conftest import _save_tokenizer
 from jobs import command, documents, journaled, parts, scripted, start, stats, until
 from typer.testing import CliRunner
 
-from hfsynth.checking import check
-from hfsynth.cli import app
-from hfsynth.config import EngineConfig, SynthesizerConfig
-from hfsynth.corpus import Corpus, read_json
-from hfsynth.corpus_texts import render_folder
-from hfsynth.errors import HfsynthError, OutputError
-from hfsynth.job import JobResult, synthesize
-from hfsynth.sources import Source
+from hfsynth.cli.app import app
+from hfsynth.core.config import EngineConfig, SynthesizerConfig
+from hfsynth.core.errors import HfsynthError, OutputError
+from hfsynth.core.files import read_json
+from hfsynth.corpus.folder import Corpus
+from hfsynth.documents.source import Source
+from hfsynth.job.check import check
+from hfsynth.job.run import JobResult, synthesize
+from hfsynth.texts.corpus_folder import render_folder
 
 DAMAGES = int(os.environ.get("HFSYNTH_TEST_DAMAGES", "1"))
 """How many places of every file are damaged in each way; from 2 on every command is tried on each."""

@@ -15,20 +15,19 @@ import pytest
 from datasets import Dataset, load_dataset
 from scripts import mortal, shown_documents
 
-from hfsynth.chains import Chain, Chainer, Completion
-from hfsynth.config import EngineConfig, SynthesizerConfig
-from hfsynth.engine import EngineKey, Generation, shared_engine
-from hfsynth.errors import EngineError
-from hfsynth.feeding import ShardReader
-from hfsynth.identity import chain_id
-from hfsynth.job import synthesize
-from hfsynth.model_tokenizer import ModelTokenizer
-from hfsynth.prompts import InstructionPretrain
-from hfsynth.records import Document, Pair, Reason, Synthesized
-from hfsynth.scripted import CharacterTokenizer, ScriptedEngine, T
-from hfsynth.shards import Row
-from hfsynth.sources import Source
-from hfsynth.synthesizer import Synthesizer
+from hfsynth.core.config import EngineConfig, SynthesizerConfig
+from hfsynth.core.errors import EngineError
+from hfsynth.core.records import Document, Pair, Reason, Row, Synthesized, chain_id
+from hfsynth.documents.source import Source
+from hfsynth.engine.loading import shared_engine
+from hfsynth.engine.protocol import Chain, Completion, EngineKey, Generation
+from hfsynth.engine.scripted import CharacterTokenizer, ScriptedEngine, T
+from hfsynth.job.feeding import ShardReader
+from hfsynth.job.run import synthesize
+from hfsynth.models.tokenizers import ModelTokenizer
+from hfsynth.prompting.instruction_pretrain import InstructionPretrain
+from hfsynth.synthesis.chains import Chainer
+from hfsynth.synthesis.synthesizer import Synthesizer
 
 TOKENIZER = CharacterTokenizer()
 
@@ -266,7 +265,7 @@ def assert_streams() -> None:
 
 def test_defect_28_it_works_from_any_folder(tmp_path: Path) -> None:
     code = (
-        "from hfsynth import Synthesizer; from hfsynth.records import Document;"
+        "from hfsynth import Synthesizer; from hfsynth.core.records import Document;"
         "print(Synthesizer('scripted', engine='scripted').synthesize([Document('a', 'A text.')])[0].pairs[0].response)"
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hfsynth.delimiters import FORMAT_DELIMITERS, Escape
+from hfsynth.core.text import FORMAT_DELIMITERS, Escape
 
 SPECIALS = (
     "<s>",

@@ -21,13 +21,14 @@ from hub_server import Hub
 from pages import DOCS, ROOT, RUN, Block, anchors, blocks, links, name, pages
 
 import hfsynth
-from hfsynth import cli, errors
-from hfsynth.config import ENGINES, PROMPT_FORMATS
-from hfsynth.measures import MEASURES
+from hfsynth.cli import app
+from hfsynth.core import errors
+from hfsynth.core.config import ENGINES, PROMPT_FORMATS
+from hfsynth.quality.measures import MEASURES
 
 OUTSIDE = [ROOT / file for file in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
 OUTSIDE += [ROOT / "benchmarks" / "README.md", ROOT / "dataset_scripts" / "README.md"]
-CLI = typer.main.get_command(cli.app)
+CLI = typer.main.get_command(app.app)
 SHOWN = [block for page in (ROOT / "README.md", *pages()) for block in blocks(page)]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 

@@ -8,17 +8,16 @@ from pathlib import Path
 import pytest
 from scripts import quoting, shown_documents
 
-from hfsynth.chains import Chainer, Completion
-from hfsynth.channel import Channel
-from hfsynth.driving import Driver
-from hfsynth.engine import Engine, Generation
-from hfsynth.errors import EngineError, EngineStopped
-from hfsynth.feeding import ChainOutcome, ChainRun, Prepared
-from hfsynth.journal import NO_STRIKES, Death, Segments, Strikes, read_journal
-from hfsynth.prompts import InstructionPretrain
-from hfsynth.records import Status
-from hfsynth.scripted import ScriptedEngine
-from hfsynth.stopping import Stop
+from hfsynth.core.errors import EngineError, EngineStopped
+from hfsynth.core.records import Status
+from hfsynth.engine.protocol import Completion, Engine, Generation
+from hfsynth.engine.scripted import ScriptedEngine
+from hfsynth.job.concurrency import Channel, Stop
+from hfsynth.job.driver import Driver
+from hfsynth.job.feeding import ChainOutcome, ChainRun, Prepared
+from hfsynth.job.journal import NO_STRIKES, Death, Segments, Strikes, read_journal
+from hfsynth.prompting.instruction_pretrain import InstructionPretrain
+from hfsynth.synthesis.chains import Chainer
 
 Script = Callable[[str], str | Completion]
 
@@ -112,7 +111,7 @@ def test_an_engine_that_dies_after_a_stop_is_not_loaded_again(tmp_path: Path) ->
 def test_an_engine_that_was_told_to_end_is_loaded_again_and_no_document_is_blamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hfsynth.driving._AFTERMATH", 0)
+    monkeypatch.setattr("hfsynth.job.driver._AFTERMATH", 0)
     left = iter(range(2))
 
     def script(prompt: str) -> str:

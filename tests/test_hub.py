@@ -19,15 +19,15 @@ from corpus_folders import contents, corpus_folder, texts_of
 from hub_faults import Fault
 from hub_server import OTHER_TOKEN, POWERLESS_TOKEN, READ_TOKEN, Hub
 
-from hfsynth.card_text import Card
-from hfsynth.leaks import secret_in
-from hfsynth.retrying import asked_delay, is_transient, retrying
+from hfsynth.core.remote_calls import asked_delay, is_transient, retrying
+from hfsynth.corpus.readme import Card
+from hfsynth.publishing.leaks import secret_in
 
 COMMAND = """
 import sys, typer
-from hfsynth import console
-from hfsynth.cli_publish import register
-from hfsynth.errors import HfsynthError
+from hfsynth.cli import console
+from hfsynth.cli.publish import register
+from hfsynth.core.errors import HfsynthError
 
 app = typer.Typer(pretty_exceptions_enable=False)
 register(app)
@@ -39,9 +39,9 @@ except HfsynthError as error:
 """
 PRELUDE = """
 import json, os
-from hfsynth.card_facts import CardSettings
-from hfsynth.errors import HfsynthError
-from hfsynth.hub import PushOptions, push
+from hfsynth.publishing.facts import CardSettings
+from hfsynth.core.errors import HfsynthError
+from hfsynth.publishing.hub import PushOptions, push
 
 def pushed(folder, repo="user/corpus", stated=CardSettings(license="cc-by-4.0", language=("en",)), **options):
     try:
@@ -444,7 +444,7 @@ def test_a_corpus_of_another_source_is_another(plain_hub: Hub, tmp_path: Path) -
     before = hub.files("user/corpus")
     code = f"""
 import hfsynth
-from hfsynth.errors import HubError
+from hfsynth.core.errors import HubError
 def asked(**options):
     return hfsynth.push({str(second)!r}, "user/corpus", license="cc-by-4.0", language="en", **options)
 """

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from hub_server import Hub
 
-from hfsynth.errors import ConfigError, HubError
-from hfsynth.hub_recipes import hub_recipe, open_recipe
-from hfsynth.synthesizer import Synthesizer
+from hfsynth.core.errors import ConfigError, HubError
+from hfsynth.core.recipes import hub_recipe, open_recipe
+from hfsynth.synthesis.synthesizer import Synthesizer
 
 RECIPE = {"model": "scripted", "shots": 3, "long_documents": "split", "sampling": {"max_tokens": 200}}
 PUBLISHED = {**RECIPE, "source": {"location": "docs.jsonl"}, "hfsynth_version": "0.1.0", "render": {}, "mix": {}}
 CALLS = """
 import json, sys
-from hfsynth.errors import HfsynthError
-from hfsynth.hub_recipes import hub_recipe
-from hfsynth.synthesizer import Synthesizer
+from hfsynth.core.errors import HfsynthError
+from hfsynth.core.recipes import hub_recipe
+from hfsynth.synthesis.synthesizer import Synthesizer
 
 def told(name, *revision):
     try:

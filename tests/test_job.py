@@ -19,14 +19,14 @@ from hub_server import Hub
 from jobs import command, documents, ended, journaled, parts, run, scripted, start, stats, until
 from started import run_process
 
-from hfsynth.chains import Chain
-from hfsynth.config import EngineConfig, SynthesizerConfig
-from hfsynth.engine import EngineKey, Generation, shared_engine
-from hfsynth.errors import EngineError, OutputError
-from hfsynth.job import synthesize
-from hfsynth.progress import Progress
-from hfsynth.scripted import ScriptedEngine
-from hfsynth.sources import Source
+from hfsynth.core.config import EngineConfig, SynthesizerConfig
+from hfsynth.core.errors import EngineError, OutputError
+from hfsynth.documents.source import Source
+from hfsynth.engine.loading import shared_engine
+from hfsynth.engine.protocol import Chain, EngineKey, Generation
+from hfsynth.engine.scripted import ScriptedEngine
+from hfsynth.job.progress import Progress
+from hfsynth.job.run import synthesize
 
 T = TypeVar("T")
 POISON = {13: "Text number 0013 is poison."}

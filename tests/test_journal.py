@@ -18,11 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfsynth.channel import Channel, Closed
-from hfsynth.claims import Claims, read_extent, write_extent
-from hfsynth.corpus import Corpus
-from hfsynth.errors import OutputError
-from hfsynth.journal import (
+from hfsynth.core.errors import OutputError
+from hfsynth.core.processes import mark
+from hfsynth.core.records import Counts, Pair, Reason, Rejected, Status, Synthesis, Synthesized
+from hfsynth.corpus.folder import Corpus
+from hfsynth.job.concurrency import Channel, Closed
+from hfsynth.job.journal import (
     ALONE_AFTER,
     CERTAIN,
     NO_STRIKES,
@@ -34,15 +35,12 @@ from hfsynth.journal import (
     has_ended_any,
     read_journal,
 )
-from hfsynth.leases import Holder, Leases, clear
-from hfsynth.leftovers import sweep
-from hfsynth.processes import mark
-from hfsynth.progress import JournalView
-from hfsynth.records import Pair, Reason, Rejected, Status, Synthesis, Synthesized
-from hfsynth.restarts import Restarts
-from hfsynth.sessions import DONE, OpenShard, Session, Sessions, working_seconds
-from hfsynth.shards import part_path
-from hfsynth.stats import Counts
+from hfsynth.job.leases import Holder, Leases, clear
+from hfsynth.job.leftovers import sweep
+from hfsynth.job.progress import JournalView
+from hfsynth.job.restarts import Restarts
+from hfsynth.job.sessions import DONE, OpenShard, Session, Sessions, working_seconds
+from hfsynth.job.shards import Claims, part_path, read_extent, write_extent
 
 OK = Synthesized((Pair("q", "a\u2028\ud800"),), Synthesis(Status.OK, "c", 0, True, 1, 2, 3, 4, "stop"))
 
@@ -53,7 +51,7 @@ def holder(**changes: object) -> Holder:
 
 def dead_process() -> Holder:
     """Return a process of this machine that has ended."""
-    program = "from hfsynth.leases import Holder; h = Holder.this_process(); print(h.worker, h.pid, h.began)"
+    program = "from hfsynth.job.leases import Holder; h = Holder.this_process(); print(h.worker, h.pid, h.began)"
     worker, pid, began = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout.split()

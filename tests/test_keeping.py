@@ -17,20 +17,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripts import shown_documents
 
-from hfsynth import Synthesizer, cli, engine
-from hfsynth.chains import Chainer
-from hfsynth.conditions import FILTERED, Condition, canonical
-from hfsynth.config import SynthesizerConfig
-from hfsynth.delimiters import encodable
-from hfsynth.engine import Generation
-from hfsynth.errors import ConfigError
-from hfsynth.keeping import keep_pairs
-from hfsynth.measures import MEASURES
-from hfsynth.parsing import Parsed, render_pairs
-from hfsynth.prompts import InstructionPretrain
-from hfsynth.recipes import config_from, read_recipe
-from hfsynth.records import Document, Pair, Reason, Rejected, Status, Synthesized
-from hfsynth.scripted import CharacterTokenizer, ScriptedEngine
+from hfsynth import Synthesizer
+from hfsynth.cli import app
+from hfsynth.core.config import FILTERED, Condition, SynthesizerConfig, canonical
+from hfsynth.core.errors import ConfigError
+from hfsynth.core.recipes import config_from, read_recipe
+from hfsynth.core.records import Document, Pair, Parsed, Reason, Rejected, Status, Synthesized
+from hfsynth.core.text import encodable
+from hfsynth.engine import loading
+from hfsynth.engine.protocol import Generation
+from hfsynth.engine.scripted import CharacterTokenizer, ScriptedEngine
+from hfsynth.prompting.instruction_pretrain import InstructionPretrain
+from hfsynth.prompting.parsing import render_pairs
+from hfsynth.quality.measures import MEASURES, keep_pairs
+from hfsynth.synthesis.chains import Chainer
 
 FOREIGN = Pair("Who was asked?", "nobody knew anything whatsoever")
 LONG = Pair("Tell me everything, please?", "tower " * 9 + "tower")
@@ -54,7 +54,7 @@ def assorted(prompt: str) -> str:
 def fresh_calls() -> Iterator[None]:
     PROMPTS.clear()
     yield
-    engine.close_engines()
+    loading.close_engines()
 
 
 def conditions(*texts: str) -> tuple[Condition, ...]:
@@ -323,7 +323,7 @@ def source(tmp_path: Path) -> Path:
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["hfsynth", *map(str, arguments)])
     try:
-        cli.main()
+        app.main()
     except SystemExit as end:
         return int(end.code or 0)
     return 0

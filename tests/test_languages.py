@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfsynth import languages
-from hfsynth.errors import ConfigError
-from hfsynth.languages import UNKNOWN, differ, language_of
+from hfsynth.core.errors import ConfigError
+from hfsynth.quality import words
+from hfsynth.quality.words import UNKNOWN, differ, language_of
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_only_two_known_languages_differ() -> None:
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    languages._ranking.cache_clear()
+    words._ranking.cache_clear()
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
     with pytest.raises(ConfigError, match=r"py3langid[\s\S]*hfsynth\[evaluate\]"):
         language_of("The tower was built by an engineer for the exhibition.")
-    languages._ranking.cache_clear()
+    words._ranking.cache_clear()

@@ -21,12 +21,12 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfsynth import readers
-from hfsynth.config import EngineConfig, SynthesizerConfig
-from hfsynth.errors import SourceError
-from hfsynth.job import synthesize
-from hfsynth.readers import UNREAD, BadRow
-from hfsynth.sources import Source, open_source
+from hfsynth.core.config import EngineConfig, SynthesizerConfig
+from hfsynth.core.errors import SourceError
+from hfsynth.documents import readers
+from hfsynth.documents.readers import UNREAD, BadRow
+from hfsynth.documents.source import Source, open_source
+from hfsynth.job.run import synthesize
 
 LIMIT = 2**20
 
@@ -121,7 +121,7 @@ def test_rows_of_csv_beyond_the_limit_are_passed_over_and_all_others_read(
             sizes.append(file.tell() - before)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readers, "LONGEST", 12)
-        patch.setattr("hfsynth.csv_rows._PIECE", 3)
+        patch.setattr("hfsynth.documents.csv_rows._PIECE", 3)
         source = open_source(Source(str(path)))
         found = list(source.read())
         assert source.count() == len(found) == len(rows)

@@ -15,19 +15,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import hfsynth
-from hfsynth import Synthesizer, engine
-from hfsynth.config import EngineConfig
-from hfsynth.engine import EngineKey, shared_engine
-from hfsynth.errors import ConfigError, ModelError
-from hfsynth.map_progress import Tally, rates
-from hfsynth.mapping import MapSettings
-from hfsynth.scripted import ScriptedEngine
+from hfsynth import Synthesizer
+from hfsynth.core.config import EngineConfig
+from hfsynth.core.errors import ConfigError, ModelError
+from hfsynth.engine import loading
+from hfsynth.engine.loading import shared_engine
+from hfsynth.engine.protocol import EngineKey
+from hfsynth.engine.scripted import ScriptedEngine
+from hfsynth.synthesis.mapping import MapSettings, Tally, rates
 
 
 @pytest.fixture(autouse=True)
 def closed_engines() -> Iterator[None]:
     yield
-    engine.close_engines()
+    loading.close_engines()
 
 
 def transform(shots: int, script: str = "scripts:quoting") -> Synthesizer:
@@ -51,7 +52,7 @@ def test_any_number_of_processes_gives_the_rows_of_one(rows: int, shots: int, pr
 
 def test_the_engines_of_the_processes_are_gone_with_them() -> None:
     transform(2).map(scripts_map.corpus(7), num_proc=3)
-    assert engine.engines() == []
+    assert loading.engines() == []
 
 
 @given(st.integers(0, 10**6), st.integers(1, 50), st.integers(1, 64))

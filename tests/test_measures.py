@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfsynth.conditions import FILTERED
-from hfsynth.lexical import content, numbers
-from hfsynth.measures import MEASURES, Evidence, answer_leak, foreign_names, foreign_numbers, grounding, words
-from hfsynth.records import Pair
+from hfsynth.core.config import FILTERED
+from hfsynth.core.records import Pair
+from hfsynth.quality.measures import MEASURES, Evidence, answer_leak, foreign_names, foreign_numbers, grounding
+from hfsynth.quality.words import content, numbers, words
 
 CURIE = (
     "Marie Curie was born in Warsaw in 1867. She won 2 Nobel Prizes, worth 1,200.50 francs, as Dr. Smith told in B12."

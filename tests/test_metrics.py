@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import hfsynth
-from hfsynth.errors import ConfigError
-from hfsynth.metrics import METRICS
+from hfsynth.core.errors import ConfigError
+from hfsynth.quality.metrics import METRICS
 
 MISSING = [name for name in ("evaluate", "datasketch", "py3langid") if find_spec(name) is None]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} is not installed")

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from hfsynth.errors import BudgetError, ColumnError, ConfigError, ModelError, OutputError, SourceError
-from hfsynth.identity import content_id
-from hfsynth.layouts import Kind, Skip, layout_for, read_row
-from hfsynth.mixing import MixReport, mix, mix_rows, mix_splits
-from hfsynth.mixture_files import write_mixture
-from hfsynth.parts import Part
-from hfsynth.presets import PRESETS
-from hfsynth.token_counting import TextTokenizer, load_tokenizer
+from hfsynth.core.errors import BudgetError, ColumnError, ConfigError, ModelError, OutputError, SourceError
+from hfsynth.core.records import content_id
+from hfsynth.corpus.parquet import write_mixture
+from hfsynth.models.tokenizers import TextTokenizer, load_tokenizer
+from hfsynth.texts.layouts import Kind, Skip, layout_for, read_row
+from hfsynth.texts.mixing import MixReport, mix, mix_rows, mix_splits
+from hfsynth.texts.mixture_parts import Part
+from hfsynth.texts.presets import PRESETS
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -11,13 +11,13 @@ import pytest
 from datasets import load_dataset
 from jobs import stats
 
-from hfsynth.checking import check
-from hfsynth.config import EngineConfig, SynthesizerConfig
-from hfsynth.corpus_texts import render_folder
-from hfsynth.job import JobResult, synthesize
-from hfsynth.processes import machine
-from hfsynth.recipes import read_recipe
-from hfsynth.sources import Source
+from hfsynth.core.config import EngineConfig, SynthesizerConfig
+from hfsynth.core.processes import machine
+from hfsynth.core.recipes import read_recipe
+from hfsynth.documents.source import Source
+from hfsynth.job.check import check
+from hfsynth.job.run import JobResult, synthesize
+from hfsynth.texts.corpus_folder import render_folder
 
 OLD = Path(__file__).parent / "old_layout"
 

@@ -15,12 +15,12 @@ import pytest
 from datasets import Features, Value
 from hub_server import Hub
 
-from hfsynth import parquet_files
-from hfsynth.export_formats import Parquet
-from hfsynth.mixture_files import write_split
-from hfsynth.parquet_files import RowGroupWriter
-from hfsynth.shards import ShardWriter, part_path
-from hfsynth.stats import Counts
+from hfsynth.core.records import Counts
+from hfsynth.corpus import parquet
+from hfsynth.corpus.parquet import RowGroupWriter, write_split
+from hfsynth.job.part_writer import ShardWriter
+from hfsynth.job.shards import part_path
+from hfsynth.texts.export.formats import Parquet
 
 TEXTS = [random.Random(number).randbytes(400).hex() for number in range(6000)]
 SCHEMA = pa.schema({"text": pa.string()})
@@ -60,7 +60,7 @@ def test_files_are_as_the_hub_wants_them(write: Callable[[Path], Path], tmp_path
 def test_a_row_group_ends_before_it_fills_the_memory(
     write: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parquet_files, "GROUP_BYTES", 2**20)
+    monkeypatch.setattr(parquet, "GROUP_BYTES", 2**20)
     path = write(tmp_path)
     with pq.ParquetFile(path) as file:
         assert file.num_row_groups == 3
@@ -68,7 +68,7 @@ def test_a_row_group_ends_before_it_fills_the_memory(
 
 
 def test_no_more_than_a_row_group_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet_files, "GROUP_BYTES", 2**20)
+    monkeypatch.setattr(parquet, "GROUP_BYTES", 2**20)
     with RowGroupWriter(tmp_path / "a.parquet", SCHEMA) as writer:
         for at in range(0, len(TEXTS), 100):
             writer.write(pa.table({"text": TEXTS[at : at + 100]}))
@@ -110,8 +110,8 @@ FULL = """
 import resource, sys
 from pathlib import Path
 import pyarrow as pa
-from hfsynth import parquet_files
-from hfsynth.parquet_files import RowGroupWriter
+from hfsynth.corpus import parquet as parquet_files
+from hfsynth.corpus.parquet import RowGroupWriter
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
     with RowGroupWriter(Path(sys.argv[1]), pa.schema({"text": pa.string()})) as writer:

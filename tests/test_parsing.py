@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hfsynth.delimiters import FORMAT_DELIMITERS
-from hfsynth.parsing import Parsed, parse_json_pairs, parse_pairs, render_pairs
-from hfsynth.prompts import json_answer
-from hfsynth.records import Pair, Reason, Rejected
+from hfsynth.core.records import Pair, Parsed, Reason, Rejected
+from hfsynth.core.text import FORMAT_DELIMITERS
+from hfsynth.prompting.chat import json_answer
+from hfsynth.prompting.parsing import parse_json_pairs, parse_pairs, render_pairs
 
 LAYOUT = ("\nOptions:", "\n- ", "\nOptions:\n- ", "\nLet's think step by step.", "\nTherefore, the answer is ")
 hard_pieces = st.sampled_from(

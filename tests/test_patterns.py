@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from hfsynth.errors import ConfigError
-from hfsynth.patterns import (
+from hfsynth.core.errors import ConfigError
+from hfsynth.prompting.pair_layout import TaskKind
+from hfsynth.texts.styles import line_words
+from hfsynth.texts.wordings import (
     CONTENTS,
     LINE_WORDS,
     STYLE_NAMES,
@@ -22,8 +24,6 @@ from hfsynth.patterns import (
     pattern_problems,
     speaker_problems,
 )
-from hfsynth.styles import line_words
-from hfsynth.tasks import TaskKind
 
 ALL = list(catalogue().patterns())
 LINES = [(style, line) for style, wordings in catalogue().styles.items() for line in wordings.lines()]

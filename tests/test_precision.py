@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from jobs import documents
 
-from hfsynth.config import PRECISIONS, EngineConfig, SynthesizerConfig
-from hfsynth.corpus import Corpus, read_json, write_json
-from hfsynth.errors import ConfigError, OutputError
-from hfsynth.job import plan, synthesize
-from hfsynth.models import pinned
-from hfsynth.precision import precision_arguments, settled_precision
-from hfsynth.sources import Source
+from hfsynth.core.config import PRECISIONS, EngineConfig, SynthesizerConfig
+from hfsynth.core.errors import ConfigError, OutputError
+from hfsynth.core.files import read_json, write_json
+from hfsynth.corpus.folder import Corpus
+from hfsynth.documents.source import Source
+from hfsynth.job.run import plan, synthesize
+from hfsynth.models.precision import precision_arguments, settled_precision
+from hfsynth.models.resolve import pinned
 
 
 def model(folder: Path, **config: object) -> Path:
@@ -37,7 +38,7 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     command.chmod(command.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr("hfsynth.precision._is_cpu_build", lambda: False)
+    monkeypatch.setattr("hfsynth.models.precision._is_cpu_build", lambda: False)
     return told
 
 

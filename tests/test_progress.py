@@ -9,20 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from hfsynth.chains import Chain, Chainer
-from hfsynth.conditions import Condition
-from hfsynth.console import summary
-from hfsynth.corpus import Corpus
-from hfsynth.driving import Early
-from hfsynth.engine import Generation
-from hfsynth.journal import JournalPaths
-from hfsynth.phases import phase, phases
-from hfsynth.progress import JournalView, Progress
-from hfsynth.prompts import InstructionPretrain
-from hfsynth.records import Document, Synthesized
-from hfsynth.scripted import ScriptedEngine
-from hfsynth.sessions import Session, Sessions
-from hfsynth.stats import Counts
+from hfsynth.cli.console import summary
+from hfsynth.core.config import Condition
+from hfsynth.core.phases import phase, phases
+from hfsynth.core.records import Counts, Document, Synthesized
+from hfsynth.corpus.folder import Corpus
+from hfsynth.engine.protocol import Chain, Generation
+from hfsynth.engine.scripted import ScriptedEngine
+from hfsynth.job.driver import Early
+from hfsynth.job.journal import JournalPaths
+from hfsynth.job.progress import JournalView, Progress
+from hfsynth.job.sessions import Session, Sessions
+from hfsynth.prompting.instruction_pretrain import InstructionPretrain
+from hfsynth.synthesis.chains import Chainer
 
 NOW = time.time()
 STARTED = Session("one", "here", 1, "", NOW - 60, NOW)

@@ -12,15 +12,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hfsynth.chains import Turn
-from hfsynth.config import ChatOptions, SynthesizerConfig
-from hfsynth.delimiters import FORMAT_DELIMITERS, Escape
-from hfsynth.errors import ModelError
-from hfsynth.model_tokenizer import ModelTokenizer
-from hfsynth.parsing import render_pairs
-from hfsynth.prompts import Chat, InstructionPretrain, json_answer, prompt_format
-from hfsynth.records import Pair
-from hfsynth.scripted import CharacterTokenizer
+from hfsynth.core.config import ChatOptions, SynthesizerConfig
+from hfsynth.core.errors import ModelError
+from hfsynth.core.records import Pair, Turn
+from hfsynth.core.text import FORMAT_DELIMITERS, Escape
+from hfsynth.engine.scripted import CharacterTokenizer
+from hfsynth.models.tokenizers import ModelTokenizer
+from hfsynth.prompting.chat import Chat, json_answer
+from hfsynth.prompting.formats import prompt_format
+from hfsynth.prompting.instruction_pretrain import InstructionPretrain
+from hfsynth.prompting.parsing import render_pairs
 
 tokenizers = pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")

@@ -24,8 +24,8 @@ from hub_server import Hub
 from seeds import EVERYTHING, SEED
 from started import start_process
 
-from hfsynth.card_facts import CardSettings
-from hfsynth.corpus_card import write_card
+from hfsynth.publishing.facts import CardSettings
+from hfsynth.publishing.prepare import write_card
 
 SMALL = {"default": {"train": 3}, "pairs": {"train": 3}}
 LARGE = {"default": {"train": 40}, "pairs": {"train": 40}, "more": {"train": 40}}
@@ -34,8 +34,8 @@ STATED = CardSettings(license="mit", language=("en",), title="Title")
 # Pushes one folder after another, as lines on standard input say, and answers each with a line.
 WORKER = """
 import json, sys
-from hfsynth.errors import HfsynthError
-from hfsynth.hub import PushOptions, push
+from hfsynth.core.errors import HfsynthError
+from hfsynth.publishing.hub import PushOptions, push
 for line in sys.stdin:
     folder, repo, limit = json.loads(line)
     try:

@@ -12,15 +12,15 @@ from corpus_folders import corpus_folder
 from hub_faults import Fault
 from hub_server import Hub
 
-from hfsynth.card_facts import CardSettings
-from hfsynth.corpus_card import write_card
-from hfsynth.retrying import StorageError, is_transient, retrying
+from hfsynth.core.remote_calls import StorageError, is_transient, retrying
+from hfsynth.publishing.facts import CardSettings
+from hfsynth.publishing.prepare import write_card
 
 # Pushes once for each line on standard input, and answers each with what came out and everything that was said.
 CLIENT = """
 import json
-from hfsynth.errors import HfsynthError
-from hfsynth.hub import PushOptions, push
+from hfsynth.core.errors import HfsynthError
+from hfsynth.publishing.hub import PushOptions, push
 
 def pushed(folder, timeout):
     told, said = [], []

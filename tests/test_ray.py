@@ -92,8 +92,9 @@ def test_a_poison_ends_as_one_failed_row_on_ray_too(cluster: Any, tmp_path: Path
 
 
 ELSEWHERE = (
-    "import sys; from pathlib import Path; from hfsynth import ray_crew; from hfsynth.cli import main; "
-    "sign = ray_crew.signed; ray_crew.signed = lambda root: sign(root).with_suffix('.elsewhere'); "
+    "import sys; from pathlib import Path; from hfsynth.job import ray_launcher as ray_launcher; "
+    "from hfsynth.cli import main; "
+    "sign = ray_launcher.signed; ray_launcher.signed = lambda root: sign(root).with_suffix('.elsewhere'); "
     "sys.argv = ['hfsynth', *sys.argv[1:]]; main()"
 )
 """Give a job whose sign the actors look for in vain, as on a node with another folder of the same name."""
@@ -112,7 +113,7 @@ def test_a_node_that_does_not_share_the_folder_is_said_at_once(cluster: Any, tmp
 
 
 def test_a_sign_is_seen_where_the_folder_is_shared_and_nowhere_else(tmp_path: Path) -> None:
-    from hfsynth.ray_crew import sees, signed
+    from hfsynth.job.ray_launcher import sees, signed
 
     (tmp_path / ".hfsynth").mkdir()
     sign = signed(tmp_path)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import needs_vllm
 
-from hfsynth import cli, engine
+from hfsynth.cli import app
+from hfsynth.engine import loading
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -38,7 +39,7 @@ def test_the_python_block_runs(
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "README.md", "exec"), {})
-    engine.close_engines()
+    loading.close_engines()
     printed = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("['general-") for line in printed) >= 2
 
@@ -51,7 +52,7 @@ def test_the_commands_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     for command in commands:
         monkeypatch.setattr(sys, "argv", command)
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            app.main()
         assert end.value.code == 0
-    engine.close_engines()
+    loading.close_engines()
     assert "Documents  4:" in capsys.readouterr().out

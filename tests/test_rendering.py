@@ -17,15 +17,14 @@ from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfsynth.choices import OptionLook, list_options
-from hfsynth.errors import ColumnError, ConfigError
-from hfsynth.identity import content_id
-from hfsynth.patterns import STYLE_NAMES, catalogue
-from hfsynth.records import Pair
-from hfsynth.rendering import RenderCounts, Styles, in_validation, render, render_rows
-from hfsynth.streams import Stream
-from hfsynth.styles import Passage, Rendered, render_run
-from hfsynth.tasks import TaskKind, recognise
+from hfsynth.core.draws import Draws
+from hfsynth.core.errors import ColumnError, ConfigError
+from hfsynth.core.records import Pair, content_id
+from hfsynth.prompting.pair_layout import TaskKind, recognise
+from hfsynth.texts.rendering import render
+from hfsynth.texts.styles import Passage, Rendered, Styles, render_run
+from hfsynth.texts.training_texts import RenderCounts, in_validation, render_rows
+from hfsynth.texts.wordings import STYLE_NAMES, OptionLook, catalogue, list_options
 
 Row = dict[str, Any]
 FREE = (Pair("When was it opened?", "In 1932."), Pair("Who drew it?", "J. Bradfield"), Pair("Name it", "The bridge!"))
@@ -233,7 +232,7 @@ def test_an_answer_given_as_a_letter_follows_the_shuffled_order(label: str, form
     seen = set()
     for number in range(200):
         task = recognise(Pair(CHOICE.instruction, "C"))
-        listed, answer = list_options(task, OptionLook(label, form, False), Stream(str(number)))
+        listed, answer = list_options(task, OptionLook(label, form, False), Draws(str(number)))
         again = recognise(Pair(f"Which?\nOptions:\n{listed}", answer))
         assert [again.options[index] for index in again.correct] == ["brick"]
         seen.add(again.options)
@@ -244,7 +243,7 @@ def test_several_answers_follow_the_shuffled_order() -> None:
     task = recognise(Pair(CHOICE.instruction, "A, B and D"))
     for number in range(50):
         for form in ("label", "label and text", "text"):
-            listed, answer = list_options(task, OptionLook("({upper})", form, number % 2 == 0), Stream(str(number)))
+            listed, answer = list_options(task, OptionLook("({upper})", form, number % 2 == 0), Draws(str(number)))
             again = recognise(Pair(f"Which?\nOptions:\n{listed}", answer))
             assert {again.options[index] for index in again.correct} == {"steel", "wood", "glass"}
 
@@ -345,7 +344,7 @@ def test_styles_that_cannot_work_are_refused(styles: dict[str, Any], message: st
 
 
 def test_a_stream_is_even_and_endless() -> None:
-    stream = Stream("a name")
+    stream = Draws("a name")
     drawn = Counter(stream.below(7) for _ in range(70_000))
     assert set(drawn) == set(range(7))
     assert all(near(times, 1 / 7, 70_000) for times in drawn.values())
@@ -354,7 +353,7 @@ def test_a_stream_is_even_and_endless() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 7, 30])
 def test_orders_are_orders(size: int) -> None:
-    stream = Stream(str(size))
+    stream = Draws(str(size))
     places: Counter[int] = Counter()
     for _ in range(3_000):
         order = stream.order(size)
@@ -364,15 +363,15 @@ def test_orders_are_orders(size: int) -> None:
 
 
 def test_streams_of_two_names_differ_and_of_one_do_not() -> None:
-    first, again, other = (Stream(name) for name in ("x", "x", "y"))
+    first, again, other = (Draws(name) for name in ("x", "x", "y"))
     draws = [first.below(2**32) for _ in range(100)]
     assert draws == [again.below(2**32) for _ in range(100)]
     assert not set(draws) & {other.below(2**32) for _ in range(100)}
-    assert Stream("a\ud800").below(9) in range(9)
+    assert Draws("a\ud800").below(9) in range(9)
 
 
 def test_draws_are_the_same_on_every_machine() -> None:
-    stream = Stream("hfsynth")
+    stream = Draws("hfsynth")
     assert [stream.below(1000) for _ in range(6)] == [693, 170, 4, 752, 970, 185]
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfsynth.errors import ConfigError
-from hfsynth.repetition import Repeats, Sample, distinct, nearly_repeated
+from hfsynth.core.errors import ConfigError
+from hfsynth.quality.aggregates import Repeats, Sample, distinct, nearly_repeated
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "塔"]), max_size=6)
 

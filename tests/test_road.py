@@ -92,7 +92,7 @@ def test_the_commands_keep_the_splits_from_the_hub_to_the_hub(hub: Hub, tmp_path
     commands = f"""
 import contextlib, importlib.util, io, sys
 from datasets import load_dataset
-from hfsynth import cli
+from hfsynth.cli import app as cli
 def run(*arguments):
     sys.argv, told = ["hfsynth", *arguments], io.StringIO()
     with contextlib.redirect_stdout(told):

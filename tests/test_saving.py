@@ -20,22 +20,17 @@ import scripts_map
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, load_dataset
 
 import hfsynth
-from hfsynth import (
-    Synthesizer,
-    corpus_texts,
-    engine,
-    mixture_files,
-    parquet_files,
-    render,
-    save_corpus,
-    saving,
-    shards,
-)
-from hfsynth.config import EngineConfig
-from hfsynth.corpus_texts import render_folder
-from hfsynth.errors import ColumnError, ConfigError, OutputError, SourceError
-from hfsynth.job import synthesize as run_job
-from hfsynth.shards import ShardWriter
+from hfsynth import Synthesizer, render, save_corpus
+from hfsynth.core.config import EngineConfig
+from hfsynth.core.errors import ColumnError, ConfigError, OutputError, SourceError
+from hfsynth.corpus import parquet
+from hfsynth.engine import loading
+from hfsynth.job import shards
+from hfsynth.job.part_writer import ShardWriter
+from hfsynth.job.run import synthesize as run_job
+from hfsynth.publishing import saving
+from hfsynth.texts import corpus_folder
+from hfsynth.texts.corpus_folder import render_folder
 
 MOODS = ("", " silent", " ramble", " fail", " cut")
 
@@ -43,7 +38,7 @@ MOODS = ("", " silent", " ramble", " fail", " cut")
 @pytest.fixture(autouse=True)
 def closed_engines() -> Iterator[None]:
     yield
-    engine.close_engines()
+    loading.close_engines()
 
 
 def transform(shots: int = 2, script: str = "scripts:moody", **settings: Any) -> Synthesizer:  # noqa: ANN401
@@ -144,12 +139,12 @@ def test_a_stream_is_synthesized_once_and_its_files_are_known(tmp_path: Path) ->
     assert saved.stats["render"]["texts"] == {"train": 5} and saved.stats["render"]["seed"] == 0
     found = json.loads((saved.root / "synthesizer_config.json").read_text())["source"]
     assert found["location"] == "texts.jsonl"
-    assert found["revision"] == hfsynth.sources.open_source(hfsynth.Source(str(path))).revision
+    assert found["revision"] == hfsynth.documents.source.open_source(hfsynth.Source(str(path))).revision
 
 
 def test_memory_does_not_grow_with_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet_files, "GROUP_BYTES", 2**20)
-    for module in (corpus_texts, mixture_files, shards):
+    monkeypatch.setattr(parquet, "GROUP_BYTES", 2**20)
+    for module in (corpus_folder, parquet, shards):
         monkeypatch.setattr(module, "ROWS_AT_A_TIME", 16)
     synthesize = transform(script="scripts:quoting")
     first = Dataset.from_dict({"id": ["a", "b"], "text": ["One.", "Two."]}).map(synthesize, batched=True)
@@ -344,7 +339,7 @@ def test_killed_at_any_line_it_leaves_the_old_folder_or_the_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
 ) -> None:
     if not exchange:
-        monkeypatch.setattr("hfsynth.folder_exchange._exchanged", lambda one, other: False)
+        monkeypatch.setattr("hfsynth.corpus.exchange._exchanged", lambda one, other: False)
     ds, synthesize = mapped(tmp_path, 3)
     versions = []
     for name, rows in (("old", 2), ("new", 3)):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hfsynth.records import Pair
-from hfsynth.scoring import best, exact_match, largest_matching, normalized, pair_quality, token_f1
+from hfsynth.core.records import Pair
+from hfsynth.quality.gold_scoring import best, exact_match, largest_matching, normalized, pair_quality, token_f1
 
 ENGLISH = st.text(st.characters(max_codepoint=0x24F, exclude_categories=("Cs",)), max_size=60)
 

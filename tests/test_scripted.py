@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfsynth.chains import Chain, Chainer, Completion, Request
-from hfsynth.config import EngineConfig, Sampling
-from hfsynth.engine import EngineKey, Generation
-from hfsynth.errors import ConfigError, EngineError
-from hfsynth.prompts import InstructionPretrain
-from hfsynth.records import Document
-from hfsynth.scripted import CharacterTokenizer, ScriptedEngine, load_scripted
+from hfsynth.core.config import EngineConfig, Sampling
+from hfsynth.core.errors import ConfigError, EngineError
+from hfsynth.core.records import Document
+from hfsynth.engine.protocol import Chain, Completion, EngineKey, Generation, Request
+from hfsynth.engine.scripted import CharacterTokenizer, ScriptedEngine, load_scripted
+from hfsynth.prompting.instruction_pretrain import InstructionPretrain
+from hfsynth.synthesis.chains import Chainer
 
 
 def asking(*prompts: str) -> Chain[list[Completion]]:

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfsynth.chains import Turn
-from hfsynth.errors import ConfigError
-from hfsynth.model_tokenizer import ModelTokenizer
-from hfsynth.prompts import InstructionPretrain
-from hfsynth.records import Pair
-from hfsynth.sequences import Packing, TrainingSequence, batched, held_out, in_order, pack, sequence
-from hfsynth.training_data import Example
+from hfsynth.core.errors import ConfigError
+from hfsynth.core.records import Pair, Turn
+from hfsynth.documents.examples import Example
+from hfsynth.models.tokenizers import ModelTokenizer
+from hfsynth.prompting.instruction_pretrain import InstructionPretrain
+from hfsynth.training.config import Packing
+from hfsynth.training.sequences import TrainingSequence, batched, held_out, in_order, pack, sequence
 
 ADA = Turn("Ada wrote notes.", (Pair("Who wrote?", "Ada"), Pair("What?", "Notes")))
 SEA = Turn("The sea is salty.", (Pair("What is salty?", "The sea"),))

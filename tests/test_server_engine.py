@@ -24,14 +24,15 @@ from conftest import needs_vllm
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfsynth import Synthesizer, engine
-from hfsynth.chains import Chain, Completion, Request
-from hfsynth.config import EngineConfig, Sampling
-from hfsynth.engine import Engine, EngineKey, Generation, shared_engine
-from hfsynth.errors import ConfigError, EngineError, ModelError
-from hfsynth.records import Document, Reason, Status
-from hfsynth.server_engine import ServerEngine, load_server
-from hfsynth.server_protocol import (
+from hfsynth import Synthesizer
+from hfsynth.core.config import EngineConfig, Sampling
+from hfsynth.core.errors import ConfigError, EngineError, ModelError
+from hfsynth.core.records import Document, Reason, Status
+from hfsynth.engine import loading
+from hfsynth.engine.loading import shared_engine
+from hfsynth.engine.protocol import Chain, Completion, Engine, EngineKey, Generation, Request
+from hfsynth.engine.server import ServerEngine, load_server
+from hfsynth.engine.server_protocol import (
     Served,
     ServerOptions,
     UnreadableAnswer,
@@ -52,9 +53,9 @@ def server(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Comple
         monkeypatch.delenv(name, raising=False)
     with CompletionsServer(tiny_llama) as running:
         yield running
-    mine = [key for key in engine._engines if key[1].config.kind == "server"]
+    mine = [key for key in loading._engines if key[1].config.kind == "server"]
     for key in mine:
-        engine._engines.pop(key).close()
+        loading._engines.pop(key).close()
 
 
 def loaded(server: CompletionsServer, model: Path, **arguments: Any) -> ServerEngine:  # noqa: ANN401
@@ -587,7 +588,7 @@ def _await_health(url: str, process: subprocess.Popen[bytes], log: Path) -> None
 
 @needs_vllm
 def test_vllm_serve_answers_as_the_engine_in_this_process(vllm_server: str, tiny_llama: Path) -> None:
-    from hfsynth.vllm_engine import load_vllm
+    from hfsynth.engine.vllm import load_vllm
 
     model = str(tiny_llama)
     here = shared_engine(EngineKey(EngineConfig.create("vllm", {"max_num_seqs": 4}), model), load_vllm)

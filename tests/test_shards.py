@@ -20,19 +20,20 @@ from hypothesis import strategies as st
 from scripts import quoting
 from started import run_process
 
-import hfsynth.shards
-from hfsynth.chains import Chainer
-from hfsynth.corpus import Corpus, configured_readme, part_name, read_json, write_json
-from hfsynth.durable import replaced, write_text, writing
-from hfsynth.engine import Generation
-from hfsynth.errors import OutputError
-from hfsynth.feeding import ChainRun, Prepared, ShardReader, Splitter, watched
-from hfsynth.journal import CERTAIN, POSSIBLE, Strikes
-from hfsynth.prompts import InstructionPretrain
-from hfsynth.records import Reason, Rejected, Status, Synthesis, Synthesized
-from hfsynth.scripted import CharacterTokenizer, ScriptedEngine
-from hfsynth.shards import Row, ShardRecord, ShardWriter, finished_shards, part_path
-from hfsynth.stats import Counts
+import hfsynth.job.part_writer
+from hfsynth.core.errors import OutputError
+from hfsynth.core.files import read_json, replaced, write_json, write_text, writing
+from hfsynth.core.records import Counts, Reason, Rejected, Row, Status, Synthesis, Synthesized
+from hfsynth.corpus.folder import Corpus, part_name
+from hfsynth.corpus.readme import configured_readme
+from hfsynth.engine.protocol import Generation
+from hfsynth.engine.scripted import CharacterTokenizer, ScriptedEngine
+from hfsynth.job.feeding import ChainRun, Prepared, ShardReader, watched
+from hfsynth.job.journal import CERTAIN, POSSIBLE, Strikes
+from hfsynth.job.part_writer import ShardWriter
+from hfsynth.job.shards import ShardRecord, finished_shards, part_path
+from hfsynth.prompting.instruction_pretrain import InstructionPretrain
+from hfsynth.synthesis.chains import Chainer, Splitter
 
 SCHEMA = pa.schema({"id": pa.string(), "text": pa.string()})
 ONE = Counts.of([Synthesized((), Synthesis(Status.OK, "c", 0))])
@@ -65,7 +66,7 @@ def test_a_part_has_the_same_bytes_in_whatever_order_chains_end(
     chains, shuffled = chains_of(lengths), list(range(len(lengths)))
     order.shuffle(shuffled)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hfsynth.shards, "ROWS_AT_A_TIME", row_group)
+        patch.setattr(hfsynth.job.part_writer, "ROWS_AT_A_TIME", row_group)
         folder = tmp_path_factory.mktemp("parts")
         straight = write_shard(folder, chains, list(range(len(lengths))), shard=0)
         mixed = write_shard(folder, chains, shuffled, shard=1)
@@ -86,9 +87,9 @@ def test_the_record_describes_the_part(tmp_path: Path) -> None:
 
 def test_rows_are_written_while_the_shard_is_under_way(tmp_path: Path) -> None:
     writer = ShardWriter(part_path(tmp_path, 0), SCHEMA)
-    for number in range(3 * hfsynth.shards.ROWS_AT_A_TIME // 100):
+    for number in range(3 * hfsynth.job.part_writer.ROWS_AT_A_TIME // 100):
         writer.add(number, chains_of([100])[0], Counts())
-    assert len(writer._ready) < hfsynth.shards.ROWS_AT_A_TIME
+    assert len(writer._ready) < hfsynth.job.part_writer.ROWS_AT_A_TIME
     assert writer.chains == 30
     writer.abandon()
     assert files_in(tmp_path) == []
@@ -259,11 +260,11 @@ LIMITED = textwrap.dedent(
     import resource, sys
     from pathlib import Path
     import pyarrow as pa
-    from hfsynth.corpus import write_json
-    from hfsynth.errors import OutputError
-    from hfsynth import parquet_files
-    from hfsynth.shards import ROWS_AT_A_TIME, ShardWriter
-    from hfsynth.stats import Counts
+    from hfsynth.core.files import write_json
+    from hfsynth.core.errors import OutputError
+    from hfsynth.corpus import parquet as parquet_files
+    from hfsynth.job.part_writer import ROWS_AT_A_TIME, ShardWriter
+    from hfsynth.core.records import Counts
     import random
 
     parquet_files.GROUP_BYTES = 2**16

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hfsynth.siblings import SIBLINGS
+from hfsynth.models.siblings import SIBLINGS
 
 BROKEN = 'raise RuntimeError("operator torchvision::nms does not exist")'
 
@@ -32,7 +32,7 @@ def run(folder: Path, program: str) -> str:
 
 SHOW = """
 from importlib.util import find_spec
-from hfsynth.siblings import SIBLINGS, hide_unfit_siblings
+from hfsynth.models.siblings import SIBLINGS, hide_unfit_siblings
 print(*hide_unfit_siblings(), "|", *[name for name in SIBLINGS if find_spec(name)])
 """
 
@@ -63,13 +63,13 @@ def test_all_three_are_hidden_and_absent_to_whoever_asks(tmp_path: Path) -> None
     for name in SIBLINGS:
         install(tmp_path, name, "0.28.0", content=BROKEN)
     assert run(tmp_path, SHOW) == " ".join([*SIBLINGS, "|"])
-    program = "from hfsynth.siblings import hide_unfit_siblings as hide\nhide()\ntry:\n import torchvision.ops\n"
+    program = "from hfsynth.models.siblings import hide_unfit_siblings as hide\nhide()\ntry:\n import torchvision.ops\n"
     assert run(tmp_path, f"{program}except ImportError: print('absent')") == "absent"
 
 
 def test_nothing_is_hidden_where_there_is_no_torch(tmp_path: Path) -> None:
     program = (
-        "import hfsynth.siblings as s; s._installed = lambda name: None if name == 'torch' else object();"
+        "import hfsynth.models.siblings as s; s._installed = lambda name: None if name == 'torch' else object();"
         "print(s.unfit_siblings())"
     )
     assert run(tmp_path, program) == "()"
@@ -80,5 +80,5 @@ def test_transformers_can_be_imported_beside_a_broken_torchvision(tmp_path: Path
     torch = pytest.importorskip("torch").__version__
     install(tmp_path, "torchvision", "0.28.0", "torch==1.0", content=BROKEN)
     program = "from transformers import AutoModelForCausalLM, LlamaForCausalLM; print('imported')"
-    guard = "from hfsynth.siblings import hide_unfit_siblings; hide_unfit_siblings()\n"
+    guard = "from hfsynth.models.siblings import hide_unfit_siblings; hide_unfit_siblings()\n"
     assert run(tmp_path, guard + program) == "imported", torch

@@ -20,15 +20,15 @@ from datasets import Dataset
 from jobs import command, ended, parts, scripted, start, until
 from scripts import quoting, shown_documents
 
-from hfsynth.claims import Claims, read_extent, write_extent
-from hfsynth.config import EngineConfig, SynthesizerConfig
-from hfsynth.corpus import Corpus, write_json
-from hfsynth.errors import SourceError
-from hfsynth.job import synthesize
-from hfsynth.journal import JournalPaths
-from hfsynth.leases import Holder, Leases
-from hfsynth.shards import part_path
-from hfsynth.sources import Source, open_source
+from hfsynth.core.config import EngineConfig, SynthesizerConfig
+from hfsynth.core.errors import SourceError
+from hfsynth.core.files import write_json
+from hfsynth.corpus.folder import Corpus
+from hfsynth.documents.source import Source, open_source
+from hfsynth.job.journal import JournalPaths
+from hfsynth.job.leases import Holder, Leases
+from hfsynth.job.run import synthesize
+from hfsynth.job.shards import Claims, part_path, read_extent, write_extent
 
 NUMBER = int(os.environ.get("HFSYNTH_TEST_DOCUMENTS", "160"))
 PAD = "word " * 400  # more than what is read of a file at once lies between two documents that are far apart

@@ -21,9 +21,9 @@ from hub_server import Hub
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hfsynth.errors import ColumnError, ConfigError, SourceError
-from hfsynth.identity import content_id
-from hfsynth.sources import OpenSource, Source, open_source
+from hfsynth.core.errors import ColumnError, ConfigError, SourceError
+from hfsynth.core.records import content_id
+from hfsynth.documents.source import OpenSource, Source, open_source
 
 ROWS = [{"id": f"d{n}", "text": f"Text {n}.\nMore, “quoted”.", "n": n, "tags": ["a"] * (n % 3)} for n in range(25)]
 
@@ -608,7 +608,7 @@ def test_splits_and_configs(tmp_path: Path) -> None:
 # The Hub, each client in a process of its own: the endpoint is read when the library is imported
 
 PINNED = """
-    from hfsynth.sources import Source, open_source
+    from hfsynth.documents.source import Source, open_source
 
     for name in ("lines", "tables"):
         source = open_source(Source(f"user/{name}"))
@@ -619,8 +619,8 @@ PINNED = """
         print(again.revision == source.revision, rows[5:9] + rows[9:12] == [*again.rows(5, 9), *again.rows(9, 12)])
 """
 REFUSED = """
-    from hfsynth.errors import SourceError
-    from hfsynth.sources import Source, open_source
+    from hfsynth.core.errors import SourceError
+    from hfsynth.documents.source import Source, open_source
 
     for name, split in [("nothing", "train"), ("lines", "dev")]:
         try:

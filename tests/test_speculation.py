@@ -14,16 +14,17 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import needs_vllm
 
-from hfsynth import cli, models
-from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
-from hfsynth.errors import ConfigError
-from hfsynth.job import synthesize
-from hfsynth.sources import Source
-from hfsynth.speculation import Speculation, in_the_tail, require_greedy, speculating, speculative_config
+from hfsynth.cli import app
+from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig
+from hfsynth.core.errors import ConfigError
+from hfsynth.documents.source import Source
+from hfsynth.engine import speculation
+from hfsynth.engine.speculation import Speculation, in_the_tail, require_greedy, speculating, speculative_config
+from hfsynth.job.run import synthesize
 
 # What the first engine that guesses leaves in a process, and the next one of that process finds.
 LLVM = "import llvmlite.binding; "
-PROGRAM = LLVM + "from hfsynth import cli; cli.main(); import numba; print(numba.threading_layer())"
+PROGRAM = LLVM + "from hfsynth.cli import app as cli; cli.main(); import numba; print(numba.threading_layer())"
 
 
 def test_the_option_becomes_an_argument_of_vllm() -> None:
@@ -36,11 +37,11 @@ def test_the_option_becomes_an_argument_of_vllm() -> None:
 
 
 def test_the_embedded_model_guesses_by_itself_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "engine_has_gpu", lambda: False)
+    monkeypatch.setattr(speculation, "engine_has_gpu", lambda: False)
     embedded, asked = SynthesizerConfig("embedded"), EngineConfig.create("vllm", {"max_num_seqs": 8})
-    usual = models.usual_engine(embedded, asked)
+    usual = speculation.usual_engine(embedded, asked)
     assert usual == speculating(asked, "ngram")
-    assert models.usual_engine(embedded, usual) is usual
+    assert speculation.usual_engine(embedded, usual) is usual
     for config, engine in (
         (replace(embedded, sampling=Sampling(temperature=0.1)), asked),
         (replace(embedded, model="another"), asked),
@@ -48,9 +49,9 @@ def test_the_embedded_model_guesses_by_itself_on_a_cpu(monkeypatch: pytest.Monke
         (embedded, speculating(asked, "ngram:8")),
         (embedded, EngineConfig("scripted")),
     ):
-        assert models.usual_engine(config, engine) is engine
-    monkeypatch.setattr(models, "engine_has_gpu", lambda: True)
-    assert models.usual_engine(embedded, asked) is asked
+        assert speculation.usual_engine(config, engine) is engine
+    monkeypatch.setattr(speculation, "engine_has_gpu", lambda: True)
+    assert speculation.usual_engine(embedded, asked) is asked
 
 
 def test_no_guesses_can_be_asked_for_of_every_engine() -> None:
@@ -123,7 +124,7 @@ def test_the_command_line_refuses_it_before_anything_is_loaded(
         sys, "argv", ["hfsynth", "synthesize", str(source), str(tmp_path / "c"), "--speculative", "ngram", *options]
     )
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
     assert ended.value.code == 2
     assert "Speculative decoding" in capsys.readouterr().err
     assert not (tmp_path / "c").exists()

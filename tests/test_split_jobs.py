@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from jobs import command, ended, parts, run, scripted, start, until
 
 from hfsynth import Source, Synthesizer, save_corpus
-from hfsynth.config import EngineConfig, SynthesizerConfig
-from hfsynth.corpus_texts import render_folder
-from hfsynth.errors import ColumnError, ConfigError, OutputError, SourceError
-from hfsynth.exporting import export
-from hfsynth.inspection import describe, inspect
-from hfsynth.job import plan, synthesize
-from hfsynth.split_layout import SplitLayout
+from hfsynth.core.config import EngineConfig, SynthesizerConfig
+from hfsynth.core.errors import ColumnError, ConfigError, OutputError, SourceError
+from hfsynth.documents.splits import SplitLayout
+from hfsynth.job.progress import describe, inspect
+from hfsynth.job.run import plan, synthesize
+from hfsynth.texts.corpus_folder import render_folder
+from hfsynth.texts.export.export import export
 
 SIZES = {"train": 11, "validation": 5, "test": 8}
 ENGINE = EngineConfig("scripted")

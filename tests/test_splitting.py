@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from started import start_process
 
-from hfsynth.boundaries import sentence_ends, splits_character
-from hfsynth.errors import ColumnError, ConfigError
-from hfsynth.identity import content_id
-from hfsynth.splitting import Piece, split_documents, split_text, truncate_text
+from hfsynth.core.errors import ColumnError, ConfigError
+from hfsynth.core.records import content_id
+from hfsynth.documents.boundaries import sentence_ends, splits_character
+from hfsynth.documents.split_documents import split_documents
+from hfsynth.documents.splitting import Piece, split_text, truncate_text
 
 TEXTS = st.text(
     alphabet=st.one_of(st.sampled_from(" \n\t.!?。ab\u0301\u200dé\r\"'"), st.characters(codec=None)), max_size=300
@@ -280,7 +281,7 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_named_tokenizer_is_loaded_and_the_fingerprint_is_the_same_in_every_process(tokenizer_folder: Path) -> None:
     code = f"""
         from datasets import Dataset
-        from hfsynth.splitting import split_documents
+        from hfsynth.documents.split_documents import split_documents
         ds = Dataset.from_dict({{"text": ["One two. Three four.", "naïve café"]}})
         cut = split_documents(ds, max_tokens=12, tokenizer={str(tokenizer_folder)!r})
         print(cut._fingerprint, cut["text"][:])

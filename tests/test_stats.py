@@ -7,8 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfsynth.records import Pair, Reason, Rejected, Status, Synthesis, Synthesized
-from hfsynth.stats import Counts
+from hfsynth.core.records import Counts, Pair, Reason, Rejected, Status, Synthesis, Synthesized
 
 syntheses = st.builds(
     Synthesis,

@@ -15,9 +15,10 @@ from conftest import needs_vllm
 from datasets import Dataset, IterableDataset, load_dataset
 from started import start_process
 
-from hfsynth import Synthesizer, engine
-from hfsynth.columns import OUTPUT_SCHEMA
-from hfsynth.errors import ColumnError, ConfigError, ModelError
+from hfsynth import Synthesizer
+from hfsynth.core.errors import ColumnError, ConfigError, ModelError
+from hfsynth.corpus.parquet import OUTPUT_SCHEMA
+from hfsynth.engine import loading
 
 COUNTING = "scripts_map:counting"
 
@@ -26,7 +27,7 @@ COUNTING = "scripts_map:counting"
 def fresh_calls() -> Iterator[None]:
     scripts_map.CALLS.clear()
     yield
-    engine.close_engines()
+    loading.close_engines()
 
 
 def scripted(script: str = COUNTING, **settings: Any) -> Synthesizer:  # noqa: ANN401

@@ -14,18 +14,18 @@ import pytest
 from conftest import needs_vllm
 from scripts import shown_documents
 
-from hfsynth import cli
-from hfsynth.card_facts import CardSettings
-from hfsynth.chains import Completion
-from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
-from hfsynth.corpus_card import write_card
-from hfsynth.errors import ColumnError, ConfigError, SourceError
-from hfsynth.judging import cases
-from hfsynth.models import folder_revision
-from hfsynth.parsing import render_pairs
-from hfsynth.records import Pair
-from hfsynth.synthesizer_evaluation import evaluate_synthesizer, evaluation_place, save_evaluation
-from hfsynth.training_data import Example
+from hfsynth.cli import app
+from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig
+from hfsynth.core.errors import ColumnError, ConfigError, SourceError
+from hfsynth.core.records import Pair
+from hfsynth.documents.examples import Example
+from hfsynth.engine.protocol import Completion
+from hfsynth.models.resolve import folder_revision
+from hfsynth.prompting.parsing import render_pairs
+from hfsynth.publishing.facts import CardSettings
+from hfsynth.publishing.prepare import write_card
+from hfsynth.quality.gold_scoring import cases
+from hfsynth.quality.synthesizer_evaluation import evaluate_synthesizer, evaluation_place, save_evaluation
 
 SCRIPTED = EngineConfig.create("scripted")
 CAPITALS = {"France": "Paris", "Spain": "Madrid", "Italy": "Rome", "Peru": "Lima", "Kenya": "Nairobi"}
@@ -302,7 +302,7 @@ def run() -> Run:
     def run(*args: object) -> int:
         argv, sys.argv = sys.argv, ["hfsynth", "evaluate", *map(str, args)]
         try:
-            cli.main()
+            app.main()
         except SystemExit as end:
             return int(end.code or 0)
         finally:

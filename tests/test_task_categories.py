@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfsynth.records import Pair
-from hfsynth.task_categories import Category, category_of
+from hfsynth.core.records import Pair
+from hfsynth.quality.task_categories import Category, category_of
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfsynth.records import Pair
-from hfsynth.tasks import Task, TaskKind, letters, recognise, roman
+from hfsynth.core.records import Pair
+from hfsynth.prompting.pair_layout import PairLayout, TaskKind, letters, recognise, roman
 
 QUESTION = "Which city is the capital of France?"
 LAYOUTS = {
@@ -29,7 +29,7 @@ LAYOUTS = {
 }
 
 
-def choice(answer: str, layout: str = "dashes") -> Task:
+def choice(answer: str, layout: str = "dashes") -> PairLayout:
     return recognise(Pair(QUESTION + LAYOUTS[layout], answer))
 
 
@@ -100,7 +100,9 @@ def test_chain_of_thought_is_taken_apart() -> None:
         "How many apples?\nLet's think step by step.", "He had 3.\nHe ate 1.\nTherefore, the answer is 2 apples."
     )
     task = recognise(pair)
-    assert task == Task(TaskKind.CHAIN_OF_THOUGHT, "How many apples?", "2 apples.", reasoning="He had 3.\nHe ate 1.")
+    assert task == PairLayout(
+        TaskKind.CHAIN_OF_THOUGHT, "How many apples?", "2 apples.", reasoning="He had 3.\nHe ate 1."
+    )
 
 
 @pytest.mark.parametrize("cue", ["Let's think step by step", "Let us think step by step:", "Let’s think step-by-step."])
@@ -147,7 +149,7 @@ def test_the_last_conclusion_counts() -> None:
 def test_what_cannot_be_taken_apart_stays_word_for_word(instruction: str, response: str) -> None:
     task = recognise(Pair(instruction, response))
     if task.kind is TaskKind.FREE_FORM:
-        assert task == Task(TaskKind.FREE_FORM, instruction, response)
+        assert task == PairLayout(TaskKind.FREE_FORM, instruction, response)
     else:
         assert (task.kind, instruction) == (TaskKind.CHAIN_OF_THOUGHT, "Let's think step by step.")
 

@@ -17,17 +17,17 @@ from datasets import Dataset
 from typer.testing import CliRunner
 
 from hfsynth import Synthesizer
-from hfsynth.cli import app
-from hfsynth.config import Sampling
-from hfsynth.errors import ConfigError, ModelError, OutputError, SourceError
-from hfsynth.sequences import Packing
-from hfsynth.training_folder import TrainingFolder
+from hfsynth.cli.app import app
+from hfsynth.core.config import Sampling
+from hfsynth.core.errors import ConfigError, ModelError, OutputError, SourceError
+from hfsynth.training.config import Packing, TrainingFolder
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
 
-from hfsynth.synthesizer_trainer import TrainingProgress  # noqa: E402
-from hfsynth.training import Lora, Schedule, TrainingConfig, train  # noqa: E402
+from hfsynth.training.config import Lora, Schedule, TrainingConfig  # noqa: E402
+from hfsynth.training.train import train  # noqa: E402
+from hfsynth.training.trainer import TrainingProgress  # noqa: E402
 
 THINGS = "lamp tide bond root salt fish rope moon rain bell sand wolf milk coal gate nest seed wind hare kite".split()  # noqa: SIM905
 
@@ -116,7 +116,8 @@ def test_a_run_that_was_interrupted_has_the_same_loss_curve(tasks: Path, tiny_ll
 KILLED = """
 import os, signal, sys
 import torch
-from hfsynth.training import Lora, Packing, Schedule, TrainingConfig, train
+from hfsynth.training.config import Lora, Packing, Schedule, TrainingConfig
+from hfsynth.training.train import train
 
 data, base, out = sys.argv[1:]
 save = torch.save
@@ -184,10 +185,10 @@ def test_the_loss_is_the_mean_over_the_tokens_that_count(tasks: Path, tiny_llama
     """One step over all sequences in four device batches: the logged loss is that of plain cross-entropy."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from hfsynth.model_tokenizer import ModelTokenizer
-    from hfsynth.prompts import InstructionPretrain
-    from hfsynth.sequences import pack
-    from hfsynth.training_data import read_examples
+    from hfsynth.documents.examples import read_examples
+    from hfsynth.models.tokenizers import ModelTokenizer
+    from hfsynth.prompting.instruction_pretrain import InstructionPretrain
+    from hfsynth.training.sequences import pack
 
     settings = config(tiny_llama, batch_tokens=4096, device_tokens=512, max_steps=1)
     figures = train(tasks, tmp_path / "out", settings, schedule=Schedule(log=1))

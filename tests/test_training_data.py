@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hfsynth.errors import ColumnError, SourceError
-from hfsynth.records import Pair
-from hfsynth.training_data import Example, read_examples
+from hfsynth.core.errors import ColumnError, SourceError
+from hfsynth.core.records import Pair
+from hfsynth.documents.examples import Example, read_examples
 
 Write = Callable[[list[dict[str, Any]]], str]
 

@@ -14,21 +14,22 @@ from conftest import needs_vllm
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfsynth import cli, cli_tune, tuning
-from hfsynth.agreement import Fingerprint, agreement
-from hfsynth.cli_tune import cells, conclusion, precision_cells, precision_table, table
-from hfsynth.config import EngineConfig, Sampling, SynthesizerConfig
-from hfsynth.engine_settings import Setting, search
-from hfsynth.errors import ConfigError, SourceError
-from hfsynth.models import chainer_for
-from hfsynth.prediction import Cost, TimeShares, predict
-from hfsynth.records import Document, Pair, Status, Synthesis, Synthesized
-from hfsynth.scripted import ScriptedEngine
-from hfsynth.sources import Source
-from hfsynth.speculation import speculating
-from hfsynth.trial_process import TrialFailed, run_trial
-from hfsynth.trials import Order, Outcome, measure
-from hfsynth.tuning import Tuning, sample, tune
+from hfsynth.cli import app
+from hfsynth.cli import tune as cli_tune
+from hfsynth.cli.tune import cells, conclusion, precision_cells, precision_table, table
+from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig
+from hfsynth.core.errors import ConfigError, SourceError
+from hfsynth.core.records import Document, Pair, Status, Synthesis, Synthesized
+from hfsynth.documents.source import Source
+from hfsynth.engine.scripted import ScriptedEngine
+from hfsynth.engine.speculation import speculating
+from hfsynth.job.tuning import tune as tuning
+from hfsynth.job.tuning.settings import Setting, search
+from hfsynth.job.tuning.trial import Cost, Order, Outcome, TimeShares, measure, predict
+from hfsynth.job.tuning.trial_process import TrialFailed, run_trial
+from hfsynth.job.tuning.tune import Tuning, sample, tune
+from hfsynth.quality.agreement import Fingerprint, agreement
+from hfsynth.synthesis.chains import chainer_for
 
 START = Setting(32, 2048)
 CONFIG = SynthesizerConfig("scripted", shots=2)
@@ -466,7 +467,7 @@ def test_bad_input_is_explained(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["hfsynth", "tune", str(texts), *options])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
     assert ended.value.code == code
     assert words in capsys.readouterr().err
 

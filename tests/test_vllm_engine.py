@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from conftest import needs_vllm
 
-from hfsynth.chains import Chain, Completion, Request
-from hfsynth.config import EngineConfig, Sampling
-from hfsynth.engine import EngineKey, Generation, shared_engine
-from hfsynth.errors import ModelError
-from hfsynth.vllm_engine import VLLMEngine, load_vllm
+from hfsynth.core.config import EngineConfig, Sampling
+from hfsynth.core.errors import ModelError
+from hfsynth.engine.loading import shared_engine
+from hfsynth.engine.protocol import Chain, Completion, EngineKey, Generation, Request
+from hfsynth.engine.vllm import VLLMEngine, load_vllm
 
 pytestmark = needs_vllm
 

@@ -55,7 +55,7 @@ def test_everything_the_code_reads_is_in_the_wheel(wheel: Path) -> None:
     cards = {path.relative_to(ROOT / "cards") for path in (ROOT / "cards").rglob("*") if path.is_file()}
     expected = {path.as_posix() for path in package if "__pycache__" not in path.parts}
     expected |= {f"hfsynth/cards_data/{path.as_posix()}" for path in cards}
-    assert {"hfsynth/data/embedded/adapter_model.safetensors", "hfsynth/py.typed"} <= expected
+    assert {"hfsynth/models/embedded/adapter_model.safetensors", "hfsynth/py.typed"} <= expected
     assert expected <= inside
     outside = {name for name in inside - expected if ".dist-info/" not in name}
     assert not outside, f"the wheel holds what the project does not: {sorted(outside)}"

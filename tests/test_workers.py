@@ -22,22 +22,21 @@ from jobs import children, command, documents, ended, journals, parts, run, scri
 from scripts_clock import notes
 from started import start_process
 
-from hfsynth.claims import Claims
-from hfsynth.cli_crews import shard_range
-from hfsynth.config import EngineConfig, SynthesizerConfig
-from hfsynth.corpus import Corpus
-from hfsynth.devices import core_groups, device_groups, usable_cores, visible_devices
-from hfsynth.errors import ConfigError, EngineError
-from hfsynth.job import synthesize
-from hfsynth.job_spec import JobSpec
-from hfsynth.journal import JournalPaths, Segments
-from hfsynth.launch import End, supervise
-from hfsynth.leases import Leases
-from hfsynth.local_crew import LocalCrew, with_tensor_parallel
-from hfsynth.slurm import array_script
-from hfsynth.sources import Source
-from hfsynth.stopping import Stop
-from hfsynth.worker import Worker
+from hfsynth.cli.launchers import shard_range
+from hfsynth.core.config import EngineConfig, SynthesizerConfig
+from hfsynth.core.devices import core_groups, device_groups, usable_cores, visible_devices
+from hfsynth.core.errors import ConfigError, EngineError
+from hfsynth.corpus.folder import Corpus
+from hfsynth.documents.source import Source
+from hfsynth.job.concurrency import Stop
+from hfsynth.job.journal import JournalPaths, Segments
+from hfsynth.job.launcher import End, LocalLauncher, supervise, with_tensor_parallel
+from hfsynth.job.leases import Leases
+from hfsynth.job.run import synthesize
+from hfsynth.job.shards import Claims
+from hfsynth.job.slurm import array_script
+from hfsynth.job.spec import JobSpec
+from hfsynth.job.worker import Worker
 
 
 class Dying:
@@ -116,7 +115,7 @@ def test_a_worker_whose_shelf_ends_while_it_looks_does_not_wait_for_others(
 
 
 def test_a_worker_whose_parent_is_gone_ends_before_it_has_imported_anything() -> None:
-    program = "from hfsynth.parent_watch import ParentWatch; w = ParentWatch(); print(1, flush=True); import time; "
+    program = "from hfsynth.job.parent_watch import ParentWatch; w = ParentWatch(); print(1, flush=True); import time; "
     arguments = [sys.executable, "-c", program + "time.sleep(600)"]
     process = start_process(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdin is not None and process.stdout is not None
@@ -126,7 +125,7 @@ def test_a_worker_whose_parent_is_gone_ends_before_it_has_imported_anything() ->
     process.stdin.close()
     assert process.wait(300) == -signal.SIGKILL
     process.stdout.close()
-    loaded = "import sys, hfsynth.parent_watch; print({'datasets', 'pyarrow'} & {*sys.modules})"
+    loaded = "import sys, hfsynth.job.parent_watch; print({'datasets', 'pyarrow'} & {*sys.modules})"
     ran = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"
     nobody = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, check=False)
@@ -147,7 +146,7 @@ def test_a_heart_beats_while_the_disk_is_slow(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Segments, "sync", slow)
     monkeypatch.setattr(Leases, "beat", noted)
-    monkeypatch.setattr("hfsynth.worker.SIGN_OF_LIFE", 0.01)
+    monkeypatch.setattr("hfsynth.job.worker.SIGN_OF_LIFE", 0.01)
     engine = EngineConfig.create("scripted", {"latency": 0.1})
     synthesize(Source(str(source)), tmp_path / "out", SynthesizerConfig("scripted"), engine=engine)
     assert synced.is_set()
@@ -214,7 +213,7 @@ def test_cores_are_dealt_out_evenly_and_shared_where_they_must(number: int, work
 
 
 def test_workers_without_a_gpu_have_cores_of_their_own(tmp_path: Path) -> None:
-    crew = LocalCrew(2, devices=[])
+    crew = LocalLauncher(2, devices=[])
     members = [crew.start(spec(tmp_path), place, f"w{place}") for place in range(2)]
     try:
         cores = [os.sched_getaffinity(member._process.pid) for member in members]
@@ -237,7 +236,7 @@ def test_visible_gpus_are_those_of_the_environment(monkeypatch: pytest.MonkeyPat
 
 
 def test_each_worker_sees_its_own_gpus_and_spreads_its_model(tmp_path: Path) -> None:
-    crew = LocalCrew(tensor_parallel=2, devices=["3", "5", "7", "8"])
+    crew = LocalLauncher(tensor_parallel=2, devices=["3", "5", "7", "8"])
     assert crew.size == 2
     member = crew.start(spec(tmp_path), 1, "w")
     try:
@@ -263,7 +262,7 @@ def test_each_worker_sees_its_own_gpus_and_spreads_its_model(tmp_path: Path) -> 
 def test_how_a_worker_ended_says_whether_its_work_is_to_blame(
     tmp_path: Path, number: signal.Signals, how: str, suspicious: bool | None
 ) -> None:
-    member = LocalCrew(1, devices=[]).start(spec(tmp_path), 0, "w")
+    member = LocalLauncher(1, devices=[]).start(spec(tmp_path), 0, "w")
     os.kill(member._process.pid, number)
     member._process.wait()
     assert member.ended() == End(how, suspicious)
@@ -274,8 +273,8 @@ def test_the_kernels_kill_for_want_of_memory_is_told_from_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = iter((7, 8))  # the kernel's own counter, before and after: no test can have its machine run out
-    monkeypatch.setattr("hfsynth.local_crew._oom_kills", lambda: next(counted))
-    member = LocalCrew(1, devices=[]).start(spec(tmp_path), 0, "w")
+    monkeypatch.setattr("hfsynth.job.launcher._oom_kills", lambda: next(counted))
+    member = LocalLauncher(1, devices=[]).start(spec(tmp_path), 0, "w")
     member.kill()
     assert member.ended() == End("was killed for want of memory", True)
 

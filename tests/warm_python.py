@@ -26,7 +26,7 @@ LIBRARIES = (
     *("multiprocess.pool", "httpx2", "yaml", "tqdm.auto", "typer", "rich.console", "rich.table", "jinja2", "asyncio"),
     *("filelock", "aiohttp", "pydantic"),
 )
-PROJECT = ("huggingface_hub", "datasets", "hfsynth.cli", "hfsynth.job", "hfsynth.hub")
+PROJECT = ("huggingface_hub", "datasets", "hfsynth.cli", "hfsynth.job.run", "hfsynth.publishing.hub")
 MOST_BYTES = 2**20
 
 

@@ -21,8 +21,8 @@ import pytest
 from vllm_source import NotThere, VLLMSource
 
 import hfsynth
-from hfsynth.engine_arguments import engine_arguments
-from hfsynth.speculation import speculative_config
+from hfsynth.core.engine_arguments import engine_arguments
+from hfsynth.engine.speculation import speculative_config
 
 PACKAGE = Path(hfsynth.__file__).parent
 BENCHMARKS = PACKAGE.parent / "benchmarks"

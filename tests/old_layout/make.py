@@ -18,11 +18,11 @@ from pathlib import Path
 
 from scripts import quoting
 
-from hfsynth import leases
-from hfsynth.config import EngineConfig, SynthesizerConfig
-from hfsynth.corpus_texts import render_folder
-from hfsynth.job import synthesize
-from hfsynth.sources import Source
+from hfsynth.core.config import EngineConfig, SynthesizerConfig
+from hfsynth.documents.source import Source
+from hfsynth.job import leases
+from hfsynth.job.run import synthesize
+from hfsynth.texts.corpus_folder import render_folder
 
 HERE = Path(__file__).parent
 MACHINE = "old-machine"

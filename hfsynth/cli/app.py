@@ -1,0 +1,298 @@
+"""The command line: parse, one library call, print. Every command is a library function of the same name.
+
+Heavy modules are imported inside the commands, so that `hfsynth --help` is quick.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hfsynth.cli import console, evaluate, publish, texts, train, tune
+from hfsynth.cli.options import (
+    EngineArgs,
+    IdColumn,
+    Json,
+    LongDocuments,
+    MaxTokens,
+    Model,
+    ModelRevision,
+    Precision,
+    PromptFormat,
+    Quiet,
+    Recipe,
+    Shots,
+    SourceConfig,
+    SourceName,
+    SourceRevision,
+    Splits,
+    Temperature,
+    TextColumn,
+    TrustRemoteCode,
+    Window,
+    key_values,
+    recipe_fields,
+    with_recommended,
+)
+from hfsynth.core.errors import ConfigError, HfsynthError, OutputError
+from hfsynth.version import __version__
+
+app = typer.Typer(
+    name="hfsynth",
+    help="Turn any corpus into an instruction-augmented pre-training corpus, and publish it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+PUBLISHED_SYNTHESIZER = "instruction-pretrain/instruction-synthesizer"
+
+
+def main() -> None:
+    """Run the command line; turn hfsynth's errors into a message and an exit code."""
+    try:
+        app()
+    except HfsynthError as error:
+        console.show_error(error)
+        sys.exit(error.exit_code)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Hold the options that belong to no command."""
+    if version:
+        console.emit(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def synthesize(
+    source: SourceName,
+    out: Annotated[Path, typer.Argument(help="The corpus folder to write.")],
+    config: SourceConfig = None,
+    split: Splits = None,
+    revision: SourceRevision = None,
+    text_column: TextColumn = "text",
+    id_column: IdColumn = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read so many rows only.")] = None,
+    model: Model = None,
+    model_revision: ModelRevision = None,
+    prompt_format: PromptFormat = None,
+    shots: Shots = None,
+    seed: Annotated[int | None, typer.Option(help="The seed of sampling. [default: 0]")] = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    window: Window = None,
+    precision: Precision = None,
+    long_documents: LongDocuments = None,
+    max_pairs: Annotated[int | None, typer.Option(help="Pairs a document at most (chat format). [default: 5]")] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help='A condition on pairs, "grounding>=0.5"; may be repeated. Others are kept aside, counted.'),
+    ] = None,
+    recipe: Recipe = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="vllm, server, or scripted to try a pipeline without a model. [default: vllm]"),
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="An OpenAI-compatible server, such as http://host:8000/v1; implies server.")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Requests to the server at once. [default: 64]")
+    ] = None,
+    engine_arg: EngineArgs = None,
+    speculative: Annotated[
+        str | None,
+        typer.Option(
+            help="ngram, ngram:TOKENS or none: guess words that pairs quote; the pairs stay the same. "
+            "[default: ngram for the embedded model on a CPU, else none]"
+        ),
+    ] = None,
+    trust_remote_code: TrustRemoteCode = False,
+    shard_rows: Annotated[int | None, typer.Option(min=1, help="Source rows a shard. [default: 4096]")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Worker processes; 0 works in this one. [default: one per visible GPU, 1 on a CPU]"),
+    ] = None,
+    tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs a worker spreads its model over.")] = 1,
+    launcher: Annotated[str, typer.Option(help="Where workers run: local, ray, or slurm (prints a script).")] = "local",
+    address: Annotated[str | None, typer.Option(help="The Ray cluster. [default: found or started]")] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(min=0, help="GPUs that Ray reserves for a worker. [default: --tensor-parallel]")
+    ] = None,
+    sbatch: Annotated[list[str] | None, typer.Option(help="A line for sbatch, such as --time=8:00:00; repeat.")] = None,
+    submit: Annotated[bool, typer.Option("--submit", help="Hand the script to sbatch instead of printing it.")] = False,
+    shard_range: Annotated[str | None, typer.Option(help="Work on shards A to before B only, written A:B.")] = None,
+    max_engine_restarts: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Deaths of the engine in a row, without a document in between, to outlive; for each worker."
+        ),
+    ] = 3,
+    grace: Annotated[float, typer.Option(min=0, help="Seconds for what is in flight after Ctrl-C or SIGTERM.")] = 30.0,
+    bad_rows: Annotated[
+        str, typer.Option(help="Rows that cannot be read: stop when all else is done, or skip and count them.")
+    ] = "stop",
+    continue_with_changed_source: Annotated[
+        bool,
+        typer.Option(
+            "--continue-with-changed-source",
+            help="The source was mended, has grown or changed: keep the finished shards whose rows are the same.",
+        ),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, write nothing.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write instruction-response pairs about every document of SOURCE into the corpus folder OUT.
+
+    Give the same command again after an interruption: it goes on where it was. Given several times at once, on any
+    machines that share the folder, the runs share the work.
+
+    Example: hfsynth synthesize notes.jsonl corpus/ --model embedded --shots 2
+    """
+    from hfsynth.cli import launchers
+    from hfsynth.core.config import EngineConfig
+    from hfsynth.core.recipes import config_from
+    from hfsynth.documents.source import Source
+    from hfsynth.engine.speculation import require_greedy, speculating
+    from hfsynth.job import run
+
+    engine = engine or ("server" if base_url else "vllm")
+    fields = recipe_fields(recipe)
+    model = model or fields.get("model") or _default_model(engine, quiet=quiet)
+    fields = with_recommended(fields, model)
+    server = {"base_url": base_url, "concurrency": concurrency}
+    arguments = key_values(engine_arg or []) | {name: value for name, value in server.items() if value is not None}
+    settings: dict[str, Any] = {
+        "model": model,
+        "model_revision": model_revision,
+        "prompt_format": prompt_format,
+        "shots": shots,
+        "seed": seed,
+        "window": window,
+        "precision": precision,
+        "long_documents": long_documents or fields.get("long_documents", "split"),
+        "sampling.max_tokens": max_tokens,
+        "sampling.temperature": temperature,
+        "chat.max_pairs": max_pairs,
+        "keep": keep or None,
+    }
+    synthesizer = config_from(fields, settings)
+    engine_config = speculating(EngineConfig.create(engine, arguments, trust_remote_code), speculative)
+    require_greedy(engine_config, synthesizer.sampling)
+    read_from = Source(source, config, split or "train", revision, text_column, id_column, limit)
+    planned: dict[str, Any] = {
+        "engine": engine_config,
+        "shard_rows": shard_rows,
+        "continue_with_changed_source": continue_with_changed_source,
+    }
+    if dry_run:
+        plan = run.plan(read_from, out, synthesizer, **planned)
+        console.emit_json(plan)
+        return
+    wanted = launchers.Wanted(launcher, workers, tensor_parallel, address, gpus_per_worker, engine_config.kind)
+    if launcher == "slurm":
+        plan = run.plan(read_from, out, synthesizer, **planned)
+        launchers.slurm(wanted, plan, sbatch or [], submit=submit)
+        return
+    with launchers.interruptible(), console.progress(quiet=quiet or as_json) as display:
+        result = run.synthesize(
+            read_from,
+            out,
+            synthesizer,
+            engine=engine_config,
+            shard_rows=shard_rows,
+            shards=launchers.shard_range(shard_range),
+            crew=launchers.crew(wanted),
+            max_engine_restarts=max_engine_restarts,
+            grace=grace,
+            bad_rows=bad_rows,
+            continue_with_changed_source=continue_with_changed_source,
+            on_progress=display,
+        )
+    if as_json:
+        told = {"out": str(result.root), "worked": result.worked, "finished": result.finished, "stats": result.stats}
+        console.emit_json(told)
+    else:
+        console.emit(_report(result))
+
+
+@app.command()
+def info(
+    folder: Annotated[Path, typer.Argument(help="A corpus folder.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Follow a running job until it is finished.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Print what is in a corpus folder; with --watch, first show how the job that fills it comes along.
+
+    Example: hfsynth info corpus/
+    """
+    from hfsynth.job.progress import describe, follow, inspect
+
+    if watch:
+        with console.progress(quiet=as_json) as display:
+            follow(folder, display)
+    facts = inspect(folder)
+    if as_json:
+        console.emit_json(facts)
+    else:
+        console.emit(describe(facts))
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="A corpus folder.")],
+    as_json: Json = False,
+) -> None:
+    """Compare every file of FOLDER with what its job wrote, byte by byte; the exit code is 1 where one was lost.
+
+    Nothing is changed. To make what was lost anew give the `hfsynth synthesize` command again.
+
+    Example: hfsynth check corpus/
+    """
+    from dataclasses import asdict
+
+    from hfsynth.job.check import check as check_folder
+
+    report = check_folder(folder)
+    if as_json:
+        console.emit_json({**asdict(report), "root": str(report.root)})
+    else:
+        state = "damaged" if report.damaged else "whole" if report.finished else "whole as far as it is finished"
+        console.emit("\n".join([*report.damaged, f"{report.root}: {report.files:,} files; {state}."]))
+    if report.damaged:
+        raise OutputError(f"{folder} is not whole.", hint=report.repair)
+
+
+texts.register(app)
+evaluate.register(app)
+publish.register(app)
+tune.register(app)
+train.register(app)
+
+
+def _default_model(engine: str, *, quiet: bool) -> str:
+    """Choose a model where none was named, and say so."""
+    if engine == "scripted":
+        return "scripted"
+    if engine == "server":
+        raise ConfigError("A server's model must be named.", hint="Use --model with the name of the model it serves.")
+    has_gpu = shutil.which("nvidia-smi") is not None and Path("/dev/nvidia0").exists()
+    chosen = PUBLISHED_SYNTHESIZER if has_gpu else "embedded"
+    if not quiet:
+        console.say(f"No --model given: using {chosen} ({'a' if has_gpu else 'no'} GPU was found).")
+    return chosen
+
+
+def _report(result: Any) -> str:  # noqa: ANN401
+    from hfsynth.job.progress import describe, inspect
+
+    first = "" if result.worked else "This job was finished before; nothing was left to do.\n"
+    return first + describe(inspect(result.root))

@@ -1,0 +1,109 @@
+"""What the command line says about who does the work: processes, Ray, Slurm, ranges of shards, signals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from hfsynth.cli import console
+from hfsynth.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hfsynth.job.launcher import Launcher as Crew
+
+
+LAUNCHERS = ("local", "ray", "slurm")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The options that say who works. `workers` is None for the launcher's own choice."""
+
+    launcher: str
+    workers: int | None
+    tensor_parallel: int
+    address: str | None
+    gpus_per_worker: float | None
+    engine: str
+
+    def __post_init__(self) -> None:
+        if self.launcher not in LAUNCHERS:
+            raise ConfigError(f"launcher must be one of {', '.join(LAUNCHERS)}, not {self.launcher!r}.")
+
+
+def crew(wanted: Wanted) -> Crew | None:
+    """Return the crew that was asked for; None for this process itself."""
+    if wanted.launcher == "ray":
+        from hfsynth.job.ray_launcher import RayLauncher as RayCrew
+
+        gpus = wanted.tensor_parallel if wanted.gpus_per_worker is None else wanted.gpus_per_worker
+        return RayCrew(
+            wanted.workers,
+            address=wanted.address,
+            gpus_per_worker=gpus if wanted.engine == "vllm" or wanted.gpus_per_worker else 0,
+            tensor_parallel=wanted.tensor_parallel,
+        )
+    if wanted.workers == 0:
+        return None
+    from hfsynth.core.devices import visible_devices
+    from hfsynth.job.launcher import LocalLauncher as LocalCrew
+
+    devices = visible_devices() if wanted.engine == "vllm" else []
+    return LocalCrew(wanted.workers, tensor_parallel=wanted.tensor_parallel, devices=devices)
+
+
+def slurm(wanted: Wanted, plan: Mapping[str, Any], lines: Sequence[str], *, submit: bool) -> None:
+    """Print the array job that does what this command line says, or hand it to sbatch."""
+    from hfsynth.job.slurm import array_script
+
+    script = array_script(
+        sys.argv[1:],
+        tasks=wanted.workers,
+        rows=plan["rows"],
+        shard_rows=plan["shard_rows"],
+        gpus=wanted.tensor_parallel if wanted.engine == "vllm" else 0,
+        lines=lines,
+    )
+    if not submit:
+        console.emit(script.rstrip())
+        return
+    try:
+        done = subprocess.run(["sbatch"], input=script, text=True, capture_output=True, check=False)
+    except FileNotFoundError as error:
+        raise ConfigError("There is no sbatch here.", hint="Leave --submit out and submit the script there.") from error
+    if done.returncode:
+        raise ConfigError(f"sbatch refused the job: {done.stderr.strip()}", hint="Add what it wants with --sbatch.")
+    console.emit(done.stdout.rstrip())
+
+
+def shard_range(text: str | None) -> tuple[int, int | None]:
+    """Read a range of shards, A:B, of which either end may be left out."""
+    first, colon, last = (text or ":").partition(":")
+    try:
+        found = int(first or 0), int(last) if last else None
+    except ValueError as error:
+        raise ConfigError(f"A range of shards is written A:B, not {text!r}.") from error
+    if not colon or found[0] < 0 or (found[1] is not None and found[1] <= found[0]):
+        raise ConfigError(f"A range of shards goes from A to a larger B, written A:B, not {text!r}.")
+    return found
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Say what to do next when a signal has ended the work, and leave with its exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        code = 130
+    except SystemExit as end:
+        code = int(end.code or 0)
+    else:
+        return
+    console.say("Stopped. What is done is kept: the same command goes on.")
+    raise typer.Exit(code)

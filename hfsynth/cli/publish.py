@@ -1,0 +1,235 @@
+"""The commands that describe and publish a folder: `card` and `push`. Parse, one library call, print."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hfsynth.cli import console
+from hfsynth.cli.options import Json, Quiet
+from hfsynth.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hfsynth.publishing.facts import CardSettings
+
+
+_NAMED = 10  # files that a line names
+
+Folder = Annotated[Path, typer.Argument(help="A finished corpus folder, or a synthesizer's with --type model.")]
+License = Annotated[str | None, typer.Option(help="The licence, by the Hub's identifier. [default: the source's]")]
+LicenseName = Annotated[str | None, typer.Option(help="The name of a licence of `other`.")]
+LicenseLink = Annotated[str | None, typer.Option(help="Where a licence of `other` can be read.")]
+Language = Annotated[list[str] | None, typer.Option(help="A language code; may be repeated. [default: the source's]")]
+Title = Annotated[str | None, typer.Option(help="The card's title. [default: the repo's name]")]
+Template = Annotated[Path | None, typer.Option(help="A Jinja template in place of the card's own body.")]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(help="A pattern of more files that are published; may be repeated."),
+]
+AllowSecrets = Annotated[
+    list[str] | None,
+    typer.Option(help="What looks like a secret and may pass, by its id; may be repeated."),
+]
+Kind = Annotated[str, typer.Option("--type", help="dataset or model.")]
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(card)
+    app.command()(push)
+
+
+def card(
+    folder: Folder,
+    license: License = None,
+    license_name: LicenseName = None,
+    license_link: LicenseLink = None,
+    language: Language = None,
+    title: Title = None,
+    repo: Annotated[str | None, typer.Option(help="The repo the card will be in, for its examples.")] = None,
+    card_template: Template = None,
+    kind: Kind = "dataset",
+    include: Include = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when the card is stale.")] = False,
+) -> None:
+    """Write the card (README.md and plots) of FOLDER from what is in it.
+
+    What you write outside of hfsynth's marks, and metadata of your own, stays when the card is written again.
+
+    Example: hfsynth card corpus/ --license cc-by-4.0 --language en
+    """
+    from hfsynth.publishing.hub import KINDS, completed
+    from hfsynth.publishing.prepare import check_card, write_card
+
+    if kind not in KINDS:
+        raise ConfigError(f"A card's type is dataset or model, not {kind!r}.", hint="Use --type dataset.")
+    settings = _settings(license, license_name, license_link, language, title, repo, include)
+    template = _template(card_template)
+    if check:
+        check_card(folder, settings, kind=kind, template=template)
+        return console.emit(f"The card of {folder} says what is in it.")
+    result = write_card(folder, completed(folder, settings), kind=kind, template=template)
+    for note in result.notes:
+        console.say(note)
+    console.emit(f"{result.path} {'written' if result.changed else 'is up to date'}")
+    return None
+
+
+def push(
+    folder: Folder,
+    repo: Annotated[str, typer.Argument(help="USER/NAME; created where it is new.")],
+    license: License = None,
+    license_name: LicenseName = None,
+    license_link: LicenseLink = None,
+    language: Language = None,
+    title: Title = None,
+    card_template: Template = None,
+    kind: Kind = "dataset",
+    include: Include = None,
+    allow_secrets: AllowSecrets = None,
+    private: Annotated[bool, typer.Option("--private", help="Create the repo private.")] = False,
+    revision: Annotated[str, typer.Option(help="The branch to push to; created where it is new.")] = "main",
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put it in the place of what another push has published.")
+    ] = False,
+    tag: Annotated[str | None, typer.Option(help="Tag the published commit.")] = None,
+    message: Annotated[str | None, typer.Option(help="The commit's message.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to go on trying a step that fails or stands.")] = 300.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, send nothing, write nothing.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Publish FOLDER as REPO on the Hub, in one change that readers see whole or not at all.
+
+    Other configs and splits of the repo stay. Give the same command again after an interruption: it goes on where it
+    was. The card is brought up to date first.
+
+    Example: hfsynth push corpus/ user/name --license cc-by-4.0
+    """
+    from hfsynth.publishing.hub import PushOptions
+    from hfsynth.publishing.hub import push as push_folder
+
+    allowed = tuple(allow_secrets or ())
+    options = PushOptions(
+        kind,
+        private,
+        revision,
+        create_pr,
+        tag,
+        message,
+        timeout,
+        template=_template(card_template),
+        allow_secrets=allowed,
+        replace=replace,
+    )
+    settings = _settings(license, license_name, license_link, language, title, repo, include)
+    if dry_run:
+        return console.emit(_dry_run(folder, repo, options, settings))
+    with _progress(quiet=quiet or as_json) as (on_progress, on_retry):
+        result = push_folder(folder, repo, options, settings=settings, on_progress=on_progress, on_retry=on_retry)
+    if result.left:
+        console.say(_left(result.left))
+    for one in result.replaced:
+        console.say(f"This took the place of {one}.")
+    if as_json:
+        values = {"repo": result.repo, "url": result.url, "commit": result.commit, "changed": result.changed}
+        return console.emit_json(values)
+    if not result.changed:
+        console.say(f"{repo} holds this already; nothing had to change.")
+    return console.emit(result.url)
+
+
+def _settings(
+    license: str | None,
+    license_name: str | None,
+    license_link: str | None,
+    language: list[str] | None,
+    title: str | None,
+    repo: str | None,
+    include: list[str] | None,
+) -> CardSettings:
+    from hfsynth.publishing.facts import CardSettings
+
+    return CardSettings(
+        license, license_name, license_link, tuple(language or ()), title, repo, include=tuple(include or ())
+    )
+
+
+def _template(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The template {path} cannot be read: {error}.", hint="Check --card-template.") from error
+
+
+def _left(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return f"Not published, for they are no part of it (--include PATTERN): {', '.join(paths[:_NAMED])}{more}."
+
+
+def _dry_run(folder: Path, repo: str, options: Any, settings: CardSettings) -> str:  # noqa: ANN401
+    """Return what a push would send: files, sizes, the card's metadata. Asks no network."""
+    from hfsynth.corpus.readme import as_yaml
+    from hfsynth.publishing.prepare import prepare
+
+    publication = prepare(
+        folder, repo, options.kind, settings, template=options.template, allowed=options.allow_secrets, write=False
+    )
+    lines = [f"{file.size:>15,}  {path}" for path, file in sorted(publication.files.items())]
+    lines.append(f"{publication.size:>15,}  bytes in {len(publication.files)} files, and README.md with:")
+    if publication.left:
+        lines.insert(0, _left(publication.left))
+    return "\n".join([*lines, "---", as_yaml(publication.card.metadata) + "---"])
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
+    """Lend a display of bytes and of what is tried again: a bar on a terminal, lines elsewhere."""
+    if quiet:
+        yield lambda done, total: None, lambda reason: None
+    elif sys.stderr.isatty():
+        with _bar() as display:
+            yield display, console.say
+    else:
+        yield _lines(), console.say
+
+
+def _lines() -> Callable[[int, int], None]:
+    """Say how far it is, not oftener than every few seconds: once at the start, once at the end, and in between."""
+    said = 0.0
+
+    def say(done: int, total: int) -> None:
+        nonlocal said
+        if done in (0, total) or time.monotonic() - said >= _SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            console.say(f"{done:,} of {total:,} bytes sent")
+
+    return say
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        SpinnerColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (SpinnerColumn(), BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, total=total, completed=done)

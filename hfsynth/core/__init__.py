@@ -1,0 +1,1 @@
+"""The values, recipes, errors and safe files that every package shares."""

@@ -1,0 +1,330 @@
+"""What decides the result (`SynthesizerConfig`) and what only decides the speed (`EngineConfig`).
+
+Conditions on pairs, such as `grounding>=0.5`, are part of what decides it: their text, read into values, and the reason
+that a pair is rejected for. Knows nothing of models, engines or files.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+import re
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import Any, Self
+
+from hfsynth.core.engine_arguments import engine_arguments, require_speed
+from hfsynth.core.errors import ConfigError
+from hfsynth.core.records import Reason
+
+_PREFIX = "filtered_"
+FILTERED: Mapping[str, Reason] = MappingProxyType(
+    {reason.removeprefix(_PREFIX): reason for reason in Reason if reason.startswith(_PREFIX)}
+)
+"""The measures that conditions may name, and the reason for which a pair is rejected by each."""
+
+_COMPARISONS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
+    {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+)
+_CONDITION = re.compile(r"([^<>=]*)([<>]=?)([^<>=]*)")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_EXAMPLE = 'Write it like "grounding>=0.5", in quotes: a shell takes < and > for itself.'
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a pair must meet to be kept: a measure's name, one of >=, <=, > and <, and a limit."""
+
+    measure: str
+    comparison: str
+    limit: float
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """Read a condition; raise ConfigError for another form, an unknown measure and a limit that is no number."""
+        found = _CONDITION.fullmatch(text) if isinstance(text, str) else None
+        if found is None:
+            raise ConfigError(
+                f"A condition is a measure, one of >=, <=, >, < and a number, not {text!r}.", hint=_EXAMPLE
+            )
+        measure, comparison, limit = map(str.strip, found.groups())
+        if measure not in FILTERED:
+            raise ConfigError(
+                f"There is no measure {measure!r}, which the condition {text!r} names.",
+                hint=f"Measures: {', '.join(FILTERED)}.",
+            )
+        return cls(measure, comparison, _number(limit, str(text)))
+
+    def __str__(self) -> str:
+        """Return the canonical text: no spaces, the shortest form of the number."""
+        return f"{self.measure}{self.comparison}{repr(self.limit).removesuffix('.0')}"
+
+    @property
+    def reason(self) -> Reason:
+        """The reason for which a pair that does not meet this condition is rejected."""
+        return FILTERED[self.measure]
+
+    def is_met_by(self, value: float) -> bool:
+        """Return whether a measure's value meets the condition."""
+        return _COMPARISONS[self.comparison](value, self.limit)
+
+
+def canonical(conditions: object) -> tuple[str, ...]:
+    """Return a list of conditions in their canonical text, each once and sorted: order does not change what is kept."""
+    if not isinstance(conditions, (tuple, list)):
+        raise ConfigError(f"keep must be a list of conditions, not {conditions!r}.", hint=_EXAMPLE)
+    return tuple(sorted({str(Condition.parse(text)) for text in conditions}))
+
+
+def _number(text: str, condition: str) -> float:
+    number = float(text) if _NUMBER.fullmatch(text) else math.nan
+    if not math.isfinite(number):
+        raise ConfigError(
+            f"The limit of a condition must be a number, not {text!r} as in {condition!r}.", hint=_EXAMPLE
+        )
+    return number + 0.0  # -0 and 0 are one limit
+
+
+FORMAT_VERSION = 2
+"""Raised whenever the same recipe would give other bytes: prompts, parsing, measures, chaining, truncation.
+
+1 ended an open prompt as its text alone is encoded. 2 ends it as it is encoded where a question follows.
+"""
+
+PROMPT_FORMATS = ("instruction-pretrain", "chat")
+LONG_DOCUMENTS = ("skip", "truncate", "split")
+ENGINES = ("vllm", "server", "scripted")
+PRECISIONS = ("auto", "bf16", "fp16", "fp32", "fp8", "fp8-kv")
+CHAT_KINDS = ("free_form", "multiple_choice", "chain_of_thought")
+
+_MOST = 10**9
+_MOST_SHOTS = 10_000
+_IN_SHORT = reprlib.Repr()
+_IN_SHORT.maxstring = _IN_SHORT.maxother = 200
+_IN_SHORT.maxlevel = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How completions are drawn. The defaults are those the published corpora were made with: greedy, 400 tokens.
+
+    `repetition_penalty` divides the score of every token that stands in the prompt or the completion;
+    `frequency_penalty` is taken from a token's score once for each time that it stands in the completion.
+    """
+
+    max_tokens: int = 400
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(_whole(self.max_tokens, 1, _MOST), "max_tokens", _from_one(_MOST), self.max_tokens)
+        _require(_within(self.temperature, 0, 5), "temperature", "a number from 0 to 5", self.temperature)
+        _require(_within(self.top_p, 0, 1) and self.top_p > 0, "top_p", "a number over 0, at most 1", self.top_p)
+        _require(
+            _within(self.repetition_penalty, 0, 5) and self.repetition_penalty > 0,
+            "repetition_penalty",
+            "a number over 0, at most 5",
+            self.repetition_penalty,
+        )
+        _require(
+            _within(self.frequency_penalty, -2, 2), "frequency_penalty", "a number from -2 to 2", self.frequency_penalty
+        )
+        for name in ("temperature", "top_p", "repetition_penalty", "frequency_penalty"):  # 0 and 0.0 are one recipe
+            object.__setattr__(self, name, float(getattr(self, name)))
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOptions:
+    """What the `chat` format asks for: how many pairs about a document at most, and of which kinds."""
+
+    max_pairs: int = 5
+    kinds: tuple[str, ...] = CHAT_KINDS
+
+    def __post_init__(self) -> None:
+        _require(_whole(self.max_pairs, 1, _MOST), "max_pairs", _from_one(_MOST), self.max_pairs)
+        known = isinstance(self.kinds, (tuple, list)) and all(kind in CHAT_KINDS for kind in self.kinds)
+        _require(known and bool(self.kinds), "kinds", f"some of {', '.join(CHAT_KINDS)}", self.kinds)
+        object.__setattr__(self, "kinds", tuple(self.kinds))
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesizerConfig:
+    """Everything about the synthesizer that decides the pairs. `window` is None for the model's own.
+
+    `precision` are the numbers that the model computes in (`fp8`: weights, `fp8-kv`: the KV cache too); `auto` is
+    settled when work begins, and pinned like the model's revision: see `hfsynth.models.precision`.
+    `keep` are the conditions that a pair must meet, all of them, such as `grounding>=0.5`; their order, spaces and
+    ways to write a number make no other recipe. Measures: see `hfsynth.quality.measures`.
+    `format_version` is never chosen: recipes and jobs of an earlier version of hfsynth keep theirs.
+    """
+
+    model: str
+    model_revision: str | None = None
+    prompt_format: str = "instruction-pretrain"
+    shots: int = 1
+    seed: int = 0
+    window: int | None = None
+    long_documents: str = "skip"
+    sampling: Sampling = field(default_factory=Sampling)
+    chat: ChatOptions = field(default_factory=ChatOptions)
+    keep: tuple[str, ...] = ()
+    precision: str = "auto"
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        _require(isinstance(self.model, str) and bool(self.model.strip()), "model", "a name or a folder", self.model)
+        _require(
+            self.model_revision is None or (isinstance(self.model_revision, str) and bool(self.model_revision)),
+            "model_revision",
+            "a branch, a tag or a commit (in quotes where it is all digits)",
+            self.model_revision,
+        )
+        _require(_whole(self.shots, 1, _MOST_SHOTS), "shots", _from_one(_MOST_SHOTS), self.shots)
+        _require(_whole(self.seed, -(2**63), 2**63), "seed", "a whole number of 64 bits", self.seed)
+        window = self.window is None or _whole(self.window, 2, _MOST)
+        _require(window, "window", f"a whole number of tokens, at most {_MOST:,}", self.window)
+        _require(isinstance(self.sampling, Sampling), "sampling", "a Sampling", self.sampling)
+        _require(isinstance(self.chat, ChatOptions), "chat", "a ChatOptions", self.chat)
+        _choice("prompt_format", self.prompt_format, PROMPT_FORMATS)
+        _choice("precision", self.precision, PRECISIONS)
+        object.__setattr__(self, "keep", canonical(self.keep))
+        _choice("long_documents", self.long_documents, LONG_DOCUMENTS)
+        _require(
+            _whole(self.format_version, 1, FORMAT_VERSION),
+            "format_version",
+            f"a whole number from 1 to {FORMAT_VERSION}, the newest that this version of hfsynth knows",
+            self.format_version,
+        )
+        if self.window is not None and self.window <= self.sampling.max_tokens:
+            raise ConfigError(
+                f"A window of {self.window} tokens leaves no room for a prompt: max_tokens is "
+                f"{self.sampling.max_tokens}.",
+                hint="Use a larger --window or a smaller --max-tokens.",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, field by field; `from_dict` reads them back."""
+        values = asdict(self)
+        values["chat"]["kinds"] = list(self.chat.kinds)
+        values["keep"] = list(self.keep)
+        return values
+
+    @property
+    def fingerprint(self) -> str:
+        """Name the recipe in every row that it makes; `synthesis.recipe` holds it.
+
+        A precision that was not settled has no part in it: rows from before there were precisions name no other.
+        """
+        values = self.to_dict()
+        return digest({name: value for name, value in values.items() if (name, value) != ("precision", "auto")})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build a config from plain values; raise ConfigError for a field that is unknown or cannot work."""
+        given = dict(values)
+        chat = _mapping("chat", given.pop("chat", {}))
+        sampling = _mapping("sampling", given.pop("sampling", {}))
+        _known(cls, given, "recipe")
+        _known(Sampling, sampling, "sampling")
+        _known(ChatOptions, chat, "chat")
+        if "model" not in given:
+            raise ConfigError("The recipe names no model.", hint="Add a `model:` line, or use --model.")
+        return cls(**given, sampling=Sampling(**sampling), chat=ChatOptions(**chat))
+
+
+def require_room(window: int, max_tokens: int) -> None:
+    """Raise ConfigError where a model's window leaves no room for a prompt beside a completion's tokens."""
+    if window <= max_tokens:
+        raise ConfigError(
+            f"The model's window of {window} tokens leaves no room for a prompt: max_tokens is {max_tokens}.",
+            hint="Use a smaller --max-tokens.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How the model is run: which engine, its own arguments, and whether code from a model repo may run.
+
+    `args` are sorted (name, JSON value) pairs, so that two configs with the same arguments are equal and hash alike.
+    Raise ConfigError for an argument of vLLM's that changes the result, or that it does not have.
+    """
+
+    kind: str = "vllm"
+    args: tuple[tuple[str, str], ...] = ()
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        _choice("engine", self.kind, ENGINES)
+        for name, value in self.arguments.items():
+            if self.kind == "vllm" or name in engine_arguments():
+                require_speed(name, value)
+
+    @classmethod
+    def create(cls, kind: str = "vllm", args: Mapping[str, Any] | None = None, trust_remote_code: bool = False) -> Self:
+        """Build a config from a plain mapping of engine arguments."""
+        ordered = tuple(sorted((name, _json_of(name, value)) for name, value in (args or {}).items()))
+        return cls(kind, ordered, trust_remote_code)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The engine's own arguments as a plain dict."""
+        return {name: json.loads(value) for name, value in self.args}
+
+
+def digest(values: Mapping[str, Any]) -> str:
+    """Return a short, stable digest of plain JSON values, whatever the order of their keys."""
+    canonical = json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return blake2b(canonical.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _json_of(name: str, value: object) -> str:
+    try:
+        return json.dumps(value, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"The engine argument {name} must be a plain value (text, number, list or mapping), not {value!r}."
+        ) from error
+
+
+def _require(fine: bool, name: str, expected: str, got: object) -> None:
+    if not fine:
+        raise ConfigError(f"{name} must be {expected}, not {shown(got)}.")
+
+
+def _from_one(most: int) -> str:
+    return f"a whole number from 1 to {most:,}"
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: in short, however much it holds."""
+    return _IN_SHORT.repr(value)
+
+
+def _whole(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _within(value: object, low: float, high: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+def _choice(name: str, value: object, known: tuple[str, ...]) -> None:
+    _require(value in known, name, f"one of {', '.join(known)}", value)
+
+
+def _mapping(name: str, value: object) -> Mapping[str, Any]:
+    _require(isinstance(value, Mapping), name, "a mapping of settings", value)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _known(cls: type, given: Mapping[str, Any], where: str) -> None:
+    names = [f.name for f in fields(cls)]
+    for name in given:
+        if name not in names:
+            raise ConfigError(f"{name!r} is no setting of a {where}.", hint=f"Known are: {', '.join(names)}.")

@@ -1,0 +1,129 @@
+"""Put finished files in place: temporary name, fsync, rename; JSON files and digests.
+
+Knows nothing of what they hold.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from hfsynth.core.errors import OutputError
+from hfsynth.core.processes import mark
+
+
+def temporary(path: Path, *, writer: str = "") -> Path:
+    """Name the file under which `path` is written until it is whole; it lies in the same folder.
+
+    Where several may write it at once, each is a `writer` of its own.
+    """
+    return path.with_name(f".{path.name}{writer and f'.{writer}'}.tmp")
+
+
+def publish(path: Path, *, as_: Path) -> None:
+    """Flush the file `path` to the disk and rename it to `as_`, replacing what was there."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(path, as_)
+    sync_folder(as_.parent)
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Lend a temporary path beside `path`; sync and rename it over `path` when the block ends without an error."""
+    part = temporary(path, writer=mark())
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            publish(part, as_=path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the content of `path`, whole or not at all, whoever else does it at the same time."""
+    with replaced(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames within a folder outlast a power failure, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the system's refusals to write into OutputError."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise OutputError(
+            f"The disk is full: {path} cannot be written."
+            if full
+            else f"{path} cannot be written: {error.strerror or error}.",
+            hint="Make room and give the same command again: it goes on where it was." if full else "",
+        ) from error
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401
+    """Return the values in a JSON file; None where there is no such file; OutputError where it is damaged."""
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, str(error)) from error
+    if not isinstance(values, dict):
+        raise damaged(path, f"it holds a {type(values).__name__} where names and values belong")
+    return values
+
+
+def damaged(path: Path, what: str) -> OutputError:
+    """Return the error for a JSON file that cannot be what was written, with the way to repair it."""
+    anew = "Remove it and give the same `hfsynth synthesize` command again: it is written anew."
+    hint = "Bring it back from a copy, or give another folder." if path.name == "job.json" else anew
+    return OutputError(f"{path} is damaged: {what}.", hint=hint)
+
+
+@contextmanager
+def reading_values(*paths: Path) -> Iterator[None]:
+    """Turn what values of the wrong shape lead to into OutputError, naming the files that they were read from."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        where = " or ".join(path.name for path in paths)
+        told = f"a value is missing or of the wrong kind ({type(error).__name__}: {error})"
+        raise damaged(paths[0].with_name(where), told) from error
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write JSON so that a reader sees the old file or the new one, whatever happens in between."""
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+def file_digest(path: Path) -> tuple[str, int]:
+    """Return a file's sha256 and its size."""
+    digest, size = sha256(), 0
+    for block in _blocks(path):
+        digest.update(block)
+        size += len(block)
+    return digest.hexdigest(), size
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            yield block

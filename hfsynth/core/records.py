@@ -1,0 +1,225 @@
+"""The values that travel between stages, their names and their counts.
+
+Names depend on content alone, so that they are the same on every machine and in every run. Counts of parts merge by
+addition into those of the whole. Knows nothing of models, files or `datasets`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any, Self
+
+
+class Status(StrEnum):
+    """What became of a document. Every input document has exactly one."""
+
+    OK = "ok"
+    NO_PAIRS = "no_pairs"
+    TOO_LONG = "too_long"
+    EMPTY = "empty"
+    FAILED = "failed"
+
+
+ANSWERED = frozenset({Status.OK, Status.NO_PAIRS})
+"""What becomes of a document that the engine has answered."""
+
+
+class Reason(StrEnum):
+    """Why something the model said, or a whole document, was not kept."""
+
+    NO_QUESTION = "no_question"  # text that belongs to no question
+    NO_ANSWER = "no_answer"  # a question without an answer
+    EMPTY_QUESTION = "empty_question"
+    EMPTY_ANSWER = "empty_answer"
+    DUPLICATE_QUESTION = "duplicate_question"  # the same question twice about one document
+    UNFINISHED = "unfinished"  # cut off by the token limit
+    STRAY_DELIMITER = "stray_delimiter"  # a delimiter where none belongs; the pair before it is kept
+    INVALID_JSON = "invalid_json"  # chat format: not the object that was asked for
+    TOO_LONG = "too_long"  # the document does not fit the model's window
+    ENGINE = "engine"  # the engine refused or failed this document
+    # a whole pair that does not meet a condition of `keep`: one reason for each measure
+    FILTERED_GROUNDING = "filtered_grounding"
+    FILTERED_ANSWER_LEAK = "filtered_answer_leak"
+    FILTERED_FOREIGN_NUMBERS = "filtered_foreign_numbers"
+    FILTERED_FOREIGN_NAMES = "filtered_foreign_names"
+    FILTERED_INSTRUCTION_WORDS = "filtered_instruction_words"
+    FILTERED_RESPONSE_WORDS = "filtered_response_words"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One instruction and its response."""
+
+    instruction: str
+    response: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Something that was not kept: why, and its text. A pair that was filtered is there whole, as JSON."""
+
+    reason: Reason
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One raw document. `text` is None when the row holds none; `unread` says why a text was not read."""
+
+    id: str
+    text: str | None
+    unread: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Synthesis:
+    """How the pairs of one document came about.
+
+    `chain` names the chain, `shot` counts from 0 within it, `follows` says that the previous shot was really in
+    this one's prompt. `truncated` is the number of characters of the document that the model did not see.
+    Token counts are those of this shot's prompt and completion.
+    """
+
+    status: Status
+    chain: str
+    shot: int
+    follows: bool = False
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    truncated: int = 0
+    finish_reason: str | None = None
+    rejected: tuple[Rejected, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Synthesized:
+    """A document's pairs, and how they came about."""
+
+    pairs: tuple[Pair, ...]
+    synthesis: Synthesis
+
+
+def content_id(text: str) -> str:
+    """Return 16 hex digits that stand for a document's text."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def chain_id(document_ids: Iterable[str]) -> str:
+    """Return 16 hex digits that stand for a chain: its documents' ids in order."""
+    digest = blake2b(digest_size=8)
+    for name in document_ids:
+        encoded = name.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "big") + encoded)
+    return digest.hexdigest()
+
+
+_NUMBERS = ("pairs", "prompt_tokens", "cached_tokens", "output_tokens", "followed", "truncated")
+_BY_STATUS = ("documents", "prompt_tokens_by_status", "output_tokens_by_status")
+_COUNTERS = (*_BY_STATUS, "rejected", "finish_reasons", "pairs_per_document")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Documents by status, pairs, rejections by reason, tokens; all plain sums.
+
+    `followed` counts documents whose prompt held an earlier shot, `truncated` those that were shortened to fit;
+    `pairs_per_document` counts documents by their number of pairs; the tokens by status say what went into documents
+    without any.
+    """
+
+    documents: Counter[str] = field(default_factory=Counter)
+    prompt_tokens_by_status: Counter[str] = field(default_factory=Counter)
+    output_tokens_by_status: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    finish_reasons: Counter[str] = field(default_factory=Counter)
+    pairs_per_document: Counter[str] = field(default_factory=Counter)
+    pairs: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    followed: int = 0
+    truncated: int = 0
+
+    @classmethod
+    def of(cls, results: Iterable[Synthesized]) -> Self:
+        """Count `results`."""
+        kept = [(len(result.pairs), result.synthesis) for result in results]
+        return cls(
+            documents=Counter(s.status.value for _, s in kept),
+            prompt_tokens_by_status=_summed((s.status.value, s.prompt_tokens) for _, s in kept),
+            output_tokens_by_status=_summed((s.status.value, s.output_tokens) for _, s in kept),
+            rejected=Counter(rejected.reason.value for _, s in kept for rejected in s.rejected),
+            finish_reasons=Counter(s.finish_reason for _, s in kept if s.finish_reason),
+            pairs_per_document=Counter(str(number) for number, _ in kept),
+            pairs=sum(number for number, _ in kept),
+            prompt_tokens=sum(s.prompt_tokens for _, s in kept),
+            cached_tokens=sum(s.cached_tokens for _, s in kept),
+            output_tokens=sum(s.output_tokens for _, s in kept),
+            followed=sum(s.follows for _, s in kept),
+            truncated=sum(s.truncated > 0 for _, s in kept),
+        )
+
+    def __add__(self, other: Self) -> Self:
+        sums = {name: getattr(self, name) + getattr(other, name) for name in (*_NUMBERS, *_COUNTERS)}
+        return type(self)(**sums)
+
+    @property
+    def total_documents(self) -> int:
+        """All documents, whatever their status."""
+        return sum(self.documents.values())
+
+    @property
+    def computed_tokens(self) -> int:
+        """Prompt tokens the engine really computed: those not found in its prefix cache."""
+        return self.prompt_tokens - self.cached_tokens
+
+    @property
+    def cached_share(self) -> float | None:
+        """The share of prompt tokens that the engine found in its prefix cache; None where there was no prompt."""
+        return round(self.cached_tokens / self.prompt_tokens, 4) if self.prompt_tokens else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values, every status present, counters sorted; `from_dict` reads them back."""
+        counters = {name: dict(sorted(getattr(self, name).items())) for name in _COUNTERS}
+        counters["pairs_per_document"] = dict(sorted(self.pairs_per_document.items(), key=lambda item: int(item[0])))
+        for name in _BY_STATUS:
+            counters[name] = {status.value: getattr(self, name)[status.value] for status in Status}
+        return {**counters, **{name: getattr(self, name) for name in _NUMBERS}}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote."""
+        counters: dict[str, Any] = {name: +Counter(values[name]) for name in _COUNTERS}
+        return cls(**counters, **{name: values[name] for name in _NUMBERS})
+
+
+def _summed(numbers: Iterable[tuple[str, int]]) -> Counter[str]:
+    """Return the sum of the numbers of each name, without those that are nothing."""
+    found: Counter[str] = Counter()
+    for name, number in numbers:
+        found[name] += number
+    return +found
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a completion held: the pairs in order, and what was thrown away."""
+
+    pairs: tuple[Pair, ...]
+    rejected: tuple[Rejected, ...]
+
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A document and the pairs written about it, as an earlier shot shows them."""
+
+    document: str
+    pairs: tuple[Pair, ...]

@@ -1,0 +1,1 @@
+"""The corpus folder on disk: where things lie, its Parquet columns, its manifest, its README."""

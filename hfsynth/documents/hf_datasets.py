@@ -1,0 +1,173 @@
+"""Read the rows of `datasets`: of a saved dataset, and of a stream from the Hub.
+
+Rows come as they are stored: images stay bytes. Knows nothing of where the datasets come from.
+
+Open the parts of a mixture: corpus folders, files and datasets on the Hub, as memory-mapped datasets.
+
+Knows nothing of shares, tokens or what the texts are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+from datasets import Dataset, DatasetDict, IterableDataset, get_dataset_split_names, load_dataset, load_from_disk
+from datasets.exceptions import DatasetsError
+
+from hfsynth.core.errors import SourceError
+from hfsynth.corpus.folder import split_order
+from hfsynth.corpus.manifest import require_whole
+from hfsynth.documents.column_types import features_of
+from hfsynth.documents.files import File, reading
+from hfsynth.documents.locate import find_files, locate
+from hfsynth.documents.readers import SAMPLE_ROWS, TABLE_ROWS, Row, other_columns
+from hfsynth.documents.watching import FileWatch
+
+_BUILDERS = {"parquet": "parquet", "jsonl": "json", "csv": "csv", "txt": "text", "md": "text"}
+
+
+def open_texts(location: str, *, split: str = "train") -> Dataset:
+    """Open a corpus folder's training texts, files, a `save_to_disk` folder, or a split of a dataset on the Hub.
+
+    Text files are one document each. Raise SourceError where nothing can be read.
+    """
+    folder = Path(location)
+    rendered = sorted(folder.glob(f"data/{split}-*.parquet"))
+    require_whole(folder, "data/", digests=True)
+    try:
+        if rendered:
+            return _files("parquet", [str(path) for path in rendered])
+        if (folder / ".hfsynth").is_dir():
+            raise SourceError(
+                f"{location} has no training texts in split {split!r}.", hint=f"Make them: hfsynth render {location}"
+            )
+        return _elsewhere(location, split)
+    except (OSError, ValueError, DatasetsError) as error:
+        raise SourceError(
+            f"{location} cannot be read: {error}", hint="Check the name, the path and --split."
+        ) from error
+
+
+def open_splits(location: str, splits: Collection[str] | None = None) -> Dataset | dict[str, Dataset]:
+    """Open every split of what `open_texts` opens, or those of `splits` that are there; files, which have none, as one.
+
+    Raise SourceError where nothing can be read, or none of the splits is there.
+    """
+    there = _splits_there(location)
+    if there is None:
+        return open_texts(location)
+    chosen = [name for name in there if splits is None or name in splits]
+    if there and not chosen:
+        raise SourceError(
+            f"{location} has no split {' or '.join(map(repr, splits or ()))}; it has {', '.join(there)}.",
+            hint="Check --split; without it every split is mixed.",
+        )
+    return {name: open_texts(location, split=name) for name in chosen or ["train"]}
+
+
+def _splits_there(location: str) -> list[str] | None:
+    """Return the splits of a corpus folder, a saved dict or a dataset on the Hub; None where there are none to tell."""
+    folder = Path(location)
+    rendered = {path.name.partition("-")[0] for path in folder.glob("data/*-*.parquet")}
+    if rendered or (folder / ".hfsynth").is_dir():
+        return sorted(rendered, key=split_order)
+    try:
+        place = locate(location)
+        if place is None:
+            return list(get_dataset_split_names(location))
+        saved = load_from_disk(location) if place.is_saved else None
+        return list(saved) if isinstance(saved, DatasetDict) else None
+    except (OSError, ValueError, DatasetsError) as error:
+        raise SourceError(f"{location} cannot be read: {error}", hint="Check the name and the path.") from error
+
+
+def _elsewhere(location: str, split: str) -> Dataset:
+    place = locate(location)
+    if place is None:
+        return load_dataset(location, split=split)
+    if place.is_saved:
+        saved = load_from_disk(location)
+        return saved if isinstance(saved, Dataset) else saved[split]
+    kind, files = find_files(place)
+    return _files(_BUILDERS[kind], [file.path for file in files])
+
+
+def _files(builder: str, paths: Sequence[str]) -> Dataset:
+    whole = {"sample_by": "document"} if builder == "text" else {}
+    return load_dataset(builder, data_files=list(paths), split="train", **whole)
+
+
+class DatasetReader:
+    """Rows of a `Dataset` in memory-mapped files, as they are stored: images stay bytes.
+
+    Its `files` on this machine are looked at before and after a table is copied out of them; of those elsewhere it
+    reads a copy.
+    """
+
+    def __init__(self, ds: Dataset, name: str, files: Sequence[File] = ()) -> None:
+        self._ds, self._name = ds, name
+        self._watches = [file.watch for file in files if isinstance(file.watch, FileWatch)]
+        self.features = features_of(ds.features.arrow_schema)
+        self.num_rows: int | None = len(ds)
+
+    def read(self, start: int) -> Iterator[Row]:
+        if start >= len(self._ds):
+            return
+        with reading(self._name):
+            self.check()
+            rest = self._ds.select(range(start, len(self._ds)))
+            for table in rest.with_format("arrow").iter(self._rows_at_once):
+                rows = table.to_pylist()
+                self.check()
+                yield from rows
+
+    @property
+    def _rows_at_once(self) -> int:
+        """How many rows are copied between two looks: the more files there are, the longer a look takes."""
+        return TABLE_ROWS * (1 + len(self._watches) // TABLE_ROWS)
+
+    def count(self) -> int:
+        return len(self._ds)
+
+    def check(self) -> None:
+        for watch in self._watches:
+            watch.check()
+
+
+class StreamReader:
+    """Rows of an `IterableDataset`, as they are stored. Its first rows decide the columns where it names none."""
+
+    num_rows: int | None = None
+
+    def __init__(self, ds: IterableDataset, name: str) -> None:
+        self._ds, self._name = ds, name
+        self.features = features_of(ds.features.arrow_schema if ds.features else self._first_schema())
+        self._schema = self.features.arrow_schema
+
+    def _first_schema(self) -> pa.Schema:
+        with reading(self._name):
+            first = next(iter(self._ds.with_format("arrow").iter(SAMPLE_ROWS)), None)
+        return pa.schema([]) if first is None else first.schema
+
+    def read(self, start: int) -> Iterator[Row]:
+        with reading(self._name):
+            for table in self._ds.skip(start).with_format("arrow").iter(TABLE_ROWS):
+                yield from self._conform(table).to_pylist()
+
+    def _conform(self, table: pa.Table) -> pa.Table:
+        if not set(table.column_names) <= set(self._schema.names):
+            raise other_columns(f"A later part of {self._name}", table.column_names, self._schema.names)
+        columns = [
+            table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+            for field in self._schema
+        ]
+        return pa.table(columns, schema=self._schema)
+
+    def count(self) -> int:
+        with reading(self._name):
+            return sum(len(table) for table in self._ds.with_format("arrow").iter(SAMPLE_ROWS))
+
+    def check(self) -> None:
+        """Do nothing: a dataset's builder pins the commit that it reads from."""

@@ -1,0 +1,156 @@
+"""The engine on the other side of a wire: an OpenAI-compatible server that already runs (`vllm serve` or other).
+
+Prompts go out as token ids to `/v1/completions`, so the model's tokenizer is loaded here; its weights are not. Knows
+chains; knows nothing of documents. For the same pairs as the engine in this process gives, start the server with
+`vllm serve MODEL --revision REVISION --generation-config vllm --enable-prompt-tokens-details`: the first two say
+which weights (a server does not tell, so the revision that a corpus names is that of the model it was asked for),
+the third turns off defaults that a model brings along, the last one makes cached tokens known.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+
+from hfsynth.core.errors import ConfigError, EngineError, ModelError
+from hfsynth.core.remote_calls import retrying
+from hfsynth.engine.protocol import Chain, Completion, EngineKey, Generation
+from hfsynth.engine.server_calls import Calls, Server
+from hfsynth.engine.server_protocol import Served, ServerOptions, agreed_window, completion_body, served_model
+from hfsynth.models.siblings import hide_unfit_siblings
+from hfsynth.models.tokenizers import ModelTokenizer
+
+T = TypeVar("T")
+
+KEY_VARIABLES = ("HFSYNTH_API_KEY", "OPENAI_API_KEY")
+_START_SECONDS = 10.0
+_CARDLESS = frozenset({404, 405, 501})
+
+
+class ServerEngine:
+    """Drive chains on a server, `concurrency` requests at a time. `window` is in tokens."""
+
+    def __init__(self, server: Server, served: Served, tokenizer: ModelTokenizer, window: int) -> None:
+        self.window = window
+        self.tokenizer = tokenizer
+        self._server = server
+        self._served = served
+
+    def run(self, chains: Iterable[Chain[T]], generation: Generation) -> Iterator[T]:
+        """Yield each chain's result as it ends; see `Engine.run`. Given up early, it takes back what is in flight."""
+        waiting = enumerate(chains)
+        under_way: dict[int, Chain[T]] = {}
+        with Calls(self._server) as calls:
+            while True:
+                while len(under_way) < self._server.options.concurrency and (item := next(waiting, None)) is not None:
+                    yield from self._advance(calls, under_way, item, None, generation)
+                if not under_way:
+                    return
+                number, completion = calls.next_ended()
+                chain = under_way.pop(number)
+                yield from self._advance(calls, under_way, (number, chain), completion, generation)
+
+    def close(self) -> None:
+        """Do nothing: between runs no connection is held."""
+
+    def _advance(
+        self,
+        calls: Calls,
+        under_way: dict[int, Chain[T]],
+        numbered: tuple[int, Chain[T]],
+        completion: Completion | None,
+        generation: Generation,
+    ) -> Iterator[T]:
+        """Send a chain its completion; send its next request out, or yield its result."""
+        number, chain = numbered
+        try:
+            request = next(chain) if completion is None else chain.send(completion)
+        except StopIteration as end:
+            yield end.value
+            return
+        under_way[number] = chain
+        calls.send(number, completion_body(request, generation, self._served))
+
+
+def load_server(key: EngineKey) -> ServerEngine:
+    """Find the model of `key` on its server and load its tokenizer.
+
+    Raise ConfigError for arguments that cannot work, EngineError where no server answers, ModelError where it serves
+    another model or the tokenizer cannot be loaded.
+    """
+    server = Server(ServerOptions.of(key.config), _headers())
+    served = served_model(_cards(server), _names(key.model), server.options)
+    window = agreed_window(key.window, served)
+    return ServerEngine(server, served, _tokenizer(key), window)
+
+
+def _headers() -> Mapping[str, str]:
+    name = next((name for name in KEY_VARIABLES if os.environ.get(name, "").strip()), None)
+    if name is None:
+        return {}
+    key = os.environ[name].strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(f"{name} holds characters that no key has.", hint="Set it again, without line breaks.")
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _names(model: str) -> list[str]:
+    folder = Path(model).expanduser()
+    return [model, str(folder.resolve())] if folder.is_dir() else [model]
+
+
+def _cards(server: Server) -> list[Mapping[str, Any]]:
+    """Return what the server says about its models; nothing where it has no such page."""
+    try:
+        response = retrying(min(_START_SECONDS, server.options.patience))(
+            _get, f"{server.options.base_url}/models", server.headers
+        )
+    except httpx2.HTTPStatusError as error:
+        if error.response.status_code in _CARDLESS:
+            return []
+        raise server.unusable(error) from error
+    except httpx2.TransportError as error:
+        raise EngineError(
+            f"No server answers at {server.options.base_url}: {error}.",
+            hint="Start one with vllm serve MODEL, or check --base-url.",
+        ) from error
+    try:
+        return [card for card in response.json()["data"] if isinstance(card, Mapping)]
+    except (ValueError, TypeError, LookupError) as error:
+        raise EngineError(
+            f"What answers at {server.options.base_url} is no OpenAI-compatible server.",
+            hint="Check --base-url; it mostly ends in /v1.",
+        ) from error
+
+
+def _get(url: str, headers: Mapping[str, str]) -> httpx2.Response:
+    response = httpx2.get(url, headers=dict(headers), timeout=_START_SECONDS)
+    response.raise_for_status()
+    return response
+
+
+def _tokenizer(key: EngineKey) -> ModelTokenizer:
+    """Load the model's own tokenizer: of a model on the Hub, its tokenizer's files alone are fetched."""
+    hide_unfit_siblings()
+    try:
+        from transformers import AutoTokenizer
+    except (ImportError, RuntimeError) as error:
+        raise ModelError(
+            f"The server engine needs the model's tokenizer, and transformers cannot be imported: {error}.",
+            hint='Install it with pip install "hfsynth[server]".',
+        ) from error
+    try:
+        return ModelTokenizer(
+            AutoTokenizer.from_pretrained(
+                key.model, revision=key.revision, trust_remote_code=key.config.trust_remote_code
+            )
+        )
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelError(
+            f"The tokenizer of {key.model!r} cannot be loaded: {error}",
+            hint="Give as --model the Hub name or the folder of the model that the server runs.",
+        ) from error

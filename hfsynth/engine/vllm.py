@@ -1,0 +1,413 @@
+"""The real engine: vLLM in this process, driven request by request.
+
+The only module that imports vLLM. It uses the engine's own `add_request` and `step`, with the CUDA and the CPU build
+alike, so that a chain's next shot goes in the moment its last one ends, while its prefix is still in the KV cache.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from hfsynth.core.errors import EngineError, EngineStopped, ModelError
+from hfsynth.core.phases import phase
+from hfsynth.engine.admission import Admission, outlook
+from hfsynth.engine.protocol import Chain, Completion, EngineKey, Generation, Request
+from hfsynth.engine.speculation import ARGUMENT as SPECULATIVE
+from hfsynth.engine.speculation import Speculation, in_the_tail, require_greedy
+from hfsynth.engine.start import (
+    MULTIPROCESSING,
+    guard_advice,
+    prepare_process,
+    settle_multiprocessing,
+    shielding_children,
+)
+from hfsynth.models.cache import has_random_weights
+from hfsynth.models.precision import precision_arguments
+from hfsynth.models.tokenizers import ModelTokenizer
+
+if TYPE_CHECKING:
+    from vllm import LLM, RequestOutput, SamplingParams
+
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_CPU_ARGUMENTS: dict[str, Any] = {
+    "dtype": "float32",
+    "enforce_eager": True,
+    "max_num_seqs": 32,
+    "block_size": 32,  # only whole blocks are found again: of the build's own 128 tokens a shot computes 64 anew
+}
+_ARGUMENTS: dict[str, Any] = {
+    "enable_prefix_caching": True,
+    "scheduling_policy": "priority",
+    "generation_config": "vllm",
+    "disable_log_stats": False,  # preemptions are counted nowhere else
+    "use_tqdm_on_load": False,
+}
+
+
+class VLLMEngine:
+    """Drive chains on one vLLM engine. `window` is the model's length in tokens, or the smaller one asked for."""
+
+    def __init__(self, key: EngineKey) -> None:
+        self._llm = _load(key)
+        _wake_when_it_dies(self._llm.llm_engine.engine_core)
+        self._config = key.config
+        config = self._llm.llm_engine.vllm_config
+        self.window: int = config.model_config.max_model_len
+        self.tokenizer = ModelTokenizer(self._llm.get_tokenizer())
+        # A few requests more than run at once, so that a slot which falls free is taken in the same step.
+        self._capacity: int = config.scheduler_config.max_num_seqs + max(4, config.scheduler_config.max_num_seqs // 8)
+        self._cache_tokens = _cache_tokens(config.cache_config)
+        overlaps = config.device_config.device_type == "cpu" or config.scheduler_config.async_scheduling
+        if config.speculative_config is not None and not overlaps:
+            _log.warning("With this speculation vLLM schedules no step while another is computed; see hfsynth tune.")
+        self._served = 0
+
+    def run(self, chains: Iterable[Chain[T]], generation: Generation) -> Iterator[T]:
+        """Yield each chain's result as it ends; see `Engine.run`.
+
+        Chains of several shots begin only as far as their prompts fit the KV cache: see `hfsynth.engine.admission`.
+        Raise ConfigError where completions are drawn by an engine that speculates: see `hfsynth.engine.speculation`.
+        """
+        require_greedy(self._config, generation.sampling)
+        run = _Run(iter(chains), generation, Admission.of(self._cache_tokens, generation.shots))
+        try:
+            while True:
+                yield from self._begin(run)
+                if not run.under_way:
+                    return
+                for output in self._step():
+                    if output.finished and (chain := run.take(output.request_id)) is not None:
+                        yield from self._answer(run, chain, _completion(output))
+        finally:
+            self._abandon(run.under_way)
+
+    def reset_cache(self) -> None:
+        """Forget every cached prefix, so that two measurements do not help each other."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            self._llm.reset_prefix_cache()
+        except EngineDeadError as error:
+            raise _died(error) from error
+
+    @property
+    def llm(self) -> LLM:
+        """vLLM's own object, for what is not offered here; a run that is under way has its engine."""
+        return self._llm
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """What the engine settled on: sequences at once, tokens a step, and whether it schedules while it computes."""
+        config = self._llm.llm_engine.vllm_config.scheduler_config
+        return {
+            "max_num_seqs": config.max_num_seqs,
+            "max_num_batched_tokens": config.max_num_batched_tokens,
+            "async_scheduling": int(config.async_scheduling),
+        }
+
+    def speculation(self) -> Speculation:
+        """Return what was proposed and accepted so far; all zeros where loaded with `disable_log_stats`."""
+        found = self._metrics()
+        names = ("vllm:spec_decode_num_draft_tokens", "vllm:spec_decode_num_accepted_tokens")
+        return Speculation(*(found.get(name, 0) for name in names))
+
+    @property
+    def preemptions(self) -> int:
+        """How often a request was put back for want of cache; 0 where loaded with `disable_log_stats`."""
+        return self._metrics().get("vllm:num_preemptions", 0)
+
+    @property
+    def tokens_written(self) -> int:
+        """How many tokens it has written, of requests under way too; 0 where loaded with `disable_log_stats`."""
+        return self._metrics().get("vllm:generation_tokens", 0)
+
+    def _metrics(self) -> dict[str, int]:
+        if not self._llm.llm_engine.log_stats:
+            return {}
+        return {metric.name: int(getattr(metric, "value", 0)) for metric in self._llm.get_metrics()}
+
+    def close(self) -> None:
+        """Shut the engine down, its worker processes too."""
+        self._llm.llm_engine.engine_core.shutdown()
+
+    def _begin(self, run: _Run[T]) -> Iterator[T]:
+        """Begin as many chains as there is room for; yield the results of those that ask for nothing."""
+        while len(run.under_way) < self._capacity:
+            if run.next is None and (chain := next(run.waiting, None)) is not None:
+                try:
+                    run.next = chain, next(chain)
+                except StopIteration as end:
+                    yield end.value
+                    continue
+            if run.next is None or not run.admits(run.next[1]):
+                return
+            begun, run.next = run.next, None
+            yield from self._go_on(run, *begun)
+
+    def _answer(self, run: _Run[T], chain: Chain[T], completion: Completion) -> Iterator[T]:
+        """Send a chain its completion; submit its next request, or yield its result."""
+        try:
+            request = chain.send(completion)
+        except StopIteration as end:
+            yield end.value
+        else:
+            yield from self._go_on(run, chain, request)
+
+    def _go_on(self, run: _Run[T], chain: Chain[T], request: Request) -> Iterator[T]:
+        """Submit a chain's request, and those that follow where the engine refuses it; yield its result if it ends."""
+        try:
+            while (refused := self._submit(run, chain, request)) is not None:
+                request = chain.send(refused)
+        except StopIteration as end:
+            yield end.value
+
+    def _submit(self, run: _Run[T], chain: Chain[T], request: Request) -> Completion | None:
+        """Hand a request to the engine; return a completion with the error when the engine refuses it."""
+        from vllm.exceptions import VLLMClientError
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        self._served += 1
+        name = str(self._served)
+        try:
+            self._llm.llm_engine.add_request(
+                name,
+                {"prompt_token_ids": request.token_ids},
+                _parameters(request, run.generation),
+                priority=-request.shot,  # lower goes first: shots under way before new chains
+            )
+        except (VLLMClientError, ValueError, TypeError) as error:
+            return Completion("", "error", error=f"{type(error).__name__}: {error}")
+        except EngineDeadError as error:
+            raise _died(error) from error
+        run.put(name, chain, request)
+        return None
+
+    def _step(self) -> list[RequestOutput]:
+        """Let the engine compute one step; turn its death, whatever its kind, into EngineError."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            return cast("list[RequestOutput]", self._llm.llm_engine.step())
+        except (EngineDeadError, RuntimeError, MemoryError) as error:
+            raise _died(error) from error
+
+    def _abandon(self, under_way: Mapping[str, object]) -> None:
+        """Take back what is still under way when a run is given up, so that the next run starts clean."""
+        if under_way:
+            self._llm.llm_engine.abort_request(list(under_way))
+
+
+@dataclass
+class _Run(Generic[T]):
+    """One call of `run`: chains that wait, the next one with its first request, and those under way.
+
+    `under_way` has a chain, and the tokens it takes now and later, by the name of its request.
+    """
+
+    waiting: Iterator[Chain[T]]
+    generation: Generation
+    admission: Admission
+    next: tuple[Chain[T], Request] | None = None
+    under_way: dict[str, tuple[Chain[T], Sequence[int]]] = field(default_factory=dict)
+
+    def admits(self, request: Request) -> bool:
+        """Return whether a chain may begin with this request."""
+        return self.admission.admits(self._outlook(request))
+
+    def put(self, name: str, chain: Chain[T], request: Request) -> None:
+        """Note that a request is under way."""
+        tokens = self._outlook(request)
+        self.under_way[name] = chain, tokens
+        self.admission.put(tokens)
+
+    def take(self, name: str) -> Chain[T] | None:
+        """Return the chain of a request that has been answered, None where it is not under way."""
+        if name not in self.under_way:
+            return None
+        chain, tokens = self.under_way.pop(name)
+        self.admission.take(tokens)
+        return chain
+
+    def _outlook(self, request: Request) -> tuple[int, ...]:
+        generation = self.generation
+        shots = max(generation.shots, request.shot + 1)
+        allowance = generation.sampling.max_tokens
+        return outlook(len(request.token_ids), request.shot, shots=shots, allowance=allowance)
+
+
+def load_vllm(key: EngineKey) -> VLLMEngine:
+    """Load the engine that `key` describes; raise ModelError where vLLM or the model is missing."""
+    return VLLMEngine(key)
+
+
+def _load(key: EngineKey) -> LLM:
+    prepare_process(key.config.arguments)
+    with warnings.catch_warnings():
+        # Deprecations inside vLLM and torch are not the user's to act on.
+        warnings.simplefilter("ignore")
+        return _loaded(key)
+
+
+def _loaded(key: EngineKey) -> LLM:
+    try:
+        with phase("starting vLLM"):
+            from vllm import LLM
+            from vllm.platforms import current_platform
+    except ImportError as error:
+        raise ModelError(
+            f"vLLM cannot be imported: {error}.",
+            hint='Install it with pip install "hfsynth[vllm]" (CUDA) or pip install "hfsynth[cpu]".',
+        ) from error
+    except RuntimeError as error:  # an operator that is missing: a torchvision built for another torch
+        raise ModelError(
+            f"vLLM cannot be imported: {_first_line(error)}.",
+            hint="Text models need none of them: pip uninstall -y torchvision torchaudio torchcodec",
+        ) from error
+    settle_multiprocessing(on_cpu=current_platform.is_cpu())
+    on_cpu = current_platform.is_cpu()
+    weights = {"load_format": "dummy"} if has_random_weights(key.model) else {}
+    arguments = {
+        **_ARGUMENTS,
+        **(_CPU_ARGUMENTS if on_cpu else {}),
+        **precision_arguments(key.precision),
+        **(key.config.arguments if on_cpu else in_the_tail(key.config.arguments)),
+        **weights,
+    }
+    if on_cpu:
+        _look_at_namespaces_alone()
+    try:
+        children = shielding_children() if os.environ.get(MULTIPROCESSING) != "0" else nullcontext()
+        with phase("loading the model"), children:
+            loaded = LLM(
+                model=key.model,
+                revision=key.revision,
+                tokenizer_revision=key.revision,
+                max_model_len=key.window,
+                trust_remote_code=key.config.trust_remote_code,
+                **arguments,
+            )
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise ModelError(
+            f"The model {key.model!r} cannot be loaded: {_first_line(error)}",
+            hint=_advice(key),
+        ) from error
+    if on_cpu and (arguments.get(SPECULATIVE) or {}).get("method") == "ngram":
+        _compile_guessing(loaded)
+    return loaded
+
+
+def _look_at_namespaces_alone() -> None:
+    """Let vLLM's CPU build load where llvmlite is: an engine that guesses, loaded before this one, has imported it.
+
+    vLLM asks every object of every module for its `vars`, and llvmlite's library answers with a function of that name.
+    """
+    from vllm.triton_utils import dispatcher
+
+    def namespace(value: object) -> Mapping[str, object]:
+        found = vars(value)
+        return found if isinstance(found, Mapping) else {}
+
+    setattr(dispatcher, "vars", namespace)  # noqa: B010 - a name of the module that hides the built-in one
+
+
+def _compile_guessing(loaded: LLM) -> None:
+    """Let numba compile vLLM's n-gram look-up while the engine loads, and keep it: every process waited three seconds.
+
+    vLLM means to compile it too, but hands it no request, and numba then has nothing to compile for.
+    """
+    import numpy as np
+    from vllm.v1.spec_decode import ngram_proposer
+
+    with suppress(OSError, RuntimeError):  # a cache that cannot be written
+        for found in vars(ngram_proposer).values():
+            if hasattr(found, "enable_caching"):
+                found.enable_caching()
+    config = loaded.llm_engine.vllm_config
+    tokens = np.zeros((1, config.model_config.max_model_len), dtype=np.int32)
+    ngram_proposer.NgramProposer(config).propose(1, [[0]], np.full(1, 2, dtype=np.int32), tokens)
+
+
+def _advice(key: EngineKey) -> str:
+    check = "Check --model and --model-revision, and the --engine-arg values."
+    guess = "It may be speculation that cannot be had here." if key.config.arguments.get(SPECULATIVE) else ""
+    return " ".join(filter(None, (check, guess, guard_advice())))
+
+
+def _wake_when_it_dies(core: Any) -> None:  # noqa: ANN401
+    """Hand the error to whoever waits for an engine in a process of its own, once that process is gone.
+
+    vLLM's synchronous client notices a killed process (for want of memory, say), ends the thread that brings its
+    answers, and leaves its caller waiting for them for ever.
+    """
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    answers, thread = getattr(core, "outputs_queue", None), getattr(core, "output_queue_thread", None)
+    if answers is None or thread is None:  # it computes in this process
+        return
+
+    def wake() -> None:
+        thread.join()
+        answers.put(EngineDeadError())
+        for call in list(getattr(core, "utility_results", {}).values()):  # whoever waits for more than a step
+            if not call.done():
+                call.set_exception(EngineDeadError())
+
+    threading.Thread(target=wake, name="hfsynth-engine-watch", daemon=True).start()
+
+
+def _parameters(request: Request, generation: Generation) -> SamplingParams:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+    sampling, schema = generation.sampling, generation.json_schema
+    return SamplingParams(
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        repetition_penalty=sampling.repetition_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        seed=request.seed if sampling.temperature > 0 else None,
+        stop=list(generation.stop),
+        structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _completion(output: RequestOutput) -> Completion:
+    """Return what came back; raise EngineStopped where the engine gave the request up, for it was not asked to."""
+    answer = output.outputs[0]
+    if answer.finish_reason == "abort":
+        raise EngineStopped("The engine's process was told to end, and gave up what was in flight.")
+    return Completion(
+        text=answer.text,
+        finish_reason=answer.finish_reason or "error",
+        output_tokens=len(answer.token_ids),
+        cached_tokens=output.num_cached_tokens or 0,
+        error=None if answer.finish_reason in ("stop", "length") else f"finish_reason {answer.finish_reason}",
+    )
+
+
+def _cache_tokens(cache: Any) -> int | None:  # noqa: ANN401
+    """Return how many tokens the KV cache holds, None where the engine does not say."""
+    if cache.kv_cache_size_tokens is not None:
+        return int(cache.kv_cache_size_tokens)
+    return cache.num_gpu_blocks * cache.block_size if cache.num_gpu_blocks else None
+
+
+def _died(error: BaseException) -> EngineError:
+    return EngineError(f"The engine died: {type(error).__name__}: {error}")
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

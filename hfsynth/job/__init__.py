@@ -1,0 +1,1 @@
+"""A whole source into a corpus folder: shards, journal, leases, workers, launchers."""

@@ -1,0 +1,83 @@
+"""Check a whole folder, byte by byte, against what its job wrote down. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hfsynth.core.errors import OutputError
+from hfsynth.core.files import file_digest, read_json
+from hfsynth.core.records import Counts
+from hfsynth.corpus.folder import Corpus
+from hfsynth.corpus.manifest import Damage, damages, recorded, repair
+from hfsynth.job.shards import finished_shards, part_path
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What was found: how many files were compared, whether the corpus is finished, what is damaged and its repair."""
+
+    root: Path
+    finished: bool
+    files: int
+    damaged: tuple[str, ...]
+    repair: str = ""
+
+
+def check(folder: str | Path) -> CheckReport:
+    """Compare every file of a corpus folder with its manifest: presence, size and digest; and `stats.json` with sums.
+
+    Of an unfinished job the finished shards are compared with their records. Nothing is changed: `hfsynth synthesize`
+    makes what was lost anew. Raise OutputError where there is no corpus of hfsynth.
+    """
+    corpus = Corpus(Path(folder))
+    if not corpus.manifest.exists() and not corpus.plan.exists():
+        raise OutputError(
+            f"{folder} holds no corpus of hfsynth.", hint=f"Make one with: hfsynth synthesize SOURCE {folder}"
+        )
+    finished = corpus.manifest.exists()
+    found: list[Damage] = []
+    files = 0
+    try:
+        found += damages(corpus.root, digests=True) if finished else _parts(corpus)
+        files = len(recorded(corpus) if finished else finished_shards(corpus.parts))
+    except OutputError as error:
+        found.append(Damage("", error.message))
+    found += _descriptions(corpus, finished=finished)
+    told = tuple(str(damage).strip() for damage in found)
+    return CheckReport(corpus.root, finished, files, told, repair(corpus.root, found) if found else "")
+
+
+def _parts(corpus: Corpus) -> Iterator[Damage]:
+    for shard, record in finished_shards(corpus.parts).items():
+        path = part_path(corpus.parts, shard)
+        name = path.relative_to(corpus.root).as_posix()
+        if not path.exists():
+            yield Damage(name, "is missing")
+        elif file_digest(path) != (record.sha256, record.size):
+            yield Damage(name, "is damaged")
+
+
+def _descriptions(corpus: Corpus, *, finished: bool) -> Iterator[Damage]:
+    """Yield what is wrong with the JSON files; the counts of a job must be the sums of its shards'."""
+    for path in (corpus.plan, corpus.stats, corpus.config):
+        try:
+            values = read_json(path)
+        except OutputError as error:
+            yield Damage("", error.message)
+            continue
+        if finished and values is None and path != corpus.plan:
+            yield Damage(path.name, "is missing")
+        elif finished and path == corpus.stats and not _agrees(corpus, values):
+            yield Damage(path.name, "does not say what the shards' records say")
+
+
+def _agrees(corpus: Corpus, stats: Mapping[str, Any]) -> bool:
+    """Return whether the statistics are the sums of the records that a job has kept, where it has."""
+    try:
+        records = finished_shards(corpus.parts)
+        return not records or sum((record.counts for record in records.values()), Counts()) == Counts.from_dict(stats)
+    except (OutputError, KeyError, TypeError, ValueError, AttributeError):
+        return False

@@ -1,0 +1,277 @@
+"""Drive one engine through chains, and outlive its deaths.
+
+Every chain is noted in the journal when it is handed over and when it has ended. When the engine dies it is loaded
+again and the chains in flight are run again; those in flight at two deaths are suspects, run in groups: the group with
+which the engine dies is halved, until a document that kills the engine runs alone and is not given to it any more.
+Knows nothing of sources, parts or leases.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any, Protocol, cast
+
+from hfsynth.core.errors import EngineError, EngineStopped, HfsynthError, ModelError
+from hfsynth.core.records import ANSWERED, Parsed, Synthesized
+from hfsynth.engine.protocol import Chain, CountsPreemptions, CountsTokens, Engine, Generation
+from hfsynth.job.concurrency import Channel, Closed, Stop
+from hfsynth.job.feeding import ChainOutcome, ChainRun, Prepared, watched
+from hfsynth.job.journal import Death, Segments
+from hfsynth.job.restarts import Restarts
+from hfsynth.synthesis.chains import Chainer, PromptFormat
+
+_WAIT_AT_MOST = 30.0
+_AFTERMATH = 1.0  # whoever ended the engine's process may be about to end this one
+
+
+class Loader(Protocol):
+    """Loads the engine, and lets go of one that has died."""
+
+    def load(self) -> Engine: ...
+    def drop(self, engine: Engine) -> None: ...
+
+
+class Early:
+    """Documents and pairs of chains that have not ended, to be seen soon: a chain's first shot is done long before it.
+
+    One thread counts; any other may look.
+    """
+
+    def __init__(self) -> None:
+        self.documents = self.pairs = 0
+
+    def heard(self, chainer: Chainer) -> Chainer:
+        """Return `chainer` so that what it reads out of completions is counted; not where pairs are yet to be kept."""
+        if chainer.keep:
+            return chainer
+        return replace(chainer, prompts=cast("PromptFormat", _Heard(chainer.prompts, self)))
+
+    def ended(self, results: Iterable[Synthesized]) -> None:
+        """Take a chain's documents out again, which are counted elsewhere from now on."""
+        read = [result for result in results if result.synthesis.status in ANSWERED]
+        self.documents = max(0, self.documents - len(read))
+        self.pairs = max(0, self.pairs - sum(len(result.pairs) for result in read))
+
+    def lost(self) -> None:
+        """Forget all: their chains are run again."""
+        self.documents = self.pairs = 0
+
+
+class _Heard:
+    """A prompt format that tells how many pairs it reads."""
+
+    def __init__(self, prompts: PromptFormat, early: Early) -> None:
+        self._prompts = prompts
+        self._early = early
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._prompts, name)
+
+    def parse(self, text: str, *, cut_off: bool) -> Parsed:
+        """Read the pairs out of a completion."""
+        parsed = self._prompts.parse(text, cut_off=cut_off)
+        self._early.documents += 1
+        self._early.pairs += len(parsed.pairs)
+        return parsed
+
+
+class Driver:
+    """Run chains on an engine that may die `max_restarts` times in a row without answering a document in between."""
+
+    def __init__(
+        self,
+        loader: Loader,
+        chainer_of: Callable[[Engine], Chainer],
+        generation_of: Callable[[Chainer], Generation],
+        segments: Segments,
+        stop: Stop,
+        *,
+        max_restarts: int,
+    ) -> None:
+        self._loader = loader
+        self._segments = segments
+        self._stop = stop
+        self._deaths = Restarts(max_restarts)
+        self._engine: Engine | None = loader.load()
+        self.early = Early()
+        self.chainer = self.early.heard(chainer_of(self._engine))
+        self._generation = generation_of(self.chainer)
+        self._under_way: dict[tuple[int, int], ChainRun] = {}
+        self._again: list[ChainRun] = []
+        self._group: list[ChainRun] = []
+        self._shot: int | None = None
+        self._ended = False
+        self._preempted = -_preemptions(self._engine)
+        self._written = -_tokens_written(self._engine)
+        self.restarts = 0
+
+    @property
+    def preemptions(self) -> int | None:
+        """How often a request was put back for want of cache, None where the engine does not count it."""
+        counts = self._engine is None or isinstance(self._engine, CountsPreemptions)
+        return self._preempted + _preemptions(self._engine) if counts else None
+
+    @property
+    def tokens_written(self) -> int:
+        """How many tokens were written, of chains under way too; 0 where the engine does not count them."""
+        return max(0, self._written + _tokens_written(self._engine))
+
+    def outcomes(self, prepared: Channel[Prepared]) -> Iterator[ChainOutcome]:
+        """Yield every chain's outcome as it ends, until the channel has ended or a stop is asked for.
+
+        A group of suspects waits until those under way have ended, and runs apart from all others. Raise EngineError
+        where the engine keeps dying, or loses a chain.
+        """
+        self._ended = False
+        while not (self._ended or self._stop.requested):
+            try:
+                engine = self._engine or self._reloaded()
+                yield from self._ending(engine, self._chains(prepared))
+                while not self._stop.requested and self._take_suspects(prepared):
+                    yield from self._ending(engine, self._suspects())
+                    self._shot = None
+            except EngineError as error:
+                self._outlive(error)
+            else:
+                self._require_answers()
+
+    def _chains(self, prepared: Channel[Prepared]) -> Iterator[Chain[ChainOutcome]]:
+        """Hand chains over until there are suspects to run, or no more chains."""
+        while not self._stop.requested:
+            item = self._next(prepared)
+            if item is None:
+                self._ended = True
+                return
+            if item.run.strikes.is_suspect:
+                self._again.insert(0, item.run)
+                return
+            self._start(item.run)
+            yield item.chain
+
+    def _next(self, prepared: Channel[Prepared]) -> Prepared | None:
+        if self._again:
+            return Prepared.of(self._again.pop(0), self.chainer)
+        try:
+            return prepared.get()
+        except Closed:
+            return None
+
+    def _take_suspects(self, prepared: Channel[Prepared]) -> bool:
+        """Take the suspects that come next and may be run together; return whether there are any."""
+        while (run := self._next_run(prepared)) is not None:
+            sizes = [one.strikes.group for one in (*self._group, run)]
+            if not run.strikes.is_suspect or len(sizes) > min(sizes):
+                self._again.insert(0, run)
+                break
+            self._group.append(run)
+        return bool(self._group)
+
+    def _next_run(self, prepared: Channel[Prepared]) -> ChainRun | None:
+        if self._again:
+            return self._again.pop(0)
+        item = self._next(prepared)
+        return None if item is None else item.run
+
+    def _suspects(self) -> Iterator[Chain[ChainOutcome]]:
+        """Hand over the group that was taken."""
+        if len(self._group) == 1:
+            yield self._alone(self._group.pop())
+        while self._group:
+            run = self._group.pop(0)
+            self._start(run)
+            yield run.outcome(self.chainer)
+
+    def _start(self, run: ChainRun) -> None:
+        self._under_way[run.key] = run
+        self._segments.started(*run.key)
+
+    def _alone(self, run: ChainRun) -> Chain[ChainOutcome]:
+        """Return a chain that notes every shot: should the engine die, that is the document which killed it."""
+
+        def note(shot: int) -> None:
+            self._shot = shot
+            self._segments.started(*run.key, shot=shot)
+
+        self._under_way[run.key] = run
+        return watched(run.outcome(self.chainer), note)
+
+    def _ending(self, engine: Engine, chains: Iterable[Chain[ChainOutcome]]) -> Iterator[ChainOutcome]:
+        for outcome in engine.run(chains, self._generation):
+            self._segments.finished(outcome.shard, outcome.number, outcome.results)
+            self.early.ended(outcome.results)
+            run = self._under_way.pop((outcome.shard, outcome.number))
+            if any(result.synthesis.status in ANSWERED for result in outcome.results):
+                self._deaths.answered()
+            elif run.strikes.poison:
+                self._deaths.gave_up()
+            yield outcome
+
+    def _outlive(self, error: EngineError) -> None:
+        """Let go of a dead engine, hold its death against the chains in flight, and put them back in front.
+
+        After a stop was asked for nothing is held against them: they are work to do again, by whoever goes on.
+        """
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            self._preempted += _preemptions(engine)
+            self._written += _tokens_written(engine)
+            self._loader.drop(engine)
+        if isinstance(error, EngineStopped):
+            time.sleep(_AFTERMATH)
+        if self._stop.requested:
+            return
+        self.early.lost()
+        victims = [self._under_way[key] for key in sorted(self._under_way)]
+        self._again = [*self._struck(victims, error), *self._group, *self._again]
+        self._under_way.clear()
+        self._group.clear()
+        self._shot, self._ended = None, False
+        self._deaths.died(len(victims))
+        if self._deaths.are_exhausted:
+            raise self._given_up(error) from error
+
+    def _struck(self, victims: list[ChainRun], error: EngineError) -> list[ChainRun]:
+        if isinstance(error, EngineStopped):
+            return victims
+        self._segments.died((run.key for run in victims), error.message)
+        return [run.struck(Death(error.message), self._shot, among=len(victims)) for run in victims]
+
+    def _reloaded(self) -> Engine:
+        """Load the engine again; the memory of the one that died may take a while to be free."""
+        wait = 1.0
+        while True:
+            self.restarts += 1
+            try:
+                self._engine = self._loader.load()
+                self._preempted -= _preemptions(self._engine)
+                self._written -= _tokens_written(self._engine)
+                return self._engine
+            except ModelError as refused:
+                self._deaths.died(0)
+                if self._deaths.are_exhausted:
+                    raise self._given_up(refused) from refused
+                wait = min(2 * wait, _WAIT_AT_MOST)
+                time.sleep(wait)
+
+    def _given_up(self, error: HfsynthError) -> EngineError:
+        return EngineError(
+            f"{error.message} It was loaded {self.restarts} times again, the last ones without an answer.",
+            hint="What is done is kept: the same command goes on. --max-engine-restarts allows more.",
+        )
+
+    def _require_answers(self) -> None:
+        if self._under_way:
+            raise EngineError(
+                f"The engine did not answer every chain: {len(self._under_way)} are missing.",
+                hint="What is done is kept: the same command goes on.",
+            )
+
+
+def _preemptions(engine: Engine | None) -> int:
+    return engine.preemptions if isinstance(engine, CountsPreemptions) else 0
+
+
+def _tokens_written(engine: Engine | None) -> int:
+    return engine.tokens_written if isinstance(engine, CountsTokens) else 0

@@ -1,0 +1,284 @@
+"""Start workers, watch them, replace those that die, and see that none outlives the job.
+
+Knows nothing of models, prompts or sources: a worker is something that can be polled, asked to stop, and killed.
+
+Workers as processes of this machine, each with GPUs, or else cores, of its own. Knows nothing of what they do.
+
+A worker is started, not forked: neither threads nor CUDA survive a fork. It leads a process group, so that what it has
+started ends with it, and watches its standard input: when that ends its parent is gone, and it goes too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from hfsynth.core.config import EngineConfig
+from hfsynth.core.devices import core_groups, device_groups, usable_cores, visible_devices
+from hfsynth.core.errors import EngineError
+from hfsynth.core.records import ANSWERED, Status
+from hfsynth.corpus.folder import Corpus
+from hfsynth.job.concurrency import Stop
+from hfsynth.job.journal import CERTAIN, POSSIBLE, Death, JournalPaths, chains_in_flight, has_ended_any
+from hfsynth.job.leases import new_worker_name
+from hfsynth.job.restarts import Restarts
+from hfsynth.job.sessions import DONE, FAILED, STOPPED, Session, Sessions, error_from
+from hfsynth.job.shards import record_paths
+from hfsynth.job.spec import JobSpec
+
+_LOOK_EVERY = 0.1
+_TELL_EVERY = 1.0
+PATIENCE = 10.0
+"""Seconds beyond the grace after which a worker that was asked to stop is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a worker's process ended, and whether its own work was to blame: None where that cannot be told."""
+
+    how: str
+    suspicious: bool | None = True
+
+
+class WorkerHandle(Protocol):
+    """A worker that was started."""
+
+    @property
+    def worker(self) -> str:
+        """Return its name."""
+
+    def ended(self) -> End | None:
+        """Return how it ended, None while it runs."""
+
+    def stop(self, signal: int) -> None:
+        """Ask it to stop in good order."""
+
+    def kill(self) -> None:
+        """End it at once, and everything that it has started; do nothing where it has ended."""
+
+
+class Launcher(Protocol):
+    """Starts workers: at most one at a time in each of `size` places."""
+
+    @property
+    def size(self) -> int:
+        """Return how many workers are wanted."""
+
+    @property
+    def on_gpu(self) -> bool | None:
+        """Return whether its workers have GPUs, None where they have what this machine has."""
+
+    def start(self, spec: JobSpec, place: int, worker: str) -> WorkerHandle:
+        """Start a worker."""
+
+    def close(self) -> None:
+        """Let go of what the crew as a whole holds."""
+
+
+def supervise(spec: JobSpec, crew: Launcher, stop: Stop, on_look: Callable[[], None]) -> None:
+    """Let a crew finish the job's shards; return when they are, or when a stop was asked for and all have stopped.
+
+    A worker that dies is replaced, and its shards are free at once. Raise what a worker raised, and EngineError when
+    more than `max_engine_restarts` workers for each place have died in a row before any answered a document: of the
+    document that kills one, another may die as well, which took it over before it was known.
+    """
+    foreman = _Supervisor(spec, crew)
+    told = 0.0
+    try:
+        while foreman.members and not stop.requested:
+            foreman.look_after()
+            if time.monotonic() - told > _TELL_EVERY:
+                on_look()
+                told = time.monotonic()
+            time.sleep(_LOOK_EVERY)
+        if stop.requested:
+            foreman.stop(stop, spec.grace + PATIENCE)
+    finally:
+        foreman.kill()
+        crew.close()
+
+
+class _Supervisor:
+    """The members of a crew at work, by their places."""
+
+    def __init__(self, spec: JobSpec, crew: Launcher) -> None:
+        corpus = Corpus(Path(spec.out))
+        paths = JournalPaths(corpus.journal)
+        self._spec, self._crew = spec, crew
+        self._parts, self._segments = corpus.parts, paths.segments
+        self._sessions = Sessions(paths.sessions)
+        self._deaths = Restarts(spec.max_engine_restarts * crew.size)
+        self._finished = len(record_paths(self._parts))
+        self.members: dict[int, WorkerHandle] = {}
+        for place in range(crew.size):
+            self._start(place)
+
+    def look_after(self) -> None:
+        """Take note of members that have ended; replace those that died."""
+        for place, member in list(self.members.items()):
+            end = member.ended()
+            if end is not None:
+                del self.members[place]
+                self._see_off(place, member, end)
+
+    def stop(self, stop: Stop, patience: float) -> None:
+        """Ask every member to stop and wait for it."""
+        for member in self.members.values():
+            member.stop(stop.signal or 0)
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline and any(member.ended() is None for member in self.members.values()):
+            time.sleep(_LOOK_EVERY)
+
+    def kill(self) -> None:
+        """End every member that is left."""
+        for member in self.members.values():
+            member.kill()
+
+    def _start(self, place: int) -> None:
+        self.members[place] = self._crew.start(self._spec, place, new_worker_name())
+
+    def _see_off(self, place: int, member: WorkerHandle, end: End) -> None:
+        member.kill()  # what it has started must not outlive it
+        session = self._sessions.read(member.worker)
+        if session is not None and session.ended == DONE:
+            return
+        if session is not None and session.ended == FAILED and session.error is not None:
+            raise error_from(session.error)
+        self._bury(member.worker, session, end)
+        self._start(place)
+
+    def _bury(self, worker: str, session: Session | None, end: End) -> None:
+        """Note a death: what it says about the chains in flight, and that the worker's shards are free."""
+        if session is None or session.ended != STOPPED:
+            certainty = {True: CERTAIN, None: POSSIBLE, False: 0}[end.suspicious]
+            self._sessions.bury(worker, Death(f"the engine's process {end.how}", certainty))
+        if self._has_answered(worker, session):
+            self._deaths.answered()
+        elif has_ended_any(self._segments, worker, [Status.FAILED]):
+            self._deaths.gave_up()
+        self._deaths.died(chains_in_flight(self._segments, worker))
+        if self._deaths.are_exhausted:
+            raise EngineError(
+                f"A worker {end.how}; {self._deaths.in_a_row} died with no document answered in between.",
+                hint="What is done is kept: the same command goes on. --max-engine-restarts allows more.",
+            )
+
+    def _has_answered(self, worker: str, session: Session | None) -> bool:
+        """Return whether any document has been answered since the death before this one."""
+        before, self._finished = self._finished, len(record_paths(self._parts))
+        documents = sum(session.counts.documents[status] for status in ANSWERED) if session is not None else 0
+        return bool(documents) or self._finished > before or has_ended_any(self._segments, worker, ANSWERED)
+
+
+_START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from hfsynth.job.parent_watch import ParentWatch; watch = ParentWatch(); "
+    "from hfsynth.job.worker_process import main; sys.exit(main(watch))"
+)
+_STDERR = 2
+_CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS}
+
+
+class LocalLauncher:
+    """`workers` processes of this machine with `tensor_parallel` GPUs each; without a number, one a group of GPUs.
+
+    `devices` are the GPUs to deal out, those that are visible where it is not given. Raise ConfigError where there are
+    too few. Without GPUs the cores are dealt out: engines whose threads wait for each other on the same ones crawl.
+    """
+
+    def __init__(
+        self, workers: int | None = None, *, tensor_parallel: int = 1, devices: Sequence[str] | None = None
+    ) -> None:
+        self._tensor_parallel = tensor_parallel
+        self._groups = device_groups(visible_devices() if devices is None else devices, workers, tensor_parallel)
+        self._cores = [()] * self.size if self._groups[0] else core_groups(usable_cores(), self.size)
+
+    @property
+    def size(self) -> int:
+        """Return how many workers are wanted."""
+        return len(self._groups)
+
+    @property
+    def on_gpu(self) -> None:
+        """Return None: its workers have what this machine has."""
+
+    def start(self, spec: JobSpec, place: int, worker: str) -> LocalMember:
+        """Start a worker's process on the GPUs or the cores of its place."""
+        engine = with_tensor_parallel(spec.engine, self._tensor_parallel)
+        return LocalMember(replace(spec, engine=engine), worker, self._groups[place], self._cores[place])
+
+    def close(self) -> None:
+        """Do nothing: the crew holds nothing beside its members."""
+
+
+def with_tensor_parallel(engine: EngineConfig, gpus: int) -> EngineConfig:
+    """Return `engine` told to spread its model over so many GPUs."""
+    if gpus == 1:
+        return engine
+    arguments = {**engine.arguments, "tensor_parallel_size": gpus}
+    return EngineConfig.create(engine.kind, arguments, engine.trust_remote_code)
+
+
+class LocalMember:
+    """A worker's process. Where no `cores` are given it may run on all."""
+
+    def __init__(self, spec: JobSpec, worker: str, devices: Sequence[str], cores: Sequence[int] = ()) -> None:
+        self.worker = worker
+        self._oom_kills = _oom_kills()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _START, json.dumps(sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=_STDERR,  # standard output is for the job's result
+            env={**os.environ, **({"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {})},
+            start_new_session=True,
+        )
+        if cores:
+            with suppress(OSError):  # it died already: `ended` tells
+                os.sched_setaffinity(self._process.pid, cores)
+        order = json.dumps({"worker": worker, "spec": spec.to_dict()})
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):  # it died already: `ended` tells
+                self._process.stdin.write(order.encode("ascii") + b"\n")
+                self._process.stdin.flush()
+
+    def ended(self) -> End | None:
+        """Return how the process ended, None while it runs."""
+        code = self._process.poll()
+        if code is None:
+            return None
+        if code >= 0:
+            return End(f"ended with exit code {code}")
+        number = signal.Signals(-code)
+        if number == signal.SIGKILL:
+            out_of_memory = _oom_kills() > self._oom_kills
+            return End("was killed for want of memory" if out_of_memory else "was killed", out_of_memory or None)
+        return End(f"was ended by {number.name}", number in _CRASHES)
+
+    def stop(self, signal: int) -> None:
+        """Pass a signal on to the process."""
+        self._process.send_signal(signal)
+
+    def kill(self) -> None:
+        """End the process and everything it has started; wait until it is gone."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+
+
+def _oom_kills() -> int:
+    """Return how many processes the kernel has killed for want of memory so far, here and in this container."""
+    counters = (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events"))
+    lines = [line for path in counters if path.exists() for line in path.read_text("ascii").splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))

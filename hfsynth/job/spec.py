@@ -1,0 +1,62 @@
+"""What a worker must know of a job, as plain values, and the columns of what it writes. Knows nothing of workers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+import pyarrow as pa
+from datasets import Features, Value
+
+from hfsynth.core.config import EngineConfig, SynthesizerConfig
+from hfsynth.corpus.parquet import output_features
+from hfsynth.documents.source import Source
+from hfsynth.job.leases import STALE_AFTER
+
+ShardRange = tuple[int, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """Everything a worker must know, as values that travel to other processes.
+
+    `revision` is what the source must turn out to be at. `shards` is the range of shards to work on.
+    """
+
+    source: Source
+    revision: str
+    out: str
+    config: SynthesizerConfig
+    engine: EngineConfig
+    shard_rows: int
+    shards: ShardRange = (0, None)
+    max_engine_restarts: int = 3
+    grace: float = 30.0
+    stale_after: float = STALE_AFTER
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; `from_dict` reads them back."""
+        plain = {own.name: getattr(self, own.name) for own in fields(self)}
+        return {**plain, "source": asdict(self.source), "config": self.config.to_dict(), "engine": asdict(self.engine)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Read what `to_dict` wrote."""
+        engine = values["engine"]
+        made = {
+            "source": Source(**values["source"]),
+            "config": SynthesizerConfig.from_dict(values["config"]),
+            "engine": EngineConfig(**{**engine, "args": tuple((name, value) for name, value in engine["args"])}),
+            "shards": tuple(values["shards"]),
+        }
+        return cls(**{**values, **made})
+
+
+def part_schema(features: Features, config: SynthesizerConfig, *, recipe: bool = True) -> pa.Schema:
+    """Return the columns of a part: those of the source, where a piece came from, and what was made of it.
+
+    Without `recipe` they are those of the first versions, whose jobs must not end with parts of two kinds.
+    """
+    split = config.long_documents == "split"
+    origin = {"source_id": Value("string"), "offset": Value("int64")} if split else {}
+    return output_features(Features({**features, **origin}), recipe=recipe).arrow_schema

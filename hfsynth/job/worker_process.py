@@ -1,0 +1,47 @@
+"""The process of one worker, as `LocalCrew` starts it, with the order that `ParentWatch` has read."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+from hfsynth.core.errors import HfsynthError, OutputError
+from hfsynth.corpus.folder import Corpus
+from hfsynth.job.concurrency import stopping
+from hfsynth.job.journal import JournalPaths
+from hfsynth.job.parent_watch import ParentWatch
+from hfsynth.job.sessions import ORPHANED, Sessions, failed_session
+from hfsynth.job.spec import JobSpec
+from hfsynth.job.worker import Worker
+
+
+def main(watch: ParentWatch) -> int:
+    """Do what the order says; return the exit code. What went wrong is in the session's file."""
+    try:
+        return _work(JobSpec.from_dict(watch.order["spec"]), watch.order["worker"], watch)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _work(spec: JobSpec, name: str, watch: ParentWatch) -> int:
+    """Be one worker until the job is done, a signal asks for the end, or something goes wrong."""
+    with stopping(spec.grace) as stop:
+        try:
+            worker = Worker(spec, stop, name=name)
+        except HfsynthError as error:
+            Sessions(JournalPaths(Corpus(Path(spec.out)).journal).sessions).write(failed_session(name, error))
+            return error.exit_code
+        watch.before_end = lambda: _note_orphan(worker)
+        try:
+            worker.run()
+        except HfsynthError as error:
+            return error.exit_code
+        if stop.requested:
+            stop.leave()
+    return 0
+
+
+def _note_orphan(worker: Worker) -> None:
+    with suppress(OutputError):
+        worker.sessions.write(worker.session(ended=ORPHANED))

@@ -1,0 +1,1 @@
+"""A document and earlier shots into token ids, a completion into pairs: one module a format."""

@@ -1,0 +1,133 @@
+"""The format of any chat model: a conversation in its own template, its answer held to a JSON schema.
+
+Knows tokenizers through `PromptTokenizer` alone, and nothing of engines, chains or files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from hfsynth.core.config import ChatOptions
+from hfsynth.core.records import Pair, Parsed, Turn
+from hfsynth.core.text import Escape, encodable
+from hfsynth.models.token_cuts import Known
+from hfsynth.models.tokenizers import PromptTokenizer
+from hfsynth.prompting.parsing import CONCLUSION, OPTIONS_HEADING, STEP_BY_STEP, pair_of, parse_json_pairs
+
+_WORDING = (files("hfsynth.prompting") / "chat.jinja").read_text("utf-8")
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Any chat model through its own template, its answer held to a JSON schema; earlier shots are earlier turns."""
+
+    tokenizer: PromptTokenizer
+    options: ChatOptions = field(default_factory=ChatOptions)
+    answer_ends: tuple[str, ...] = field(default=(), init=False)
+
+    @cached_property
+    def json_schema(self) -> str:
+        """The schema of an answer: `pairs`, at least one, each with the fields of its kind."""
+        kinds = [_item_schema(kind) for kind in self.options.kinds]
+        pairs = {"type": "array", "minItems": 1, "maxItems": self.options.max_pairs, "items": {"anyOf": kinds}}
+        return json.dumps(_object_schema({"pairs": pairs}))
+
+    @cached_property
+    def _escape(self) -> Escape:
+        return Escape.of(self.tokenizer.special_tokens)
+
+    def prompt(self, history: Sequence[Turn], document: str, known: Known | None = None) -> list[int]:
+        """Return the ids of a conversation in which earlier documents have been answered.
+
+        A template may do anything with them, so that each prompt is encoded as a whole.
+        """
+        messages = [{"role": "system", "content": self._wording}]
+        for shot in history:
+            messages.append({"role": "user", "content": self._escape.escape(shot.document)})
+            messages.append({"role": "assistant", "content": self._escape.escape(json_answer(shot.pairs))})
+        messages.append({"role": "user", "content": self._escape.escape(document)})
+        return self.tokenizer.chat(messages)
+
+    def foresee(self, documents: Iterable[str]) -> Known:
+        """Return nothing: see `prompt`."""
+        return {}
+
+    def parse(self, text: str, *, cut_off: bool) -> Parsed:
+        """Read the pairs out of a completion, special tokens inside them restored."""
+        return parse_json_pairs(self._escape.unescape(text), cut_off=cut_off)
+
+    def ask(self, history: Sequence[Turn], document: str, instruction: str) -> list[int]:
+        """Return the ids of a conversation about `document` that waits for the answer to `instruction`.
+
+        Earlier shots are conversations before it: a document and its first instruction, then its other pairs.
+        """
+        messages = []
+        for shot in history:
+            for number, pair in enumerate(shot.pairs):
+                messages += self._turn(pair.instruction, "" if number else shot.document)
+                messages.append({"role": "assistant", "content": self._escape.escape(pair.response)})
+        return self.tokenizer.chat([*messages, *self._turn(instruction, document)])
+
+    def parse_answer(self, text: str) -> str:
+        """Read the answer out of a completion of `ask`."""
+        return encodable(self._escape.unescape(text.strip()))
+
+    def _turn(self, instruction: str, document: str) -> list[dict[str, str]]:
+        asked = f"{document}\n\n{instruction}" if document else instruction
+        return [{"role": "user", "content": self._escape.escape(asked)}]
+
+    @cached_property
+    def _wording(self) -> str:
+        template = Environment(undefined=StrictUndefined, trim_blocks=True, autoescape=False).from_string(_WORDING)
+        return template.render(max_pairs=self.options.max_pairs, kinds=self.options.kinds).strip()
+
+
+def json_answer(pairs: Sequence[Pair]) -> str:
+    """Write pairs as the `chat` format has the model write them; `parse_json_pairs` reads them back."""
+    return json.dumps({"pairs": [_json_item(pair) for pair in pairs]}, ensure_ascii=False)
+
+
+def _json_item(pair: Pair) -> dict[str, Any]:
+    """Take a pair's layout apart into fields, unless it would be put together differently."""
+    item = _fields(pair)
+    return item if pair_of(item) == pair else {"instruction": pair.instruction, "response": pair.response}
+
+
+def _fields(pair: Pair) -> dict[str, Any]:
+    question, stepwise, after = pair.instruction.rpartition(STEP_BY_STEP)
+    reasoning, concluded, answer = pair.response.rpartition(CONCLUSION)
+    if not (stepwise and concluded and not after and reasoning.strip()):
+        question, reasoning, answer = pair.instruction, "", pair.response
+    stem, listed, options = question.partition(f"{OPTIONS_HEADING}\n- ")
+    item: dict[str, Any] = {"instruction": stem if listed else question}
+    if listed:
+        item["options"] = options.split("\n- ")
+    if reasoning:
+        item["reasoning"] = reasoning
+    return {**item, "response": answer}
+
+
+def _item_schema(kind: str) -> dict[str, Any]:
+    text = {"type": "string", "minLength": 1}
+    extra: dict[str, Any] = {
+        "free_form": {},
+        "multiple_choice": {"options": {"type": "array", "minItems": 2, "maxItems": 6, "items": text}},
+        "chain_of_thought": {"reasoning": text},
+    }[kind]
+    return _object_schema({"instruction": text, **extra, "response": text})
+
+
+def _object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }

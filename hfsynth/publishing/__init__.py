@@ -1,0 +1,1 @@
+"""A card whose every number is computed, one visible change a push."""

@@ -1,0 +1,379 @@
+"""Publish a folder: check it, send the contents, make one visible commit, look at the result.
+
+Contents are sent first and are invisible. Then one commit on top of the state that was looked at makes all of it
+visible; where others were quicker the push is planned anew on top of theirs. What has happened is never remembered
+here: it is read from the repo, so a push that was killed goes on with the same command.
+
+Look at a repo after a push: every file in place, the footers' rows, and what `datasets` makes of it.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from datasets import load_dataset_builder
+from datasets.exceptions import DatasetsError
+from huggingface_hub.errors import HfHubHTTPError
+
+from hfsynth.core.errors import ConfigError, HubError
+from hfsynth.core.files import read_json
+from hfsynth.core.remote_calls import OnRetry, explained, is_transient, no_right, no_token, retrying
+from hfsynth.corpus.parquet import footer
+from hfsynth.corpus.readme import Card, is_web
+from hfsynth.publishing.card import ConfigFacts, CorpusFacts
+from hfsynth.publishing.card_reuse import hub_id
+from hfsynth.publishing.facts import CardSettings, own_block, read_card
+from hfsynth.publishing.plan import Plan, Publication, Snapshot, plan, refuse_conflicts
+from hfsynth.publishing.prepare import prepare, summary
+from hfsynth.publishing.replacing import Replaced, refuse_replacing, replaced_by
+from hfsynth.publishing.repo import HubRepo as Remote
+from hfsynth.publishing.repo import PullRequest, card_metadata, no_bars
+
+_ATTEMPTS = 3
+
+
+def verify(remote: Remote, publication: Publication, plan: Plan, commit: str) -> None:
+    """Raise HubError where the commit does not hold what was to be published.
+
+    A file's digest in the repo's listing is its content; footers are read back from one file of every split. At last
+    `datasets` is asked which splits and rows it sees in each config.
+    """
+    tree = remote.tree(commit)
+    wrong = [path for path, file in plan.desired.items() if not file.is_at(tree.get(path))]
+    wrong += [path for path in plan.deletes if path in tree]
+    if wrong:
+        raise _failed(publication.repo, commit, f"{', '.join(sorted(wrong)[:5])} is not as it was sent")
+    if isinstance(publication.facts, CorpusFacts):
+        _check_footers(remote, publication, plan, commit)
+        for config in publication.facts.configs:
+            _check_config(remote, config, commit)
+
+
+def _check_footers(remote: Remote, publication: Publication, plan: Plan, commit: str) -> None:
+    for path in _last_of_each_split(publication):
+        source = plan.desired[path].source
+        if isinstance(source, bytes):
+            continue
+        here, there = footer(source), remote.footer(path, plan.desired[path].size, commit)
+        if here.num_rows != there.num_rows:
+            raise _failed(publication.repo, commit, f"{path} has {there.num_rows} rows there and {here.num_rows} here")
+
+
+def _last_of_each_split(publication: Publication) -> Iterator[str]:
+    last: dict[str, str] = {}
+    for path in sorted(publication.files):
+        if path.endswith(".parquet"):
+            last[path.rpartition("-of-")[0].rpartition("-")[0]] = path
+    yield from last.values()
+
+
+def _check_config(remote: Remote, config: ConfigFacts, commit: str) -> None:
+    wanted = {split.name: split.rows for split in config.splits}
+    seen: dict[str, int] | str = ""
+    for _ in range(_ATTEMPTS):
+        seen = remote.call(lambda: _seen(remote, config.name, commit))
+        if isinstance(seen, dict) and wanted.items() <= seen.items():
+            return
+    raise _failed(remote.repo, commit, f"datasets sees {seen} in config {config.name!r}, not {wanted}")
+
+
+def _seen(remote: Remote, config: str, commit: str) -> dict[str, int] | str:
+    """Return the rows of each split as `datasets` sees them, or what it says instead."""
+    with tempfile.TemporaryDirectory() as cache:  # an old cache would answer for the Hub
+        try:
+            builder = load_dataset_builder(remote.repo, config, revision=commit, token=remote.token, cache_dir=cache)
+        except (OSError, ValueError, DatasetsError) as error:
+            if is_transient(error):
+                raise
+            return f"{type(error).__name__}: {error}"
+    return {str(name): int(split.num_examples) for name, split in (builder.info.splits or {}).items()}
+
+
+def _failed(repo: str, commit: str, reason: str) -> HubError:
+    return HubError(
+        f"{repo} was pushed as {commit[:10]}, and does not check out: {reason}.",
+        hint="Give the same command again; if it says the same, look at the repo's files.",
+    )
+
+
+COMMIT_LIMIT = 1000
+"""Changes in one commit. More go through a pull request in several commits and are merged at once: the Hub answers a
+commit within a minute or not at all, and one of a thousand pointers takes it a few seconds."""
+
+KINDS = ("dataset", "model")
+OnProgress = Callable[[int, int], None]
+_NAME = re.compile(r"\w[\w./-]*", re.ASCII)
+_NO_NAME = re.compile(r"\.\.|//|/\.|\.lock(?:/|$)|[./]$|^refs/|^HEAD$")
+
+
+@dataclass(frozen=True, slots=True)
+class PushOptions:
+    """How to push. `timeout` is for how many seconds a step that fails is tried again.
+
+    `allow_secrets` are kinds or ids of what looks like a secret and is published all the same. `replace` puts a corpus
+    in the place of one that somebody else published, or that was made from another source.
+    """
+
+    kind: str = "dataset"
+    private: bool = False
+    revision: str = "main"
+    create_pr: bool = False
+    tag: str | None = None
+    message: str | None = None
+    timeout: float = 300.0
+    commit_limit: int = COMMIT_LIMIT
+    template: str | None = None
+    allow_secrets: tuple[str, ...] = ()
+    replace: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ConfigError(f"A repo's type is dataset or model, not {self.kind!r}.", hint="Use --type dataset.")
+        for what, name in (("branch", self.revision), ("tag", self.tag)):
+            if name is not None and not _is_name(name):
+                flag = "--revision" if what == "branch" else "--tag"
+                raise ConfigError(
+                    f"{name[:100]!r} is no name of a {what}.",
+                    hint=f"Use letters, digits, dots, dashes, underscores, single slashes: {flag} v1.0",
+                )
+        if self.create_pr and self.revision != "main":
+            raise ConfigError("A pull request is always one to main.", hint="Leave out --revision or --create-pr.")
+        if self.create_pr and self.tag:
+            raise ConfigError("A pull request cannot be tagged.", hint="Leave out --tag, and tag after merging.")
+        if not self.timeout > 0:
+            raise ConfigError(f"The timeout must be some seconds, not {self.timeout!r}.", hint="Use --timeout 300.")
+
+
+def _is_name(name: str) -> bool:
+    """Say whether git and the Hub take a name for a branch or a tag."""
+    return len(name) <= 200 and bool(_NAME.fullmatch(name)) and not _NO_NAME.search(name)
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """A push that has been checked: where it is, its commit, and whether anything had to change.
+
+    `left` are the files of the folder that were not published, `replaced` is what was in the repo in their place.
+    """
+
+    repo: str
+    url: str
+    commit: str
+    changed: bool
+    left: tuple[str, ...] = ()
+    replaced: tuple[Replaced, ...] = ()
+
+
+def push(
+    folder: str | Path,
+    repo: str,
+    options: PushOptions | None = None,
+    *,
+    settings: CardSettings | None = None,
+    on_progress: OnProgress = lambda done, total: None,
+    on_retry: OnRetry = lambda reason: None,
+) -> PushResult:
+    """Publish a corpus folder, or a synthesizer's, as one visible change of `repo`; create the repo where it is new.
+
+    Everything is checked before anything is sent. Configs and splits of the repo that the folder does not have stay,
+    as do everybody's own words in its card; files of an earlier version go. What somebody else published, or what was
+    made from another source, is replaced only where the options say `replace`. The folder's card is brought up to date
+    first. Raise OutputError and ConfigError for a folder that cannot be published, HubError for everything the Hub
+    refuses; the visible state of the repo is then what it was.
+    """
+    options, root = options or PushOptions(), Path(folder)
+    settings = completed(root, replace(settings or CardSettings(), repo=repo))
+    publication = prepare(root, repo, options.kind, settings, template=options.template, allowed=options.allow_secrets)
+    remote = Remote(repo, options.kind, timeout=options.timeout, on_retry=on_retry)
+    if remote.token is None:
+        raise no_token()
+    with explained(repo, remote.token), no_bars():
+        _open(remote, options)
+        remote.validate(publication.card.text())
+        return _Push(remote, publication, options, on_progress, on_retry).run()
+
+
+def completed(root: Path, settings: CardSettings) -> CardSettings:
+    """Add what the cards of the corpus's source and model state, where nobody has stated it and the Hub answers."""
+    recipe, card = read_json(root / "synthesizer_config.json"), read_card(root)
+    known = own_block(card)
+    if not recipe or "source" not in recipe:
+        return settings
+    source, model = hub_id(str(recipe["source"]["location"])), hub_id(str(recipe["model"]))
+    if source and not (settings.source_license or known.get("source_license")):
+        settings = _from_source(settings, card, source, _asked(source, "dataset", None))
+    if model and not (Path(model).exists() or settings.model_license or known.get("model_license")):
+        found = _asked(model, "model", recipe.get("model_revision"))
+        settings = replace(settings, model_license=_one(found.get("license")))
+    return settings
+
+
+def _from_source(settings: CardSettings, card: Card, source: str, found: Mapping[str, Any]) -> CardSettings:
+    """Take over the source's licence and languages where the user and the folder's card state none."""
+    stated = settings.license or card.metadata.get("license")
+    language = found.get("language") or ()
+    languages = (language,) if isinstance(language, str) else tuple(language)
+    return replace(
+        settings,
+        source_license=_one(found.get("license")),
+        license_name=settings.license_name if stated else _one(found.get("license_name")),
+        license_link=settings.license_link if stated else _web_link(source, _one(found.get("license_link"))),
+        language=settings.language or (() if card.metadata.get("language") else languages),
+    )
+
+
+def _web_link(source: str, link: str | None) -> str | None:
+    """Return a link of the source's card as one that leads there from anywhere: it may name a file of its repo."""
+    if link is None or is_web(link):
+        return link
+    return f"https://huggingface.co/datasets/{source}/blob/main/{link}" if _NAME.fullmatch(link) else None
+
+
+def _asked(repo: str, kind: str, revision: str | None) -> dict[str, Any]:
+    """Return a card's metadata; nothing where the repo cannot be read, for the card then says that it is not known."""
+    try:
+        return card_metadata(repo, kind, revision)
+    except (HfHubHTTPError, httpx2.HTTPError, ConnectionError, ValueError):
+        return {}
+
+
+def _one(value: object) -> str | None:
+    found = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return found if isinstance(found, str) else None
+
+
+def _open(remote: Remote, options: PushOptions) -> None:
+    """Make sure that the repo is there and may be written to."""
+    if remote.role() == "read":
+        raise no_right(remote.repo)
+    visibility = remote.visibility()
+    if visibility is None:
+        _create(remote, options)
+    elif options.private and visibility == "public":
+        raise HubError(
+            f"{remote.repo} is there already, and public.", hint="Leave out --private, or make it private on the Hub."
+        )
+    elif not options.create_pr:
+        remote.check_write()
+    if options.revision != "main":
+        remote.ensure_branch(options.revision)
+
+
+def _create(remote: Remote, options: PushOptions) -> None:
+    for kind in KINDS:
+        if kind != remote.kind and remote.visibility(kind):
+            raise HubError(
+                f"{remote.repo} is there already, as a {kind} and not as a {remote.kind}.",
+                hint=f"Choose another name, or push with --type {kind}.",
+            )
+    remote.create(private=options.private)
+
+
+@dataclass(frozen=True, slots=True)
+class _Push:
+    """One push under way."""
+
+    remote: Remote
+    publication: Publication
+    options: PushOptions
+    on_progress: OnProgress
+    on_retry: OnRetry
+
+    def run(self) -> PushResult:
+        first = self.remote.snapshot(self.options.revision)
+        planned = plan(self.publication, first)
+        self._refuse_taken_tag(planned)
+        replaced = self._replaced(planned)
+        self._upload(planned)
+        planned, pull, commit = retrying(self.options.timeout, self.on_retry)(self._published, first)
+        verify(self.remote, self.publication, planned, commit)
+        if self.options.tag:
+            self.remote.tag(self.options.tag, commit)
+        url = pull.url if pull else self.remote.url
+        return PushResult(self.remote.repo, url, commit, commit != first.commit, self.publication.left, replaced)
+
+    def _replaced(self, planned: Plan) -> tuple[Replaced, ...]:
+        """Return what of the repo is replaced; raise HubError where it is another's, and that was not asked for."""
+        if self.options.create_pr:  # it replaces nothing before somebody has looked at it
+            return ()
+        replaced, others = replaced_by(self.remote, self.publication, planned)
+        if others and not self.options.replace:
+            raise refuse_replacing(self.remote.repo, self.remote.url, replaced)
+        return tuple(replaced)
+
+    def _refuse_taken_tag(self, planned: Plan) -> None:
+        tag = self.options.tag
+        taken = self.remote.tags().get(tag) if tag else None
+        if taken and (planned.changes or taken != planned.base.commit):
+            raise HubError(f"The tag {tag!r} is taken: it stands for {taken[:10]}.", hint="Choose another --tag.")
+
+    def _upload(self, planned: Plan) -> None:
+        total = sum(file.size for file in planned.adds.values())
+        done = 0
+
+        def advance(size: int) -> None:
+            nonlocal done
+            done += size
+            self.on_progress(done, total)
+
+        self.on_progress(0, total)
+        self.remote.upload(planned.adds, self.options.revision, pull=self.options.create_pr, on_bytes=advance)
+
+    def _published(self, first: Snapshot) -> tuple[Plan, PullRequest | None, str]:
+        """Make the change where the repo does not have it yet.
+
+        Called again after every failure, it reads the repo anew: a commit whose answer was lost is found there, and
+        one that came too late is planned on top of what was quicker.
+        """
+        now = self.remote.snapshot(self.options.revision)
+        planned = plan(self.publication, now)
+        if not planned.changes:
+            return planned, None, now.commit
+        refuse_conflicts(first, planned)
+        if self.options.create_pr or (planned.changes > self.options.commit_limit and self.options.revision == "main"):
+            return self._through_pull_request(planned)
+        commit = self.remote.commit(
+            planned.adds,
+            planned.deletes,
+            message=self._message,
+            revision=self.options.revision,
+            parent=now.commit,
+        )
+        return planned, None, commit
+
+    def _through_pull_request(self, planned: Plan) -> tuple[Plan, PullRequest | None, str]:
+        """Put the change on a pull request in several commits; merge it unless the pull request is what was asked for.
+
+        Its title names the change and the state it starts from, so that a push that was killed finds it again.
+        """
+        pull = self.remote.pull_request(f"{self._message} [hfsynth {planned.digest}]", summary(self.publication))
+        commit = self._fill(pull, planned)
+        self.remote.set_status(pull, "open")
+        if self.options.create_pr:
+            return planned, pull, commit
+        if self.remote.head("main") != planned.base.commit:
+            self.remote.set_status(pull, "closed")
+            return self._published(planned.base)
+        self.remote.merge(pull)
+        return planned, None, self.remote.head("main")
+
+    def _fill(self, pull: PullRequest, planned: Plan) -> str:
+        """Commit to a pull request until it holds the change; what is there already stays."""
+        while True:
+            commit = self.remote.head(pull.ref)
+            left = Plan(Snapshot(commit, self.remote.tree(commit), None), planned.desired, planned.region)
+            adds = dict(list(left.adds.items())[: self.options.commit_limit])
+            deletes = left.deletes[: self.options.commit_limit - len(adds)]
+            if not adds and not deletes:
+                return commit
+            self.remote.commit(adds, deletes, message=self._message, revision=pull.ref, parent=commit)
+
+    @property
+    def _message(self) -> str:
+        return self.options.message or f"Publish {summary(self.publication)}"

@@ -1,0 +1,201 @@
+"""Write a folder's card, or say that it is stale. Knows the folder; knows nothing of the Hub.
+
+Check a folder before it is published: finished, undamaged, described, free of secrets. Asks no network.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import get_token
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils._validators import validate_repo_id
+
+from hfsynth.core.addresses import public_values
+from hfsynth.core.errors import OutputError, UsageError
+from hfsynth.core.files import read_json, write_text
+from hfsynth.core.remote_calls import invalid_name
+from hfsynth.corpus.folder import Corpus, incomplete
+from hfsynth.corpus.parquet import footer
+from hfsynth.corpus.readme import Card
+from hfsynth.publishing import plots
+from hfsynth.publishing.belongings import belongings, manifest_records
+from hfsynth.publishing.card import CorpusFacts, ModelFacts, card_of
+from hfsynth.publishing.facts import CardSettings, corpus_facts, model_facts, read_card, stated
+from hfsynth.publishing.leaks import refuse_leaks, refuse_secrets
+from hfsynth.publishing.plan import README, LocalFile, Publication, replaced
+from hfsynth.publishing.plots import FOLDER
+
+
+@dataclass(frozen=True, slots=True)
+class CardResult:
+    """A card that was written: where, whether it changed, and what it leaves out."""
+
+    path: Path
+    changed: bool
+    notes: tuple[str, ...]
+
+
+def write_card(
+    folder: str | Path, settings: CardSettings | None = None, *, kind: str = "dataset", template: str | None = None
+) -> CardResult:
+    """Write the README and the plots of a corpus folder (`kind` "dataset") or a synthesizer's ("model").
+
+    What the user wrote outside of hfsynth's block stays, as do metadata keys of the user's own. What was stated
+    earlier (licence, language, title) is kept where `settings` leave it open. Raise ConfigError for a missing licence
+    or a failing template, OutputError where the folder holds nothing to describe.
+    """
+    root, settings = Path(folder), settings or CardSettings()
+    if kind == "dataset":
+        corpus_facts(root, settings)  # says what is wrong before anything is written
+        _draw(root)
+    facts = facts_of(root, settings, kind)
+    path, text = root / "README.md", folder_card(root, facts, template).text()
+    changed = not path.exists() or path.read_text("utf-8") != text
+    if changed:
+        write_text(path, text)
+    return CardResult(path, changed, tuple(stated(facts)) if isinstance(facts, CorpusFacts) else ())
+
+
+def check_card(
+    folder: str | Path, settings: CardSettings | None = None, *, kind: str = "dataset", template: str | None = None
+) -> None:
+    """Raise OutputError where the folder's card is not what `write_card` would write now, or a fact is missing."""
+    root = Path(folder)
+    again = f"Write it again: hfsynth card {folder}"
+    if not (root / "README.md").exists():
+        raise OutputError(f"{folder} has no card.", hint=again)
+    try:
+        facts = facts_of(root, settings or CardSettings(), kind)
+    except UsageError as error:
+        raise OutputError(error.message, hint=error.hint) from error
+    if isinstance(facts, CorpusFacts) and (old := plots.stale(root, read_json(root / "stats.json") or {})):
+        raise OutputError(f"{', '.join(old)} shows other numbers than stats.json.", hint=again)
+    if (root / "README.md").read_text("utf-8") != folder_card(root, facts, template).text():
+        raise OutputError(f"The card of {folder} is stale: it does not say what is in the folder now.", hint=again)
+
+
+def facts_of(root: Path, settings: CardSettings, kind: str) -> CorpusFacts | ModelFacts:
+    """Return what the card of a folder says."""
+    return corpus_facts(root, settings) if kind == "dataset" else model_facts(root, settings)
+
+
+def folder_card(root: Path, facts: CorpusFacts | ModelFacts, template: str | None) -> Card:
+    """Return the folder's card as it should be."""
+    return replaced(read_card(root), card_of(facts, template))
+
+
+def _draw(root: Path) -> None:
+    stats = read_json(root / "stats.json")
+    if stats is not None and plots.available():
+        plots.draw(root, stats)
+
+
+_OWN = ("synthesizer_config.json", "stats.json", "evaluation.json")
+_TELLING = (*_OWN, "training.json", "adapter_config.json", "config.json", "tokenizer_config.json")
+
+
+def check_name(repo: str) -> None:
+    """Raise HubError for what cannot be the name of a repo of somebody's."""
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise invalid_name(repo) from error
+    if repo.count("/") != 1:
+        raise invalid_name(repo)
+
+
+def prepare(
+    root: Path,
+    repo: str,
+    kind: str,
+    settings: CardSettings,
+    *,
+    template: str | None = None,
+    allowed: Collection[str] = (),
+    write: bool = True,
+) -> Publication:
+    """Return what publishing `root` would send; with `write`, bring the folder's card up to date first.
+
+    `allowed` are the kinds or ids of what looks like a secret and may pass.
+
+    Raise OutputError for a folder that is not finished, is damaged or holds secrets, ConfigError for a card that cannot
+    be made (no licence), HubError for an impossible name.
+    """
+    check_name(repo)
+    if kind == "dataset":
+        _refuse_unfinished(root)
+    if write:
+        write_card(root, settings, kind=kind, template=template)
+    facts = facts_of(root, settings, kind)
+    card = folder_card(root, facts, template)
+    found = belongings(root, kind, settings.include)
+    paths = [path for path in found.files if path != README]
+    _refuse_secrets(root, found.files, card, allowed)
+    _refuse_script(paths, repo)
+    files = {path: LocalFile.of(_content(root, path)) for path in paths}
+    if kind == "dataset":
+        _refuse_damaged(root, files)
+    own = frozenset(path for path in paths if path in _OWN or path.startswith(f"{FOLDER}/"))
+    return Publication(repo, kind, facts, card, template, files, own, found.left)
+
+
+def summary(publication: Publication) -> str:
+    """Return in a few words what is published."""
+    facts = publication.facts
+    if not isinstance(facts, CorpusFacts):
+        return f"a synthesizer ({facts.weights})"
+    return ", ".join(f"{config.name} ({sum(s.rows for s in config.splits):,} rows)" for config in facts.configs)
+
+
+def _refuse_unfinished(root: Path) -> None:
+    corpus = Corpus(root)
+    if corpus.plan.exists() and not corpus.manifest.exists():
+        raise OutputError(
+            f"{root} is not finished: its job was interrupted or is still running.",
+            hint="Give the same `hfsynth synthesize` command again, then push.",
+        )
+
+
+def _refuse_damaged(root: Path, files: dict[str, LocalFile]) -> None:
+    """Compare every file with the manifest; look at the numbers in the names of those that are not in one."""
+    records = manifest_records(root)
+    again = "Remove the folder and make it again; nothing was published."
+    for path, record in records.items():
+        file = files.get(path)
+        if file is None:
+            gone = "is a link" if (root / path).is_symlink() else "is missing: the job wrote it and it is gone"
+            raise OutputError(f"{root / path} {gone}.", hint=again)
+        if file.sha256 != record["sha256"]:
+            raise OutputError(f"{root / path} is damaged: it is not what the job wrote.", hint=again)
+        if "rows" in record and footer(root / path).num_rows != record["rows"]:
+            raise OutputError(f"{root / path} does not have the {record['rows']} rows of the manifest.", hint=again)
+    if gaps := incomplete(files):
+        raise OutputError(f"{root} is not whole: {'; '.join(gaps)}.", hint=again)
+
+
+def _refuse_secrets(root: Path, paths: Sequence[str], card: Card, allowed: Collection[str]) -> None:
+    """Search everything that would be sent, the new card included, which others' words come into."""
+    token = get_token()
+    refuse_leaks(root, paths, token=token, allowed=allowed)
+    refuse_secrets(card.text().encode("utf-8", "replace"), f"the new {README}", token=token, allowed=allowed)
+
+
+def _content(root: Path, path: str) -> Path | bytes:
+    """Return a file as it is published: in the small JSON files no path of this machine, no address's credentials."""
+    if path not in _TELLING:
+        return root / path
+    content = (root / path).read_bytes()
+    values = json.loads(content)
+    told = public_values(values, root)
+    return content if told == values else (json.dumps(told, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+def _refuse_script(paths: list[str], repo: str) -> None:
+    """A script of the repo's name keeps `datasets` from loading it at all."""
+    script = f"{repo.rpartition('/')[2]}.py"
+    if script in paths:
+        raise OutputError(f"{script} would be taken for a loading script of {repo}.", hint="Rename or remove it.")

@@ -1,0 +1,1 @@
+"""What pairs, corpora and synthesizers are worth: measures of text, metrics, evaluations."""

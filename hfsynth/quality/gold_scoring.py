@@ -1,0 +1,311 @@
+"""Score what a synthesizer says against what people wrote: answers by the SQuAD definition, pairs by best matching.
+
+Pure functions of text. All scores lie between 0 and 1. Knows nothing of models, documents or files.
+
+Judge a synthesizer on one gold document: prompts with gold examples as earlier shots, completions into figures.
+
+Two tasks, after Instruction Pre-Training (the evaluation of its synthesizer): the answer to a gold instruction, and
+the pairs about a context. Knows nothing of engines, files or means.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from hfsynth.core.draws import Draws as Stream
+from hfsynth.core.records import Pair, Reason, Rejected, Turn
+from hfsynth.documents.examples import Example
+from hfsynth.engine.protocol import Chain, Completion, Request
+from hfsynth.prompting.chat import Chat
+from hfsynth.prompting.instruction_pretrain import InstructionPretrain
+from hfsynth.quality.words import CHARACTER
+
+# The punctuation of scripts that put no spaces between words.
+_UNSPACED_PUNCTUATION = (
+    "\u0e4f\u0e5a\u0e5b\u0f04-\u0f14\u17d4-\u17da\u3001-\u3003\u3008-\u3011\u3014-\u301f\u30fb"
+    "\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
+)
+_PUNCTUATION = re.compile(f"[{re.escape(string.punctuation)}]")
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_CHARACTER = re.compile(f"({CHARACTER})")
+_FOREIGN_PUNCTUATION = re.compile(f"[{_UNSPACED_PUNCTUATION}]")
+
+
+def normalized(text: str) -> str:
+    """Return an answer as SQuAD 1.1 compares it: lower case, no ASCII punctuation, no English article, single spaces.
+
+    Beyond SQuAD: characters of scripts without spaces between words (Chinese, Japanese, Thai and others) become a
+    token each, with the marks on them, and their own punctuation is dropped, as multilingual evaluations do. Text
+    without such characters, and so every English one, gives exactly what SQuAD's definition gives.
+    """
+    bare = _PUNCTUATION.sub("", text.lower())
+    plain = _ARTICLES.sub(" ", _FOREIGN_PUNCTUATION.sub(" ", bare))
+    return " ".join(_CHARACTER.sub(r" \1 ", plain).split())
+
+
+def exact_match(prediction: str, reference: str) -> float:
+    """Return 1 where two answers are the same once normalised, else 0 (SQuAD 1.1)."""
+    return float(normalized(prediction) == normalized(reference))
+
+
+def token_f1(prediction: str, reference: str) -> float:
+    """Return the F1 of two answers' tokens, each counted as often as it occurs (SQuAD 1.1).
+
+    Two answers of which nothing is left once normalised agree: 1, as SQuAD 2.0 defines it; one such answer gives 0.
+    """
+    return _f1(_tokens(prediction), _tokens(reference))
+
+
+def best(score: Callable[[str, str], float], prediction: str, references: Iterable[str]) -> float:
+    """Return the score against the reference that fits best, as SQuAD takes it; 0 without a reference."""
+    return max((score(prediction, reference) for reference in references), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class PairQuality:
+    """How well generated pairs match gold ones: soft precision and recall, and their F1."""
+
+    f1: float
+    precision: float
+    recall: float
+
+
+def pair_quality(generated: Sequence[Pair], gold: Sequence[Pair]) -> PairQuality:
+    """Match generated pairs with gold ones, one to one, so that the sum of similarities is largest.
+
+    The similarity of two pairs is the token F1 of instruction and response read as one text. Precision is the sum
+    over the number of generated pairs, recall over that of gold ones, F1 twice the sum over both numbers. No pair on
+    both sides is perfect, on one side alone worth 0. The paper judges synthesizers by such an F1; the matching is ours.
+    """
+    if not generated or not gold:
+        score = float(not generated and not gold)
+        return PairQuality(score, score, score)
+    ours, theirs = ([_tokens(f"{pair.instruction} {pair.response}") for pair in pairs] for pairs in (generated, gold))
+    matched = largest_matching([[_f1(one, other) for other in theirs] for one in ours])
+    return PairQuality(2 * matched / (len(ours) + len(theirs)), matched / len(ours), matched / len(theirs))
+
+
+def largest_matching(weights: Sequence[Sequence[float]]) -> float:
+    """Return the largest sum of weights that takes at most one from each row and column; exact.
+
+    Shortest augmenting paths (Jonker and Volgenant, 1987), cubic in the shorter side. `weights` is a full table
+    without negative numbers.
+    """
+    if len(weights) > len(weights[0]):
+        weights = list(zip(*weights, strict=True))
+    matching = _Matching(weights)
+    for row in range(len(weights)):
+        matching.add(row)
+    return sum(weights[row][column] for column, row in enumerate(matching.row_of) if row is not None)
+
+
+class _Matching:
+    """A best matching of the rows added so far. Costs are negative weights; no table has more rows than columns."""
+
+    def __init__(self, weights: Sequence[Sequence[float]]) -> None:
+        self._weights = weights
+        self._of_rows = [0.0] * len(weights)  # what the dual problem charges for a row, and for a column
+        self._of_columns = [0.0] * len(weights[0])
+        self.row_of: list[int | None] = [None] * len(weights[0])
+
+    def add(self, row: int) -> None:
+        """Match one more row, at the least cost for all."""
+        distance = [float("inf")] * len(self.row_of)
+        via: list[int | None] = [None] * len(self.row_of)  # the column before a column on the cheapest path to it
+        reached: list[int] = []
+        here, column, so_far = row, None, 0.0
+        while True:
+            left = [number for number in range(len(self.row_of)) if number not in reached]
+            for number in left:
+                cost = so_far - self._weights[here][number] - self._of_rows[here] - self._of_columns[number]
+                if cost < distance[number]:
+                    distance[number], via[number] = cost, column
+            column = min(left, key=lambda number: distance[number])
+            so_far = distance[column]
+            reached.append(column)
+            owner = self.row_of[column]
+            if owner is None:
+                break
+            here = owner
+        self._charge(row, reached, distance, so_far)
+        self._take(row, column, via)
+
+    def _charge(self, row: int, reached: Sequence[int], distance: Sequence[float], total: float) -> None:
+        self._of_rows[row] += total
+        for column in reached:
+            owner = self.row_of[column]
+            if owner is not None:
+                self._of_rows[owner] += total - distance[column]
+            self._of_columns[column] -= total - distance[column]
+
+    def _take(self, row: int, column: int, via: Sequence[int | None]) -> None:
+        """Hand each column on the path to the row before it."""
+        while (before := via[column]) is not None:
+            self.row_of[column] = self.row_of[before]
+            column = before
+        self.row_of[column] = row
+
+
+def _tokens(text: str) -> Counter[str]:
+    return Counter(normalized(text).split())
+
+
+def _f1(one: Counter[str], other: Counter[str]) -> float:
+    if not one or not other:
+        return float(not one and not other)
+    return 2 * (one & other).total() / (one.total() + other.total())
+
+
+T = TypeVar("T")
+
+_AT_LEAST = 8  # so small a source shows all it has
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A gold document, and the gold examples that may be shown before it. `shots` is how many were asked for."""
+
+    gold: str
+    shots: int
+    number: int
+    example: Example
+    history: tuple[Turn, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOutcome:
+    """What one request cost and how it ended. `shown` is how many earlier shots were in its prompt."""
+
+    shown: int
+    prompt_tokens: int
+    output_tokens: int
+    cut_off: bool
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerScore:
+    """The answer to one gold instruction; `said` is None where the question did not fit the window."""
+
+    case: Case
+    f1: float = 0.0
+    exact_match: float = 0.0
+    said: RequestOutcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PairsScore:
+    """The pairs about a document; `said` is None where it did not fit the window."""
+
+    case: Case
+    quality: PairQuality | None = None
+    pairs: int = 0
+    rejected: tuple[Rejected, ...] = ()
+    said: RequestOutcome | None = None
+
+    @property
+    def duplicates(self) -> int:
+        """How many pairs asked a question again; they are not among `pairs`."""
+        return sum(item.reason is Reason.DUPLICATE_QUESTION for item in self.rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class GoldJudge:
+    """Everything that a judged request needs to know besides its case. `window` and `max_tokens` are in tokens."""
+
+    prompts: InstructionPretrain | Chat
+    window: int
+    max_tokens: int
+    seed: int = 0
+
+    def answers(self, case: Case) -> Iterator[Chain[AnswerScore]]:
+        """Yield a chain of one request for each gold pair of a document."""
+        for number, pair in enumerate(case.example.pairs):
+            yield self._answer(case, number, pair)
+
+    def pairs(self, case: Case) -> Chain[PairsScore]:
+        """Ask for the pairs about a document and compare them with the gold ones."""
+        document = case.example.context
+        fitted = self._fit(case, lambda history: self.prompts.prompt(history, document))
+        if fitted is None:
+            return PairsScore(case)
+        completion = yield self._request(case, "pairs", *fitted)
+        said = _said(completion, *fitted)
+        if said.failed:
+            return PairsScore(case, said=said)
+        parsed = self.prompts.parse(completion.text, cut_off=said.cut_off)
+        quality = pair_quality(parsed.pairs, case.example.pairs)
+        return PairsScore(case, quality, len(parsed.pairs), parsed.rejected, said)
+
+    def _answer(self, case: Case, number: int, pair: Pair) -> Chain[AnswerScore]:
+        document = case.example.context
+        fitted = self._fit(case, lambda history: self.prompts.ask(history, document, pair.instruction))
+        if fitted is None:
+            return AnswerScore(case)
+        completion = yield self._request(case, f"answer {number}", *fitted)
+        answer = self.prompts.parse_answer(completion.text)
+        scores = token_f1(answer, pair.response), exact_match(answer, pair.response)
+        return AnswerScore(case, *scores, _said(completion, *fitted))
+
+    def _fit(self, case: Case, prompt: Callable[[Sequence[Turn]], list[int]]) -> tuple[list[int], int] | None:
+        """Return the prompt with as many of the first shots as fit, and their number; None when nothing fits."""
+        for shown in range(len(case.history), -1, -1):
+            token_ids = prompt(case.history[:shown])
+            if len(token_ids) <= self.window - self.max_tokens:
+                return token_ids, shown
+        return None
+
+    def _request(self, case: Case, what: str, token_ids: list[int], shown: int) -> Request:
+        name = f"{what}/{self.seed}/{case.gold}/{case.number}/{case.shots}"
+        return Request(token_ids, shown, Stream(name).below(2**31))
+
+
+def cases(
+    gold: str, examples: Sequence[Example], *, shots: Sequence[int], limit: int | None, seed: int
+) -> Iterator[Case]:
+    """Yield a case for each document and number of shots; of each source at most `limit` documents.
+
+    Which ones, and which examples are shown before them, is drawn from the seed, for each source by itself. Shown are
+    the first so many drawn from the quarter of the source with the shortest contexts, without the document itself and
+    with the longest of them last, where a short window drops it first. So most prompts of a source begin alike, and
+    that beginning is computed once.
+    """
+    by_source: dict[str, list[int]] = {}
+    for number, example in enumerate(examples):
+        by_source.setdefault(example.source, []).append(number)
+    for source, numbers in sorted(by_source.items()):
+        shown = _drawn(_short([examples[number] for number in numbers]), f"shots/{seed}/{gold}/{source}")
+        kept = sorted(_drawn(numbers, f"documents/{seed}/{gold}/{source}")[:limit])
+        for count in sorted(set(shots)):
+            for number in kept:
+                example = examples[number]
+                others = [other for other in shown if other.context != example.context][:count]
+                history = tuple(Turn(other.context, other.pairs) for other in sorted(others, key=_length))
+                yield Case(gold, count, number, example, history)
+
+
+def _short(examples: Sequence[Example]) -> list[Example]:
+    return sorted(examples, key=_length)[: max(_AT_LEAST, (len(examples) + 3) // 4)]
+
+
+def _length(example: Example) -> int:
+    return len(example.context)
+
+
+def _drawn(items: Sequence[T], name: str) -> list[T]:
+    return [items[position] for position in Stream(name).order(len(items))]
+
+
+def _said(completion: Completion, token_ids: Sequence[int], shown: int) -> RequestOutcome:
+    return RequestOutcome(
+        shown=shown,
+        prompt_tokens=len(token_ids),
+        output_tokens=completion.output_tokens,
+        cut_off=completion.finish_reason == "length",
+        failed=completion.error is not None or completion.finish_reason == "error",
+    )

@@ -1,0 +1,273 @@
+"""How good a synthesizer is, by the paper's own measures: gold data in, a table of figures out.
+
+Response accuracy and pair quality, without and with gold examples shown before, on gold sets such as task sets seen
+and unseen in tuning (Instruction Pre-Training, Table 5). Knows nothing of the command line or of cards.
+
+Judged documents into figures: means with confidence intervals over documents, and counts.
+
+Pure functions of values. Knows nothing of engines, prompts or files.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, groupby
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hfsynth.core.addresses import public_location
+from hfsynth.core.config import EngineConfig, SynthesizerConfig, require_room
+from hfsynth.core.errors import ConfigError
+from hfsynth.core.files import write_json, writing
+from hfsynth.documents.examples import Examples, read_examples
+from hfsynth.engine.loading import engine_for
+from hfsynth.engine.protocol import Chain, Engine, Generation
+from hfsynth.models.resolve import pinned
+from hfsynth.prompting.formats import prompt_format
+from hfsynth.quality.aggregates import Ratios
+from hfsynth.quality.gold_scoring import AnswerScore as Answered
+from hfsynth.quality.gold_scoring import Case, cases
+from hfsynth.quality.gold_scoring import GoldJudge as Judge
+from hfsynth.quality.gold_scoring import PairsScore as Written
+from hfsynth.quality.gold_scoring import RequestOutcome as Said
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Everything about one document with one number of shots."""
+
+    written: Written
+    answers: tuple[Answered, ...]
+
+    @property
+    def source(self) -> str:
+        """The task set that the document is from."""
+        return self.written.case.example.source
+
+    def answered(self) -> list[Answered]:
+        """Return the answers that there are figures of."""
+        return [answer for answer in self.answers if answer.said is not None and not answer.said.failed]
+
+    @property
+    def outcomes(self) -> Sequence[Written | Answered]:
+        """What became of each request, and of those that did not fit."""
+        return [self.written, *self.answers]
+
+    def said(self) -> list[Said]:
+        """Return what every request cost."""
+        return [outcome.said for outcome in self.outcomes if outcome.said is not None]
+
+
+def joined(written: Iterable[Written], answered: Iterable[Answered]) -> list[Judged]:
+    """Put the outcomes of the two tasks together, by gold set, shots and document, in this order."""
+    answers: dict[tuple[str, int, int], list[Answered]] = {}
+    for answer in answered:
+        answers.setdefault(_key(answer), []).append(answer)
+    return [Judged(one, tuple(answers.get(_key(one), ()))) for one in sorted(written, key=_key)]
+
+
+def _key(item: Written | Answered) -> tuple[str, int, int]:
+    return item.case.gold, item.case.shots, item.case.number
+
+
+def results(judged: Sequence[Judged], seed: int) -> Figures:
+    """Return the figures of each gold set and number of shots: `all`, `macro` (over sources) and `sources`."""
+    found: Figures = {}
+    for (gold, shots), group in groupby(judged, key=lambda one: _key(one.written)[:2]):
+        documents = list(group)
+        by_source: dict[str, list[Judged]] = {}
+        for one in documents:
+            by_source.setdefault(one.source, []).append(one)
+        sources = {source: figures(ones, seed) for source, ones in sorted(by_source.items())}
+        found.setdefault(gold, {})[str(shots)] = {
+            "all": figures(documents, seed),
+            "macro": _macro(list(sources.values())),
+            "sources": sources,
+        }
+    return found
+
+
+def figures(judged: Sequence[Judged], seed: int) -> Figures:
+    """Return the figures of some documents.
+
+    Means are over documents, a document's answers counted as their mean; scores and shares lie between 0 and 1.
+    What did not fit the window, or failed in the engine, is counted and in no mean.
+    """
+    written = [one.written for one in judged if one.written.said is not None and not one.written.said.failed]
+    answered = [answers for one in judged if (answers := one.answered())]
+    said = [item for one in judged for item in one.said()]
+
+    def mean(values: Sequence[float]) -> Mapping[str, float | None]:
+        return _interval(values, seed)
+
+    def of_answers(score: Callable[[Answered], float]) -> Mapping[str, float | None]:
+        return mean([sum(map(score, answers)) / len(answers) for answers in answered])
+
+    qualities = [one.quality for one in written if one.quality is not None]
+    return {
+        "documents": len(judged),
+        "response_accuracy": {
+            "f1": of_answers(lambda answer: answer.f1),
+            "exact_match": of_answers(lambda answer: answer.exact_match),
+            "answers": sum(map(len, answered)),
+        },
+        "pair_quality": {
+            "f1": mean([quality.f1 for quality in qualities]),
+            "precision": mean([quality.precision for quality in qualities]),
+            "recall": mean([quality.recall for quality in qualities]),
+        },
+        "with_pairs": mean([float(one.pairs > 0) for one in written]),
+        "pairs_per_document": mean([float(one.pairs) for one in written]),
+        "gold_pairs_per_document": mean([float(len(one.case.example.pairs)) for one in written]),
+        "duplicates": _share(sum(one.duplicates for one in written), sum(one.pairs for one in written)),
+        "rejected": dict(sorted(Counter(str(item.reason) for one in written for item in one.rejected).items())),
+        **_counts(judged, said),
+    }
+
+
+def _counts(judged: Sequence[Judged], said: Sequence[Said]) -> Figures:
+    asked = [one.written for one in judged if one.written.said is not None]
+    return {
+        "too_long": sum(outcome.said is None for one in judged for outcome in one.outcomes),
+        "failed": sum(item.failed for item in said),
+        "cut_off": sum(one.said.cut_off for one in asked if one.said is not None),
+        "fewer_shots": sum(one.said.shown < one.case.shots for one in asked if one.said is not None),
+        "prompt_tokens": sum(item.prompt_tokens for item in said),
+        "output_tokens": sum(item.output_tokens for item in said),
+    }
+
+
+def _share(duplicates: int, pairs: int) -> float | None:
+    return duplicates / (pairs + duplicates) if pairs + duplicates else None
+
+
+def _macro(sources: Sequence[Figures]) -> Figures:
+    """Return the plain mean over sources of what the paper reports."""
+    found: Figures = {"sources": len(sources)}
+    for measure, score in (("response_accuracy", "f1"), ("response_accuracy", "exact_match"), ("pair_quality", "f1")):
+        means = [mean for one in sources if (mean := one[measure][score]["mean"]) is not None]
+        found.setdefault(measure, {})[score] = sum(means) / len(means) if means else None
+    return found
+
+
+def _interval(values: Sequence[float], seed: int) -> Mapping[str, float | None]:
+    """Return the mean and its 95% interval over documents; a single value has no interval."""
+    ratios = Ratios(["mean"], seed=seed)
+    for value in values:
+        ratios.add({"mean": (value, 1)})
+    return ratios.interval("mean")
+
+
+T = TypeVar("T")
+
+EVALUATION = "evaluation.json"
+
+
+def evaluate_synthesizer(
+    config: SynthesizerConfig,
+    gold: Mapping[str, str | Path],
+    *,
+    engine: EngineConfig | None = None,
+    shots: Sequence[int] = (0, 3),
+    limit: int | None = None,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Judge the synthesizer of `config` on gold sets, each a name and a location that `read_examples` takes.
+
+    `shots` are the numbers of gold examples of the same source to show before a document: 0 is zero-shot. `limit`
+    bounds the documents of each source. Return plain JSON values: under `results`, for each gold set and number of
+    shots, the figures of all documents (`all`), their plain mean over sources (`macro`) and those of each source.
+    Scores lie between 0 and 1, each with a 95% bootstrap interval over documents. `on_progress` is told how many
+    requests have been answered, and of how many. The recipe's own `shots` play no role.
+
+    Raise ConfigError for settings that cannot work, SourceError or ColumnError for gold data without usable rows,
+    ModelError for an unknown model, EngineError when the engine dies.
+    """
+    _check(gold, shots, limit)
+    data = {name: read_examples(str(location)) for name, location in gold.items()}
+    engine = engine or EngineConfig()
+    config = pinned(config, engine)
+    asked = [
+        case
+        for name, examples in data.items()
+        for case in cases(name, examples.rows, shots=shots, limit=limit, seed=seed)
+    ]
+    judged = _judged(config, engine_for(config, engine), asked, seed, on_progress or (lambda number, of: None))
+    return {
+        "synthesizer": _named(config),
+        "shots": sorted(set(shots)),
+        "limit": limit,
+        "seed": seed,
+        "gold": {name: _told(gold[name], examples) for name, examples in data.items()},
+        "results": results(judged, seed),
+    }
+
+
+def save_evaluation(values: Mapping[str, Any], path: Path) -> None:
+    """Write an evaluation to a file, whole or not at all; raise OutputError where it cannot be written."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, values)
+
+
+def evaluation_place(model: str) -> Path | None:
+    """Return the file in a model's folder that its card reads the evaluation from; None for a model elsewhere."""
+    folder = Path(model).expanduser()
+    return folder / EVALUATION if folder.is_dir() else None
+
+
+def _check(gold: Mapping[str, object], shots: Sequence[int], limit: int | None) -> None:
+    if not gold:
+        raise ConfigError(
+            "There is no gold data to judge by.", hint="Name some: --seen FILE, --unseen FILE, --gold FILE."
+        )
+    if not shots or min(shots) < 0:
+        raise ConfigError(
+            f"shots must be whole numbers of at least 0, not {list(shots)}.", hint="Use --shots 0 --shots 3."
+        )
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit must be a whole number of at least 1, not {limit}.")
+
+
+def _judged(
+    config: SynthesizerConfig, engine: Engine, asked: Sequence[Case], seed: int, on_progress: Callable[[int, int], None]
+) -> list[Judged]:
+    require_room(engine.window, config.sampling.max_tokens)
+    prompts = prompt_format(config, engine.tokenizer)
+    judge = Judge(prompts, engine.window, config.sampling.max_tokens, seed)
+    answering = Generation(config.sampling, stop=prompts.answer_ends)
+    writing_pairs = Generation(config.sampling, prompts.json_schema)
+    ended, of = 0, sum(1 + len(case.example.pairs) for case in asked)
+
+    def counted(chains: Iterator[Chain[T]], generation: Generation) -> Iterator[T]:
+        nonlocal ended
+        for outcome in engine.run(chains, generation):
+            ended += 1
+            on_progress(ended, of)
+            yield outcome
+
+    written = list(counted((judge.pairs(case) for case in asked), writing_pairs))
+    answered = list(counted(chain.from_iterable(map(judge.answers, asked)), answering))
+    return joined(written, answered)
+
+
+def _named(config: SynthesizerConfig) -> dict[str, Any]:
+    """Return what decides the figures, a folder by its name alone."""
+    values = config.to_dict()
+    folder = Path(config.model).expanduser()
+    kept = ("model_revision", "prompt_format", "window", "sampling")
+    return {
+        "model": folder.resolve().name if folder.is_dir() else public_location(config.model),
+        **{name: values[name] for name in kept},
+    }
+
+
+def _told(location: str | Path, examples: Examples) -> dict[str, Any]:
+    name = public_location(str(location))
+    left_out = {reason: count for reason, count in examples.left_out.items() if count}
+    return {"data": name, "documents": len(examples.rows), "left_out": left_out}

@@ -1,0 +1,1 @@
+"""Documents into pairs: few-shot chains, and the transform for `datasets.map`."""

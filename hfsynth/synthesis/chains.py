@@ -1,0 +1,223 @@
+"""Documents into prompts, completions into pairs: one generator a chain.
+
+A chain is M neighbouring documents. Its generator yields a request, is sent the completion, and yields the next
+request, whose prompt extends the last one by that completion's pairs. Knows nothing of engines, files or `datasets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
+
+from hfsynth.core.config import Condition, SynthesizerConfig, require_room
+from hfsynth.core.records import Document, Parsed, Reason, Rejected, Row, Status, Synthesis, Synthesized, Turn, chain_id
+from hfsynth.core.text import encodable
+from hfsynth.documents.splitting import piece_id, split_text, truncate_text
+from hfsynth.engine.protocol import Chain, Completion, Engine, Generation, Request, T
+from hfsynth.models.token_cuts import Known
+from hfsynth.prompting.formats import prompt_format
+from hfsynth.quality.measures import keep_pairs
+
+
+class PromptFormat(Protocol):
+    """How documents and earlier shots become token ids, and completions pairs."""
+
+    @property
+    def json_schema(self) -> str | None:
+        """Return the schema completions are held to, None for free text."""
+
+    def foresee(self, documents: Iterable[str]) -> Known:
+        """Return what the prompts of one chain about `documents` have in common."""
+
+    def prompt(self, history: Sequence[Turn], document: str, known: Known | None = None) -> list[int]:
+        """Return the token ids of a prompt that shows `history` and asks about `document`.
+
+        They are the same with what is `known` of the chain's other prompts, to which this one's is added.
+        """
+
+    def parse(self, text: str, *, cut_off: bool) -> Parsed:
+        """Read the pairs out of a completion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chainer:
+    """Everything a chain needs to know besides its documents. `window` and `max_tokens` are in tokens.
+
+    Pairs that do not meet the conditions of `keep` are rejected before the next shot could show them.
+    """
+
+    prompts: PromptFormat
+    window: int
+    max_tokens: int
+    shots: int = 1
+    seed: int = 0
+    truncate: bool = False
+    keep: tuple[Condition, ...] = ()
+
+    def chains(self, documents: Iterable[Document]) -> Iterator[Chain[list[Synthesized]]]:
+        """Yield one chain for every `shots` neighbouring documents; the last one may be short."""
+        for group in grouped(documents, self.shots):
+            yield self.chain(group)
+
+    def chain(self, documents: Sequence[Document]) -> Chain[list[Synthesized]]:
+        """Synthesize the pairs of one chain's documents, one result a document, in order."""
+        name = chain_id(document.id for document in documents)
+        history: list[Turn] = []
+        results: list[Synthesized] = []
+        known = self.prompts.foresee(_texts(documents))
+        for shot, document in enumerate(documents):
+            result, text = yield from self._shot(document, history, known, name, shot)
+            if not result.synthesis.follows:
+                history = []
+            history = [*history, Turn(text, result.pairs)] if result.pairs else []
+            results.append(result)
+        return results
+
+    def _shot(
+        self, document: Document, history: Sequence[Turn], known: Known, name: str, shot: int
+    ) -> Generator[Request, Completion, tuple[Synthesized, str]]:
+        """Return the document's result, and its text as the prompt showed it."""
+        if document.unread is not None:
+            unread = Rejected(Reason.TOO_LONG, document.unread)
+            return Synthesized((), Synthesis(Status.TOO_LONG, name, shot, rejected=(unread,))), ""
+        if document.text is None or not document.text.strip():
+            return Synthesized((), Synthesis(Status.EMPTY, name, shot)), ""
+        text = encodable(document.text)
+        fitted = self._fit(text, history, known)
+        if fitted is None:
+            too_long = Rejected(Reason.TOO_LONG, f"does not fit {self.window - self.max_tokens} tokens of prompt")
+            return Synthesized((), Synthesis(Status.TOO_LONG, name, shot, rejected=(too_long,))), ""
+        shown, token_ids, follows = fitted
+        completion = yield Request(token_ids, shot, _shot_seed(self.seed, name, shot))
+        parsed = keep_pairs(self._parse(completion), shown, self.keep)
+        synthesis = Synthesis(
+            status=_status(completion, parsed),
+            chain=name,
+            shot=shot,
+            follows=follows,
+            prompt_tokens=len(token_ids),
+            output_tokens=completion.output_tokens,
+            cached_tokens=completion.cached_tokens,
+            truncated=len(text) - len(shown),
+            finish_reason=completion.finish_reason,
+            rejected=parsed.rejected,
+        )
+        return Synthesized(parsed.pairs, synthesis), shown
+
+    def _fit(self, text: str, history: Sequence[Turn], known: Known) -> tuple[str, list[int], bool] | None:
+        """Return the text to show, its prompt and whether the history is in it; None when nothing fits.
+
+        The history is given up before any of the document is.
+        """
+        room = self.window - self.max_tokens
+        if history and len(token_ids := self.prompts.prompt(history, text, known)) <= room:
+            return text, token_ids, True
+        token_ids = self.prompts.prompt((), text, known)
+        if len(token_ids) <= room:
+            return text, token_ids, False
+        if not self.truncate or self.overhead >= room:
+            return None
+        shown = truncate_text(text, room, lambda part: len(self.prompts.prompt((), part)))
+        return (shown, self.prompts.prompt((), shown), False) if shown.strip() else None
+
+    @property
+    def overhead(self) -> int:
+        """Tokens of a prompt about nothing."""
+        return len(self.prompts.prompt((), ""))
+
+    def _parse(self, completion: Completion) -> Parsed:
+        if (error := _error(completion)) is not None:
+            return Parsed((), (Rejected(Reason.ENGINE, encodable(error)),))
+        return self.prompts.parse(completion.text, cut_off=completion.finish_reason == "length")
+
+
+def _texts(documents: Iterable[Document]) -> Iterator[str]:
+    """Yield the texts about which there will be prompts."""
+    for document in documents:
+        if document.unread is None and document.text is not None and document.text.strip():
+            yield encodable(document.text)
+
+
+def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield neighbours in groups of `size`; the last group may be short."""
+    group: list[T] = []
+    for item in items:
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _error(completion: Completion) -> str | None:
+    """Return what went wrong, also where an engine does not say it."""
+    unsaid = "the engine did not say why" if completion.finish_reason == "error" else None
+    return completion.error if completion.error is not None else unsaid
+
+
+def _status(completion: Completion, parsed: Parsed) -> Status:
+    if _error(completion) is not None:
+        return Status.FAILED
+    return Status.OK if parsed.pairs else Status.NO_PAIRS
+
+
+def _shot_seed(seed: int, name: str, shot: int) -> int:
+    """Return a seed of 31 bits that depends on the chain and the shot alone, not on the batch they run in."""
+    return int.from_bytes(blake2b(f"{seed}/{name}/{shot}".encode(), digest_size=4).digest(), "big") >> 1
+
+
+# To read a row and drop it costs about ten times as much as to pass over it on the way from the beginning.
+_NEAR = 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class Splitter:
+    """Cut rows whose document does not fit the window.
+
+    A document that fits is left whole. Pieces of one that does not are made small enough (`piece_tokens`) for a whole
+    chain of them, pairs included, to share one window. Token counts are those of a prompt about the text alone.
+    """
+
+    count: Callable[[str], int]
+    room: int
+    piece_tokens: int
+
+    @classmethod
+    def of(cls, chainer: Chainer) -> Splitter:
+        """Make the splitter for the prompts of `chainer`."""
+        room = chainer.window - chainer.max_tokens
+        share = (room - (chainer.shots - 1) * chainer.max_tokens) // chainer.shots
+        smallest = chainer.overhead + 64
+        return cls(lambda text: len(chainer.prompts.prompt((), text)), room, min(room, max(share, smallest)))
+
+    def pieces(self, row: Row) -> Iterator[Row]:
+        """Yield the row, or its pieces, with `source_id` and `offset` (in characters) added."""
+        text, name = row["text"], row["id"]
+        if text is None or not text.strip() or self.count(text) <= self.room:
+            yield {**row, "source_id": name, "offset": 0}
+            return
+        for piece in split_text(text, self.piece_tokens, self.count):
+            own = {"id": piece_id(name, piece, text), "text": piece.text, "source_id": name, "offset": piece.offset}
+            yield {**row, **own}
+
+
+def chainer_for(config: SynthesizerConfig, engine: Engine) -> Chainer:
+    """Return what turns documents into chains for `engine`; raise ConfigError where a prompt has no room."""
+    require_room(engine.window, config.sampling.max_tokens)
+    return Chainer(
+        prompts=prompt_format(config, engine.tokenizer),
+        window=engine.window,
+        max_tokens=config.sampling.max_tokens,
+        shots=config.shots,
+        seed=config.seed,
+        truncate=config.long_documents == "truncate",
+        keep=tuple(map(Condition.parse, config.keep)),
+    )
+
+
+def generation_for(config: SynthesizerConfig, chainer: Chainer) -> Generation:
+    """Return how every request of a run is answered."""
+    return Generation(config.sampling, chainer.prompts.json_schema, shots=config.shots)

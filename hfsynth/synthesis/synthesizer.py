@@ -1,0 +1,297 @@
+"""`Synthesizer`: the transform for `datasets.map`, and the owner of its fingerprint.
+
+Knows nothing of files, nor of what is on the Hub beyond a recipe's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+import multiprocess
+from datasets import Features
+from datasets.formatting.formatting import LazyBatch
+from datasets.utils._dill import pklregister
+
+from hfsynth.core.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig, canonical
+from hfsynth.core.errors import ColumnError, ConfigError, EngineError
+from hfsynth.core.recipes import config_from, hub_recipe
+from hfsynth.core.records import Document, Synthesized, content_id
+from hfsynth.corpus.parquet import output_arrays, output_features, output_values
+from hfsynth.documents.dataset_splits import AnyDataset, is_streamed, known_rows
+from hfsynth.engine.loading import engine_for
+from hfsynth.engine.protocol import Chain, Engine
+from hfsynth.models.resolve import pinned, recommended_sampling
+from hfsynth.publishing.recipe import RecipePushed, push_recipe
+from hfsynth.synthesis.chains import chainer_for, generation_for
+from hfsynth.synthesis.mapping import MapSettings, Tally, map_splits, shown
+
+
+class Synthesizer:
+    """Write instruction-response pairs about every document: `ds.map(synthesize, batched=True, batch_size=…)`.
+
+    In: a string column `text_column`, and `id_column` where there is one. Out, one row a document in the same order:
+    `pairs` and `synthesis` (see `docs/folder.md`). Neighbouring rows form chains of `shots` documents, so batches must
+    be multiples of `shots`; `synthesize.map(ds, num_proc=…)` sees to that for any number of rows and processes, where
+    `ds.map` with `num_proc` needs `with_indices=True` and shards that happen to fit. Without `batched` only `shots=1`
+    works; then pass `features=synthesize.features(ds.features)`.
+
+    `keep` are conditions that pairs must meet, such as `"grounding>=0.5"`; the others go to `synthesis.rejected`.
+
+    The fingerprint covers what decides the result (model and revision, format, sampling, shots, seed, conditions,
+    format version), not the engine's flags. Raise ConfigError for impossible settings, ModelError for an unknown model.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        shots: int = 1,
+        model_revision: str | None = None,
+        prompt_format: str = "instruction-pretrain",
+        seed: int = 0,
+        window: int | None = None,
+        precision: str = "auto",
+        long_documents: str = "skip",
+        sampling: Sampling | None = None,
+        chat: ChatOptions | None = None,
+        keep: Sequence[str] = (),
+        engine: str = "vllm",
+        engine_args: Mapping[str, Any] | None = None,
+        trust_remote_code: bool = False,
+        text_column: str = "text",
+        id_column: str = "id",
+    ) -> None:
+        config = SynthesizerConfig(
+            model=model,
+            model_revision=model_revision,
+            prompt_format=prompt_format,
+            shots=shots,
+            seed=seed,
+            window=window,
+            precision=precision,
+            long_documents=long_documents,
+            sampling=sampling or recommended_sampling(model),
+            chat=chat or ChatOptions(),
+            keep=canonical(keep),
+        )
+        engine_config = EngineConfig.create(engine, engine_args, trust_remote_code)
+        self._settle(pinned(config, engine_config), engine_config, text_column, id_column)
+
+    @classmethod
+    def from_config(
+        cls,
+        config: SynthesizerConfig,
+        engine: EngineConfig | None = None,
+        *,
+        text_column: str = "text",
+        id_column: str = "id",
+    ) -> Synthesizer:
+        """Build the transform from a config, as `synthesizer_config.json` holds it."""
+        engine = engine or EngineConfig()
+        return _rebuild(pinned(config, engine), engine, text_column, id_column)
+
+    @classmethod
+    def from_hub(
+        cls,
+        name: str,
+        revision: str | None = None,
+        *,
+        model: str | None = None,
+        engine: str = "vllm",
+        engine_args: Mapping[str, Any] | None = None,
+        trust_remote_code: bool = False,
+        text_column: str = "text",
+        id_column: str = "id",
+    ) -> Synthesizer:
+        """Build the transform that made a published corpus, from the `synthesizer_config.json` of its repo.
+
+        `name` is a dataset or a model on the Hub, `user/name`; `revision` one of its branches, tags or commits. A
+        recipe that splits long documents skips them here, for a transform keeps rows one to one; to split them too,
+        run `hfsynth synthesize SOURCE OUT --recipe user/name`. `model` takes the place of the recipe's: a recipe names
+        no code, so a script of your own is named here. Raise HubError where there is no recipe, ConfigError for one
+        that names code or a file of this machine.
+        """
+        fields = hub_recipe(name, revision)
+        if fields.get("long_documents") == "split":
+            fields["long_documents"] = "skip"
+        engine_config = EngineConfig.create(engine, engine_args, trust_remote_code)
+        config = config_from(fields, {"model": model})
+        return cls.from_config(config, engine_config, text_column=text_column, id_column=id_column)
+
+    def _settle(self, config: SynthesizerConfig, engine: EngineConfig, text_column: str, id_column: str) -> None:
+        if config.long_documents == "split":
+            raise ConfigError(
+                "A transform keeps rows one to one and cannot split documents.",
+                hint="Use hfsynth.split_documents(ds, max_tokens=…, tokenizer=…) first, or long_documents='truncate'.",
+            )
+        self.config = config
+        self.engine_config = engine
+        self.text_column = text_column
+        self.id_column = id_column
+        self._ragged: tuple[str, ...] | None = None
+        self._tally: Tally | None = None
+        self._cut_at_chains = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {"_tally": self._tally, "_cut_at_chains": self._cut_at_chains}
+        return _rebuild, (self.config, self.engine_config, self.text_column, self.id_column), state
+
+    def map(
+        self,
+        ds: AnyDataset,
+        *,
+        batch_size: int | None = None,
+        num_proc: int | None = None,
+        remove_columns: str | list[str] | None = None,
+        load_from_cache_file: bool | None = None,
+    ) -> Any:  # noqa: ANN401 - a dataset for a dataset, a dict for a dict, a stream for a stream
+        """Synthesize a dataset, a stream or a dict of splits: `ds.map` with shards that no chain crosses.
+
+        The rows are those that one process gives, whatever their number and `num_proc`: the processes share out whole
+        chains, and what is left at the end goes to one of its own. Every process loads an engine; those that a map
+        started are gone when it ends. `batch_size` is a multiple of the shots, about 2,048 by default. Results come
+        from the cache of `datasets` where it has them; a bar shows pairs and tokens a second.
+        """
+        options = {"remove_columns": remove_columns, "load_from_cache_file": load_from_cache_file}
+        asked = MapSettings.of(self.config.shots, batch_size, num_proc, options)
+        with shown(known_rows(ds)) as tally:
+            working = _rebuild(self.config, self.engine_config, self.text_column, self.id_column)
+            working._cut_at_chains = True
+            working._tally = tally if not is_streamed(ds) else None
+            return map_splits(ds, working, self.features, asked)
+
+    def push(
+        self,
+        repo: str,
+        *,
+        private: bool = False,
+        license: str | None = None,
+        tag: str | None = None,
+        message: str | None = None,
+    ) -> RecipePushed:
+        """Publish the recipe alone as the model repo `user/name`: `Synthesizer.from_hub` and `--recipe` read it there.
+
+        Engine flags and column names are no part of it. Raise ConfigError where the model is a folder of this machine,
+        HubError for what the Hub refuses.
+        """
+        return push_recipe(self.config, repo, private=private, license=license, tag=tag, message=message)
+
+    def features(self, features: Features | None = None) -> Features:
+        """Return the features of a dataset with `features` after this transform."""
+        return output_features(features)
+
+    def __call__(self, batch: MutableMapping[str, Any], indices: Sequence[int] | int | None = None) -> dict[str, Any]:
+        """Synthesize one batch (or one row); see the class."""
+        if self.text_column not in batch:
+            raise ColumnError(
+                f"There is no column {self.text_column!r}; the columns are {', '.join(map(repr, batch))}.",
+                hint="Name the column that holds the documents with text_column=….",
+            )
+        texts = batch[self.text_column]
+        if texts is None or isinstance(texts, str) or not isinstance(texts, Iterable):
+            return self._row(texts, batch)
+        documents = self._documents(list(texts), batch)
+        self._check_grouping(documents, indices, lazy=isinstance(batch, LazyBatch))
+        results = self.synthesize(documents)
+        if isinstance(batch, LazyBatch):
+            # `map` merges what a function puts into its lazy batch as it is: typed Arrow arrays keep their types
+            # even when the first batch has no pair at all, where inferred types would fail on a later batch.
+            batch.update(output_arrays(results, recipe=self.config.fingerprint))
+            return {}
+        return output_values(results, recipe=self.config.fingerprint)
+
+    def synthesize(self, documents: Sequence[Document]) -> list[Synthesized]:
+        """Synthesize documents in order: one result a document."""
+        engine = self.engine()
+        chainer = chainer_for(self.config, engine)
+        numbered = (_numbered(number, chain) for number, chain in enumerate(chainer.chains(documents)))
+        ended: list[tuple[int, list[Synthesized]]] = []
+        for number, chain in engine.run(numbered, generation_for(self.config, chainer)):
+            ended.append((number, chain))
+            self._tell(chain)
+        results = [result for _, chain in sorted(ended, key=itemgetter(0)) for result in chain]
+        if len(results) != len(documents):
+            raise EngineError(f"The engine was given {len(documents)} documents and answered {len(results)}.")
+        return results
+
+    def _tell(self, chain: Sequence[Synthesized]) -> None:
+        if self._tally is not None:
+            pairs = sum(len(result.pairs) for result in chain)
+            self._tally.add(len(chain), pairs, sum(result.synthesis.output_tokens for result in chain))
+
+    def engine(self) -> Engine:
+        """Return this process's engine, loading it the first time."""
+        return engine_for(self.config, self.engine_config)
+
+    def _row(self, text: object, row: Mapping[str, Any]) -> dict[str, Any]:
+        if self.config.shots > 1:
+            raise ConfigError(
+                f"Chains of {self.config.shots} shots need batches: a single row has no neighbours.",
+                hint=f"Use ds.map(synthesize, batched=True, batch_size={1024 * self.config.shots}), or shots=1.",
+            )
+        single = {name: [row[name]] for name in (self.text_column, self.id_column) if name in row}
+        results = self.synthesize(self._documents([text], single))
+        values = output_values(results, recipe=self.config.fingerprint)
+        return {name: column[0] for name, column in values.items()}
+
+    def _documents(self, texts: Sequence[object], batch: Mapping[str, Any]) -> list[Document]:
+        ids = batch[self.id_column] if self.id_column in batch else [None] * len(texts)
+        return [self._document(text, name) for text, name in zip(texts, ids, strict=True)]
+
+    def _document(self, text: object, name: object) -> Document:
+        if text is not None and not isinstance(text, str):
+            raise ColumnError(
+                f"Column {self.text_column!r} must hold strings; it holds {type(text).__name__} ({str(text)[:40]!r}).",
+                hint="Name the column that holds the documents with text_column=….",
+            )
+        return Document(content_id(text or "") if name is None else str(name), text)
+
+    def _check_grouping(self, documents: Sequence[Document], indices: object, *, lazy: bool) -> None:
+        """Refuse batches that would cut a chain in two; only the very last batch may end within one."""
+        if self._cut_at_chains:
+            return
+        shots = self.config.shots
+        if isinstance(indices, Sequence):
+            if indices and indices[0] % shots:
+                self._refuse(f"a batch starts at row {indices[0]}")
+            return
+        names = tuple(document.id for document in documents)
+        if lazy and len(names) % shots and multiprocess.process.parent_process() is not None:
+            self._refuse(f"a worker process got a batch of {len(names)} rows and cannot tell whether it is the last")
+        # The same short batch again is a new pass over a short dataset; another one no longer than it is not the last.
+        if self._ragged not in (None, names) and len(names) <= len(self._ragged or ()):
+            self._refuse(f"a batch of {len(self._ragged or ())} rows was not the last")
+        self._ragged = names if len(names) % shots else None
+
+    def _refuse(self, found: str) -> None:
+        shots = self.config.shots
+        raise ConfigError(
+            f"Chains of {shots} shots need batches, and shards, of a multiple of {shots} rows: {found}.",
+            hint=f"Use batch_size={1024 * shots}; with num_proc use synthesize.map(ds, num_proc=…), which cuts the "
+            f"rows into multiples of {shots}, or with_indices=True and a num_proc that happens to do so.",
+        )
+
+
+def _numbered(number: int, chain: Chain[list[Synthesized]]) -> Chain[tuple[int, list[Synthesized]]]:
+    return number, (yield from chain)
+
+
+def _rebuild(config: SynthesizerConfig, engine: EngineConfig, text_column: str, id_column: str) -> Synthesizer:
+    synthesizer = Synthesizer.__new__(Synthesizer)
+    synthesizer._settle(config, engine, text_column, id_column)
+    return synthesizer
+
+
+def _save_for_hashing(pickler: Any, synthesizer: Synthesizer) -> None:  # noqa: ANN401
+    """Pickle for `datasets`' fingerprint only: engine flags are left out of it, but not of what workers receive.
+
+    Hashing also starts a new `map`, so the memory of the last one's final batch is dropped here.
+    """
+    synthesizer._ragged = None
+    columns = (synthesizer.text_column, synthesizer.id_column)
+    pickler.save_reduce(_rebuild, (synthesizer.config.to_dict(), None, *columns), obj=synthesizer)
+
+
+pklregister(Synthesizer)(_save_for_hashing)

@@ -1,0 +1,1 @@
+"""Pairs into training texts: rendered in many wordings, mixed by tokens."""

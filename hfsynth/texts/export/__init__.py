@@ -1,0 +1,1 @@
+"""Training texts into the files that trainers read."""

@@ -1,0 +1,304 @@
+"""Export training text to the files a trainer reads. Knows nothing of how the text was made, or of training.
+
+llama-factory
+    JSON lines in a folder OUT/NAME and the entry NAME in OUT/dataset_info.json, whose `prompt` column is `text`. The
+    entry is written last, and other entries stay. Texts hold no BOS and no EOS: LLaMA-Factory's `stage: pt` appends
+    the tokenizer's EOS to every text, puts BOS before it where the tokenizer has `add_bos_token` (with `packing` the
+    first id of every block becomes BOS instead), and tokenizes with `add_special_tokens=False`
+    (`data/processor/pretrain.py`). It lists the folder in no particular order, so the trainer must shuffle.
+olmo
+    Token arrays as OLMo-core maps them (see `hfsynth.texts.export.formats`), and OUT/dataset.json with the arguments
+    for its `TokenizerConfig` and the dtype. BOS and EOS are in the arrays: where there is a BOS, OLMo-core finds the
+    end of a document by EOS followed by BOS when `bos_token_id` is given, as dataset.json does.
+text
+    JSON lines or Parquet with BOS and EOS written around each text, for trainers that tokenize with
+    `add_special_tokens=False` (the published rule: `<|begin_of_text|>{text}<|end_of_text|>` for Llama 3).
+
+Every split is an export of its own. Of several splits each has its folder, OUT/SPLIT, and for LLaMA-Factory its entry:
+NAME for `train`, NAME_SPLIT for the others, to be named as `eval_dataset`. A single split is written into OUT itself.
+
+Everywhere BOS and EOS are the target tokenizer's and appear once a document. A tokenizer must have EOS. Where it has no
+BOS, or one token stands for both (GPT-2), only EOS is used. A control string inside a document is broken up by a space
+behind its first character, and such documents are counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hfsynth.core.errors import ConfigError, OutputError, SourceError
+from hfsynth.core.files import write_text
+from hfsynth.core.text import Escape
+from hfsynth.corpus.folder import main_split
+from hfsynth.models.tokenizers import TextTokenizer, Tokenizing, load_tokenizer
+from hfsynth.texts.export import llama_factory, records
+from hfsynth.texts.export.formats import Format, JsonLines, Parquet, TokenArrays
+from hfsynth.texts.export.records import Manifest
+from hfsynth.texts.export.shards import ExportProgress, write_shards
+from hfsynth.texts.export.shards import ExportRun as Job
+from hfsynth.texts.export.source import Exportable, ExportSource, open_sources
+
+VERSION = 1
+SHARD_BYTES = 500_000_000
+MANIFEST = "export.json"
+E = TypeVar("E", bound=StrEnum)
+
+
+class Target(StrEnum):
+    """Whom an export is for."""
+
+    LLAMA_FACTORY = "llama-factory"
+    OLMO = "olmo"
+    TEXT = "text"
+
+
+class FileFormat(StrEnum):
+    """The files of the target `text`."""
+
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export wrote.
+
+    `tokens` include BOS and EOS and are None where nothing was tokenized; `resumed_shards` were there before;
+    `neutralized` counts documents in which a control string was broken up, `skipped` rows by reason. Of several splits
+    these are sums, and `splits` has the report of each.
+    """
+
+    target: str
+    folder: str
+    files: tuple[str, ...]
+    documents: int
+    tokens: int | None
+    shards: int
+    resumed_shards: int
+    neutralized: int
+    skipped: dict[str, int]
+    splits: dict[str, ExportReport] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a target needs: its files' form and folder, where its manifest is, and what is written last."""
+
+    format: Format[Any]
+    folder: Path
+    manifest: Path
+    finish: Callable[[Manifest], None]
+
+
+def export(
+    data: Exportable,
+    out: str | Path,
+    *,
+    to: Target | str,
+    tokenizer: Tokenizing,
+    split: str | Sequence[str] | None = None,
+    name: str = "hfsynth",
+    file_format: FileFormat | str = FileFormat.JSONL,
+    shard_bytes: int = SHARD_BYTES,
+    identity: str | None = None,
+    on_progress: Callable[[ExportProgress], None] = lambda progress: None,
+) -> ExportReport:
+    """Write the column `text` of a corpus folder, a dataset, a stream, a dict of splits or plain rows for a trainer.
+
+    `tokenizer` is that of the model to be trained: a Hub id, a folder, or a tokenizer of transformers. `split` names
+    one split or several of a folder or a dict; without it every split is written, see the module for where. `name` is
+    the entry for LLaMA-Factory, `file_format` that of the target `text`. A shard ends with the batch that reaches
+    `shard_bytes`. Run again after an interruption, it goes on behind the last finished shard; for that, a stream needs
+    an `identity`: any string that names its content.
+
+    Raises SourceError, ColumnError or ConfigError for input and settings that cannot work, and OutputError where the
+    folder holds something else.
+    """
+    target, kind = _member(Target, to, "to"), _member(FileFormat, file_format, "file_format")
+    if shard_bytes < 1:
+        raise ConfigError(f"shard_bytes must be 1 or more; got {shard_bytes}.", hint="The default is half a gigabyte.")
+    loaded = load_tokenizer(tokenizer)
+    loaded.require_eos()
+    sources = open_sources(data, split=split, identity=identity)
+    places = _places(target, Path(out), name, sources)
+    plans = {each: _plan(target, folder, loaded, kind, entry) for each, (folder, entry) in places.items()}
+    for plan in plans.values():
+        _check_free(plan)
+    reports: dict[str, ExportReport] = {}
+    for each, source in sources.items():
+        options = (VERSION, source.identity, loaded.identity, target.value, kind.value, places[each][1], shard_bytes)
+        fresh = Manifest(
+            identity=hashlib.blake2b(repr(options).encode(), digest_size=16).hexdigest(),
+            about={"to": target.value, "tokenizer": loaded.name},
+        )
+        plan, told = plans[each], _further(on_progress, reports.values(), sources.values())
+        job = Job(source, plan.format, Escape.of(loaded.specials), plan.folder, plan.manifest, shard_bytes, told)
+        reports[each] = _run(job, plan, fresh)
+    return next(iter(reports.values())) if len(reports) == 1 else _together(reports, Path(out))
+
+
+def _places(target: Target, out: Path, name: str, splits: Collection[str]) -> dict[str, tuple[Path, str]]:
+    """Return the folder and the entry of each split; raise OutputError where `out` cannot hold several."""
+    if len(splits) == 1:
+        return {split: (out, name) for split in splits}
+    if target is Target.LLAMA_FACTORY:
+        first = main_split(splits)
+        return {split: (out, name if split == first else f"{name}_{split}") for split in splits}
+    others = sorted(path.name for path in out.iterdir() if path.name not in splits) if out.is_dir() else []
+    if others:
+        raise OutputError(
+            f"{out} is to hold a folder for each of the splits {', '.join(splits)}; it holds {others[0]}.",
+            hint="Choose a new folder, or name the one split with --split that is exported there.",
+        )
+    return {split: (out / split, name) for split in splits}
+
+
+def _further(
+    on_progress: Callable[[ExportProgress], None], done: Collection[ExportReport], sources: Collection[ExportSource]
+) -> Callable[[ExportProgress], None]:
+    """Return `on_progress` for a split behind others, told what all of them have together."""
+    documents, shards = sum(report.documents for report in done), sum(report.shards for report in done)
+    rows = documents + sum(sum(report.skipped.values()) for report in done)
+    tokens = sum(report.tokens or 0 for report in done)
+    sizes = [source.rows for source in sources]
+    return lambda progress: on_progress(
+        ExportProgress(
+            rows=rows + progress.rows,
+            total_rows=None if None in sizes else sum(size or 0 for size in sizes),
+            documents=documents + progress.documents,
+            tokens=None if progress.tokens is None else tokens + progress.tokens,
+            shards=shards + progress.shards,
+        )
+    )
+
+
+def _run(job: Job, plan: _Plan, fresh: Manifest) -> ExportReport:
+    """Do what is not done yet, and say what is there."""
+    before = records.resume(plan.manifest, fresh, files_in=plan.folder)
+    manifest = before
+    if not before.complete:
+        manifest = write_shards(job, before)
+        _check_not_empty(manifest)
+        plan.finish(manifest)
+        manifest = replace(manifest, complete=True)
+        records.save(plan.manifest, manifest)
+    return _report(manifest, plan.folder, resumed=len(before.shards))
+
+
+def _plan(target: Target, out: Path, tokenizer: TextTokenizer, kind: FileFormat, name: str) -> _Plan:
+    if target is Target.LLAMA_FACTORY:
+        return _llama_factory_plan(out, name)
+    if target is Target.OLMO:
+        arrays = TokenArrays(tokenizer)
+        return _Plan(arrays, out, out / MANIFEST, lambda done: _describe_arrays(arrays, done, out))
+    return _Plan(_text_format(tokenizer, kind), out, out / MANIFEST, lambda done: None)
+
+
+def _llama_factory_plan(out: Path, name: str) -> _Plan:
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise ConfigError(f"The name {name!r} cannot be that of a folder.", hint="Use letters, digits, - and _.")
+    llama_factory.check(out, name)
+    return _Plan(JsonLines(), out / name, out / f"{name}.{MANIFEST}", lambda done: llama_factory.register(out, name))
+
+
+def _text_format(tokenizer: TextTokenizer, kind: FileFormat) -> JsonLines | Parquet:
+    """Write BOS and EOS as text; both must be strings that can be told from ordinary text."""
+    bos, eos = tokenizer.leading_bos(), tokenizer.require_eos()
+    for token in (bos, eos):
+        if token is not None and len(token.text) < 2:
+            raise ConfigError(
+                f"The tokenizer's {token.text!r} cannot be told from the same character in a text.",
+                hint="Export token arrays (--to olmo), or use a tokenizer with longer BOS and EOS tokens.",
+            )
+    form = JsonLines if kind is FileFormat.JSONL else Parquet
+    return form(before=bos.text if bos else "", after=eos.text)
+
+
+def _describe_arrays(arrays: TokenArrays, done: Manifest, out: Path) -> None:
+    """Write dataset.json: the settings under which OLMo-core reads the arrays, in its own words."""
+    tokenizer = arrays.tokenizer
+    bos, eos = tokenizer.leading_bos(), tokenizer.require_eos()
+    described = {
+        "paths": [name for name in _files(done) if name.endswith(".npy")],
+        "dtype": arrays.dtype,
+        "tokenizer": {
+            "vocab_size": tokenizer.vocab_size,
+            "eos_token_id": eos.id,
+            "pad_token_id": tokenizer.pad.id if tokenizer.pad else eos.id,
+            "bos_token_id": bos.id if bos else None,
+            "identifier": tokenizer.name,
+        },
+        "tokens": done.tokens,
+        "documents": done.documents,
+    }
+    write_text(out / "dataset.json", json.dumps(described, indent=2) + "\n")
+
+
+def _check_free(plan: _Plan) -> None:
+    """Refuse a folder with files in it that no manifest explains."""
+    if plan.manifest.exists() or not plan.folder.exists():
+        return
+    there = sorted(path.name for path in plan.folder.iterdir()) if plan.folder.is_dir() else ["a file"]
+    if there:
+        raise OutputError(
+            f"{plan.folder} is not empty ({there[0]}) and holds no export to go on with.",
+            hint="Choose a new folder.",
+        )
+
+
+def _check_not_empty(manifest: Manifest) -> None:
+    if not manifest.documents:
+        skipped = ", ".join(f"{count:,} {reason}" for reason, count in manifest.skipped.items())
+        raise SourceError(
+            f"None of the {manifest.rows:,} rows holds a text ({skipped or 'there are none'}).",
+            hint="Check the column `text` of the input.",
+        )
+
+
+def _report(manifest: Manifest, folder: Path, *, resumed: int) -> ExportReport:
+    return ExportReport(
+        target=str(manifest.about["to"]),
+        folder=str(folder),
+        files=tuple(_files(manifest)),
+        documents=manifest.documents,
+        tokens=manifest.tokens,
+        shards=sum(bool(shard.files) for shard in manifest.shards),
+        resumed_shards=resumed,
+        neutralized=manifest.neutralized,
+        skipped=manifest.skipped,
+    )
+
+
+def _together(reports: Mapping[str, ExportReport], out: Path) -> ExportReport:
+    """Return the report of several splits: sums, and the paths of all files in `out`."""
+    done = list(reports.values())
+    counted = [report.tokens for report in done if report.tokens is not None]
+    return ExportReport(
+        target=done[0].target,
+        folder=str(out),
+        files=tuple((Path(one.folder) / name).relative_to(out).as_posix() for one in done for name in one.files),
+        documents=sum(report.documents for report in done),
+        tokens=sum(counted) if counted else None,
+        shards=sum(report.shards for report in done),
+        resumed_shards=sum(report.resumed_shards for report in done),
+        neutralized=sum(report.neutralized for report in done),
+        skipped=dict(sum((Counter(report.skipped) for report in done), Counter())),
+        splits=dict(reports),
+    )
+
+
+def _files(manifest: Manifest) -> list[str]:
+    return [name for shard in manifest.shards for name in shard.files]
+
+
+def _member(kinds: type[E], value: str, option: str) -> E:
+    if value not in tuple(kinds):
+        raise ConfigError(f"{option} must be one of {', '.join(kinds)}; got {value!r}.", hint=f"Correct {option}.")
+    return kinds(value)

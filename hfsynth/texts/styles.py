@@ -1,0 +1,316 @@
+"""Write one training text: the documents of a run, their pairs, in one style from the first line to the last.
+
+Pure: the same run, seed and chain give the same text on every machine, and nothing that is passed in is changed.
+Knows nothing of rows, columns, tokens or files.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from bisect import bisect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from itertools import accumulate
+from typing import Self
+
+from hfsynth.core.draws import Draws as Stream
+from hfsynth.core.errors import ConfigError
+from hfsynth.core.records import Pair
+from hfsynth.prompting.pair_layout import TaskKind, is_plain, recognise_stripped
+from hfsynth.texts.wordings import (
+    COUNTERS,
+    STYLE_NAMES,
+    Family,
+    OptionLook,
+    Template,
+    Wordings,
+    catalogue,
+    draw_options,
+    list_options,
+)
+
+RENDERING_VERSION = 2
+"""Raised whenever the same run and seed would give another row, other than by the data files of wordings."""
+
+RAW = "raw"
+"""The style of a text without pairs: the document alone."""
+
+_PLAIN_OPENINGS = 1  # how many times as often as with a line a text starts with the document itself: half of all texts
+_LINED_BRIDGES = 3  # how many times as often as not there is a line between document and pairs
+
+Document = tuple[str, Sequence[tuple[str, str]]]
+"""A text, and the instructions and responses about it, without white space around them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Styles:
+    """How often each style is drawn, as weights; `inverted` is the share of texts whose documents come last.
+
+    The defaults are the published ones. They are 80/5/5/5/5 for runs of two pairs or more. A run of one pair shows no
+    series, so the weights of `dialogue`, `numbered` and `inline_few_shot` go to `classic` (95/5), unless that has none.
+    """
+
+    classic: float = 80.0
+    dialogue: float = 5.0
+    numbered: float = 5.0
+    inline_few_shot: float = 5.0
+    next_turn: float = 5.0
+    inverted: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in (*STYLE_NAMES, "inverted"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+                raise ConfigError(f"The weight of {name} must be a number of at least 0, not {value!r}.")
+        if not any(self.weights()):
+            raise ConfigError("All styles have the weight 0.", hint=f"Give one of {', '.join(STYLE_NAMES)} a weight.")
+        if self.inverted > 1:
+            raise ConfigError(f"inverted must be a share from 0 to 1, not {self.inverted!r}.")
+
+    @classmethod
+    def of(cls, styles: Mapping[str, float] | Styles | None) -> Self | Styles:
+        """Take weights by name: styles that are not named get 0, and `inverted` keeps its default.
+
+        Raises ConfigError for an unknown name, a negative weight, or weights that are all 0.
+        """
+        if styles is None:
+            return cls()
+        if isinstance(styles, Styles):
+            return styles
+        known = [f.name for f in fields(cls)]
+        unknown = sorted(set(styles) - set(known))
+        if unknown:
+            raise ConfigError(f"Unknown style: {', '.join(unknown)}.", hint=f"Known are: {', '.join(known)}.")
+        return cls(**{**dict.fromkeys(STYLE_NAMES, 0.0), **styles})
+
+    def weights(self, pairs: int = 2) -> tuple[float, ...]:
+        """Return the weights for a run of so many pairs, in the order of `STYLE_NAMES`."""
+        if pairs > 1 or not self.classic:
+            return (self.classic, self.dialogue, self.numbered, self.inline_few_shot, self.next_turn)
+        return (self.classic + self.dialogue + self.numbered + self.inline_few_shot, 0.0, 0.0, 0.0, self.next_turn)
+
+
+DEFAULT_STYLES = Styles()
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One document of a run, and its pairs."""
+
+    text: str
+    pairs: tuple[Pair, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A training text, and the style it is in: `raw`, or a style's name, with "+inverted" where documents come last."""
+
+    text: str
+    style: str
+
+
+@dataclass(slots=True)
+class _Look:
+    """What was drawn for a text, and holds for all of it. Nothing sets its fields after that."""
+
+    style: str
+    family: Family
+    templates: Mapping[TaskKind, Template]
+    plain: Template
+    inverted: bool
+    noun: str
+    opening: str
+    bridge: str
+    last: str
+    separator: str
+    number: Callable[[int], str] | None
+    options: OptionLook
+    asker: str
+    answerer: str
+
+
+def render_run(
+    run: Sequence[Passage], *, seed: int, chain: str, index: int = 0, styles: Styles = DEFAULT_STYLES
+) -> Rendered:
+    """Write documents that follow one another, with their pairs, as one text.
+
+    `index` tells the runs of a chain apart. Blank documents and pairs that miss a side are left out; without any pair
+    the documents stand alone. The result depends on the arguments only.
+    """
+    documents = []
+    for passage in run:
+        sides = ((pair.instruction.strip(), pair.response.strip()) for pair in passage.pairs)
+        if passage.text.strip():
+            documents.append((passage.text, [pair for pair in sides if all(pair)]))
+    return compose(documents, f"{seed}\0{chain}\0{index}", styles)
+
+
+def compose(documents: Sequence[Document], name: str, styles: Styles = DEFAULT_STYLES) -> Rendered:
+    """Write documents as one text, as `render_run` does. Nothing is blank here; everything is drawn from `name`."""
+    total = sum([len(pairs) for _, pairs in documents])
+    if not total:
+        return Rendered("".join(_apart([text for text, _ in documents], "\n\n")), RAW)
+    stream = Stream(name)
+    style = _weighted(styles.weights(total), stream)
+    look = _draw(catalogue().styles[style], stream.share() < styles.inverted, stream)
+    separator = stream.pick(catalogue().document_separators)
+    pieces: list[str] = []
+    for text, pairs in documents:
+        if pieces:
+            pieces.append(_gap(pieces[-1], separator))
+        pieces += _document(text, pairs, look, stream)
+    return Rendered("".join(pieces), f"{style}+inverted" if look.inverted else style)
+
+
+def _weighted(weights: tuple[float, ...], stream: Stream) -> str:
+    bounds, names = _bounds(weights)
+    return names[min(bisect(bounds, stream.share()), len(names) - 1)]
+
+
+@cache
+def _bounds(weights: tuple[float, ...]) -> tuple[list[float], list[str]]:
+    """Return where the share of each style ends, of those that have one."""
+    given = [(name, weight) for name, weight in zip(STYLE_NAMES, weights, strict=True) if weight]
+    total = sum(weight for _, weight in given)
+    return list(accumulate(weight / total for _, weight in given)), [name for name, _ in given]
+
+
+def _draw(wordings: Wordings, inverted: bool, stream: Stream) -> _Look:
+    family = stream.pick(wordings.families)
+    openings, bridges = _lines(wordings, inverted)
+    counted = stream.pick(wordings.numbers) if wordings.numbers else ""
+    asker, answerer = stream.pick(wordings.speakers) if wordings.speakers else ("", "")
+    templates = _signed(family, asker, answerer) if asker else family.templates
+    return _Look(
+        style=wordings.style,
+        family=family,
+        templates=templates,
+        plain=templates[TaskKind.FREE_FORM],
+        inverted=inverted,
+        noun=stream.pick(catalogue().nouns),
+        opening=stream.pick(openings),
+        bridge=stream.pick(bridges),
+        last=stream.pick(wordings.last) if wordings.last else "",
+        separator=stream.pick(family.separators),
+        number=COUNTERS[counted] if counted else None,
+        options=draw_options(catalogue().option_labels, counted, stream),
+        asker=asker,
+        answerer=answerer,
+    )
+
+
+def _lines(wordings: Wordings, inverted: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return openings and bridges, each as often as it is to be drawn, the empty line for none among them."""
+    if inverted:
+        return _often(wordings.style, wordings.inverted_opening, wordings.inverted_bridge)
+    return _often(wordings.style, wordings.opening, wordings.bridge)
+
+
+@cache
+def _often(style: str, openings: tuple[str, ...], bridges: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if style == "next_turn":  # these lines are turns of the conversation, which would have holes without them
+        return openings or ("",), bridges
+    return openings + ("",) * len(openings) * _PLAIN_OPENINGS, bridges * _LINED_BRIDGES + ("",) * len(bridges)
+
+
+def _signed(family: Family, asker: str, answerer: str) -> dict[TaskKind, Template]:
+    return {kind: template.signed(asker=asker, answerer=answerer) for kind, template in family.templates.items()}
+
+
+def _document(text: str, pairs: Sequence[tuple[str, str]], look: _Look, stream: Stream) -> list[str]:
+    """Write one document with its pairs, in pieces. A document without pairs stands alone."""
+    if not pairs:
+        return [text]
+    plain = look.plain.text if look.number is None else ""
+    written = [
+        plain % pair if plain and is_plain(*pair) else _pair(pair, place, look, stream)
+        for place, pair in enumerate(pairs, 1)
+    ]
+    if look.style == "next_turn":
+        return _conversation(text, written, look)
+    opening, bridge = look.opening, look.bridge
+    if look.style == "inline_few_shot":
+        opening, bridge = (opening, bridge) if len(written) > 2 else ("", "")  # they speak of examples
+        written[1:] = _with_last(written[1:], look)
+    body = look.separator.join(written)
+    before, between = _worded(opening, look.noun, len(pairs) == 1), _worded(bridge, look.noun, len(pairs) == 1)
+    return _apart((before, body, between, text) if look.inverted else (before, text, between, body), "\n\n")
+
+
+def _with_last(written: list[str], look: _Look) -> list[str]:
+    return [*written[:-1], f"{look.last}\n{written[-1]}"] if written else []
+
+
+def _conversation(text: str, written: list[str], look: _Look) -> list[str]:
+    """Write the document as a turn of the conversation: its first, or its last where the order is inverted."""
+    opening, bridge = (_worded(line, look.noun, len(written) == 1) for line in (look.opening, look.bridge))
+    says = look.family.says
+    shared = f"{bridge if look.inverted else opening}\n\n{text}"
+    turn = says.format_map({"speaker": look.asker, "words": shared})
+    if look.inverted:
+        return _apart([*written, turn], look.separator)
+    reply = says.format_map({"speaker": look.answerer, "words": bridge})
+    return _apart([turn, reply, *written], look.separator)
+
+
+@cache
+def _worded(line: str, noun: str, single: bool) -> str:
+    return line.format_map(line_words(noun, 1 if single else 2))
+
+
+def line_words(noun: str, pairs: int) -> dict[str, str]:
+    """Return the words of opening and bridge lines, in the singular for one pair."""
+    one = pairs == 1
+    return {
+        "noun": noun,
+        "Noun": noun.capitalize(),
+        "a_noun": f"an {noun}" if noun[0] in "aeiou" else f"a {noun}",
+        "questions": "question" if one else "questions",
+        "Questions": "Question" if one else "Questions",
+        "q_phrase": "a question" if one else "some questions",
+        "these": "this" if one else "these",
+        "These": "This" if one else "These",
+        "are": "is" if one else "are",
+        "come": "comes" if one else "come",
+        "this_was": "this was" if one else "these were",
+        "s": "" if one else "s",
+    }
+
+
+def _apart(blocks: Iterable[str], gap: str) -> list[str]:
+    """Return what is not empty, with the gap between each two."""
+    pieces: list[str] = []
+    for block in blocks:
+        if block:
+            if pieces:
+                pieces.append(gap if pieces[-1][-1] != "\n" else _gap(pieces[-1], gap))
+            pieces.append(block)
+    return pieces
+
+
+def _gap(before: str, gap: str) -> str:
+    """Return the gap less the line ends that what stands before it already has."""
+    if before[-1] != "\n":
+        return gap
+    ends = len(before) - len(before.rstrip("\n"))
+    return gap[min(ends, len(gap) - len(gap.lstrip("\n"))) :]
+
+
+def _pair(pair: tuple[str, str], place: int, look: _Look, stream: Stream) -> str:
+    task = recognise_stripped(*pair)
+    options, answer = list_options(task, look.options, stream) if task.options else (None, task.answer)
+    contents = [content for content in (task.question, options, task.reasoning) if content is not None]
+    template = _numbered(look.templates[task.kind], place, look)
+    return template.text % (*contents, _sentence(answer) if template.sentence else answer)
+
+
+def _numbered(template: Template, place: int, look: _Look) -> Template:
+    return template if look.number is None else template.signed(number=look.number(place))
+
+
+def _sentence(answer: str) -> str:
+    """Close an answer with a full stop where it ends without punctuation. Scripts of wide letters have their own."""
+    last = answer[-1]
+    bare = last.isalnum() or last in ")]}%°$€£"
+    return f"{answer}." if bare and "\n" not in answer and unicodedata.east_asian_width(last) not in "WF" else answer

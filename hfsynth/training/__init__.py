@@ -1,0 +1,1 @@
+"""A synthesizer of your own from task data."""
