@@ -28,7 +28,7 @@ from hfsynth.core.records import Document
 
 sys.path.append(str(ROOT / "tests"))  # the Hub that the tests use
 
-from hub_server import Hub  # noqa: E402
+from loopback_hub.server import Hub  # noqa: E402
 
 GONE = frozenset({40, 41, 300, 301, 302, 700, 1500})
 REPO = "user/corpus"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_server import Hub
+from loopback_hub.server import Hub
 
 FOLDER = Path(__file__).parent.parent / "dataset_scripts"
 SCRIPTS = sorted(FOLDER.glob("*.py"))

@@ -17,7 +17,7 @@ import pytest
 import typer
 import yaml
 from conftest import _save_tokenizer
-from hub_server import Hub
+from loopback_hub.server import Hub
 from pages import DOCS, ROOT, RUN, Block, anchors, blocks, links, name, pages
 
 import hfsynth

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_faults import Fault
-from hub_server import READ_TOKEN, Hub
+from loopback_hub.faults import Fault
+from loopback_hub.server import READ_TOKEN, Hub
 
 TESTS = Path(__file__).parent
 README = (TESTS.parent / "README.md").read_text("utf-8")
