@@ -14,7 +14,6 @@ from pathlib import Path
 
 import matplotlib
 from datasets import load_dataset
-from hfsynth.console import summary
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -26,6 +25,7 @@ from rich.terminal_theme import TerminalTheme
 from rich.theme import Theme
 
 import hfsynth
+from hfsynth.cli.console import summary
 
 FOLDER = Path(__file__).parent
 EXAMPLE = FOLDER.parent.parent / "examples" / "corpus.jsonl"

@@ -246,7 +246,7 @@ def test_vllm_has_what_hfsynth_uses(row: Row, source: VLLMSource) -> None:
 
 
 def test_every_engine_argument_is_sorted(source: VLLMSource) -> None:
-    assert unsorted(source) == [], "sort these into hfsynth/engine_arguments.yaml"
+    assert unsorted(source) == [], "sort these into hfsynth/core/engine_arguments.yaml"
 
 
 def unsorted(source: VLLMSource) -> list[str]:

@@ -80,6 +80,8 @@ def test_without_pip_and_uv_the_error_says_so(index: str, monkeypatch: pytest.Mo
 def test_looking_for_pip_leaves_setuptools_importable() -> None:
     """setuptools' import hook steps back for good where somebody looks for the module pip."""
     hooked = "import _distutils_hack; _distutils_hack.add_shim()"
-    program = f"{hooked}\nfrom hfsynth.base_weights import _installer\n_installer()\nimport distutils.core, setuptools"
+    program = (
+        f"{hooked}\nfrom hfsynth.models.base_weights import _installer\n_installer()\nimport distutils.core, setuptools"
+    )
     ran = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr

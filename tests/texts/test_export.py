@@ -362,21 +362,21 @@ def test_a_damaged_shard_is_made_again(tmp_path: Path, small_batches: None) -> N
 
 _KILLED = """
 import os, signal, sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[3:]
 import hfsynth.texts.export.shards
 hfsynth.texts.export.shards.BATCH_DOCUMENTS = 5
 from test_export import Path, export, llama3_style
 def die(progress):
     if progress.documents >= 60:
         os.kill(os.getpid(), signal.SIGKILL)
-export(Path(sys.argv[2]), sys.argv[3], to="olmo", tokenizer=llama3_style(), shard_bytes=400, on_progress=die)
+export(Path(sys.argv[1]), sys.argv[2], to="olmo", tokenizer=llama3_style(), shard_bytes=400, on_progress=die)
 """
 
 
 def test_an_export_that_was_killed_ends_the_same(tmp_path: Path, small_batches: None) -> None:
     folder = write_folder(tmp_path / "in", documents(100))
-    command = [sys.executable, "-c", _KILLED, str(Path(__file__).parents[1]), str(folder), str(tmp_path / "killed")]
-    killed = run_process(command)
+    arguments = [folder, tmp_path / "killed", *Path(__file__).parents[:2]]
+    killed = run_process([sys.executable, "-c", _KILLED, *map(str, arguments)])
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (tmp_path / "killed" / "dataset.json").exists()
     report = export(folder, tmp_path / "killed", to="olmo", tokenizer=llama3_style(), shard_bytes=400)

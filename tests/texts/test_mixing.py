@@ -186,7 +186,7 @@ def test_the_seed_decides_the_order_and_the_parts_stay_as_they_are(words: TextTo
 
 
 _OTHER_PROCESS = """
-import sys; sys.path.insert(0, sys.argv[1])
+import sys; sys.path[:0] = sys.argv[1:]
 from test_mixing import Kind, Part, general, mix_rows, texts, word_tokenizer
 parts = [Part("a", texts("a", [3, 5, 8] * 20), Kind.RAW), Part("g", general(60), Kind.GENERAL)]
 rows = mix_rows(parts, tokenizer=word_tokenizer(), seed=7, ratios=[0.3, 0.7])
@@ -195,7 +195,7 @@ print([row["text"] for row in rows]); print(rows.identity)
 
 
 def test_another_process_makes_the_same_mixture() -> None:
-    command = [sys.executable, "-c", _OTHER_PROCESS, str(Path(__file__).parents[1])]
+    command = [sys.executable, "-c", _OTHER_PROCESS, *map(str, Path(__file__).parents[:2])]
     runs = [
         subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}).stdout
         for seed in ("1", "2")
