@@ -116,7 +116,7 @@ def mix(
 def export(
     folder: Folder,
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
-    to: Annotated[str, typer.Option(help="llama-factory, olmo or text.")],
+    to: Annotated[str, typer.Option(help="llama-factory, megatron, nanotron, olmo or text.")],
     tokenizer: Annotated[str, typer.Option(help="The tokenizer of the model to be trained.")],
     split: Annotated[
         list[str] | None, typer.Option(help="A split to export; may be repeated. [default: all of them]")

@@ -520,7 +520,7 @@ def test_input_that_is_missing_or_of_the_wrong_kind_is_named(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"to": "megatron"}, "to must be one of llama-factory, olmo, text"),
+        ({"to": "megatrom"}, "to must be one of llama-factory, megatron, nanotron, olmo, text"),
         ({"file_format": "csv"}, "file_format must be one of jsonl, parquet"),
         ({"shard_bytes": 0}, "1 or more"),
         ({"to": "llama-factory", "name": "../x"}, "cannot be that of a folder"),

@@ -6,10 +6,11 @@ llama-factory
     the tokenizer's EOS to every text, puts BOS before it where the tokenizer has `add_bos_token` (with `packing` the
     first id of every block becomes BOS instead), and tokenizes with `add_special_tokens=False`
     (`data/processor/pretrain.py`). It lists the folder in no particular order, so the trainer must shuffle.
-olmo
-    Token arrays as OLMo-core maps them (see `hfsynth.texts.export.formats`), and OUT/dataset.json with the arguments
-    for its `TokenizerConfig` and the dtype. BOS and EOS are in the arrays: where there is a BOS, OLMo-core finds the
-    end of a document by EOS followed by BOS when `bos_token_id` is given, as dataset.json does.
+olmo, megatron, nanotron
+    Token arrays as OLMo-core, Megatron's `IndexedDataset` and nanotron map them, BOS and EOS in them (see
+    `hfsynth.texts.export.token_arrays`), and OUT/dataset.json with the files, the dtype, and the arguments for
+    OLMo-core's `TokenizerConfig`: where there is a BOS, it finds the end of a document by EOS followed by BOS when
+    `bos_token_id` is given. For Megatron `paths` have no ending, as `--data-path` takes them.
 text
     JSON lines or Parquet with BOS and EOS written around each text, for trainers that tokenize with
     `add_special_tokens=False` (the published rule: `<|begin_of_text|>{text}<|end_of_text|>` for Llama 3).
@@ -39,11 +40,12 @@ from hfsynth.core.text import Escape
 from hfsynth.corpus.folder import main_split
 from hfsynth.models.tokenizers import TextTokenizer, Tokenizing, load_tokenizer
 from hfsynth.texts.export import llama_factory, records
-from hfsynth.texts.export.formats import Format, JsonLines, Parquet, TokenArrays
+from hfsynth.texts.export.formats import Format, JsonLines, Parquet
 from hfsynth.texts.export.records import Manifest
 from hfsynth.texts.export.shards import ExportProgress, write_shards
 from hfsynth.texts.export.shards import ExportRun as Job
 from hfsynth.texts.export.source import Exportable, ExportSource, open_sources
+from hfsynth.texts.export.token_arrays import MegatronArrays, NanotronArrays, OlmoArrays, TokenArrays
 
 VERSION = 1
 SHARD_BYTES = 500_000_000
@@ -55,8 +57,17 @@ class Target(StrEnum):
     """Whom an export is for."""
 
     LLAMA_FACTORY = "llama-factory"
+    MEGATRON = "megatron"
+    NANOTRON = "nanotron"
     OLMO = "olmo"
     TEXT = "text"
+
+
+_ARRAYS: Mapping[Target, type[TokenArrays]] = {
+    Target.MEGATRON: MegatronArrays,
+    Target.NANOTRON: NanotronArrays,
+    Target.OLMO: OlmoArrays,
+}
 
 
 class FileFormat(StrEnum):
@@ -195,8 +206,8 @@ def _run(job: Job, plan: _Plan, fresh: Manifest) -> ExportReport:
 def _plan(target: Target, out: Path, tokenizer: TextTokenizer, kind: FileFormat, name: str) -> _Plan:
     if target is Target.LLAMA_FACTORY:
         return _llama_factory_plan(out, name)
-    if target is Target.OLMO:
-        arrays = TokenArrays(tokenizer)
+    if target in _ARRAYS:
+        arrays = _ARRAYS[target](tokenizer)
         return _Plan(arrays, out, out / MANIFEST, lambda done: _describe_arrays(arrays, done, out))
     return _Plan(_text_format(tokenizer, kind), out, out / MANIFEST, lambda done: None)
 
@@ -222,11 +233,11 @@ def _text_format(tokenizer: TextTokenizer, kind: FileFormat) -> JsonLines | Parq
 
 
 def _describe_arrays(arrays: TokenArrays, done: Manifest, out: Path) -> None:
-    """Write dataset.json: the settings under which OLMo-core reads the arrays, in its own words."""
+    """Write dataset.json: the settings under which the arrays are read, in OLMo-core's words."""
     tokenizer = arrays.tokenizer
     bos, eos = tokenizer.leading_bos(), tokenizer.require_eos()
     described = {
-        "paths": [name for name in _files(done) if name.endswith(".npy")],
+        "paths": [_as_named(name, arrays) for name in _files(done) if name.endswith(arrays.endings[0])],
         "dtype": arrays.dtype,
         "tokenizer": {
             "vocab_size": tokenizer.vocab_size,
@@ -239,6 +250,10 @@ def _describe_arrays(arrays: TokenArrays, done: Manifest, out: Path) -> None:
         "documents": done.documents,
     }
     write_text(out / "dataset.json", json.dumps(described, indent=2) + "\n")
+
+
+def _as_named(file: str, arrays: TokenArrays) -> str:
+    return file.removesuffix(arrays.endings[0]) if isinstance(arrays, MegatronArrays) else file
 
 
 def _check_free(plan: _Plan) -> None:
