@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,3 +66,17 @@ def test_training_is_a_library_function() -> None:
     pytest.importorskip("peft")
     assert hfsynth.TrainingConfig(base="embedded", packing=hfsynth.Packing(512)).rate == 2e-4
     assert callable(hfsynth.train)
+
+
+def test_the_architecture_page_leads_to_what_it_names() -> None:
+    page = (PACKAGE.parent / "ARCHITECTURE.md").read_text("utf-8")
+    rows = [row for row in page.partition("## Where is")[2].splitlines() if row.startswith("| ") and "`" in row]
+    assert len(rows) >= 5
+    for row in rows:
+        named = re.findall(r"`([^`]+)`", row)
+        paths = [PACKAGE.parent / name for name in named if "/" in name]
+        paths = [path if path.exists() else PACKAGE / path.relative_to(PACKAGE.parent) for path in paths]
+        assert paths and all(path.exists() for path in paths), row
+        symbols = {part for name in named if name[0].isupper() for part in name.split(".")}
+        texts = "".join(path.read_text("utf-8") for path in paths if path.is_file())
+        assert all(re.search(rf"^\s*(class|def) {symbol}\b", texts, re.M) for symbol in symbols), row
