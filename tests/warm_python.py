@@ -118,7 +118,35 @@ def main() -> None:
     child.become()
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
-    child.run(path)
+    then = leave  # the program takes this module's place
+    try:
+        child.run(path)
+    except SystemExit as end:
+        if end.code is not None and type(end.code) is not int:
+            raise
+        then(end.code or 0)
+        raise
+    then(0)
+
+
+def leave(code: int) -> None:
+    """End as Python does, threads and exit functions and all, but for freeing what the libraries hold: that copies it.
+
+    Return where the streams cannot be flushed: Python then ends in its own way.
+    """
+    import atexit
+    import os
+    import sys
+    import threading
+
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return
+    os._exit(code)
 
 
 if __name__ == "__main__":
