@@ -16,8 +16,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -26,6 +28,11 @@ import warm_python
 
 _STARTED: list[subprocess.Popen[Any]] = []
 _ASKING = threading.Lock()
+_ASKED_FOR: Counter[Warm] = Counter()
+_KEPT: set[Warm] = set()
+
+MOST_KEPT = 8
+"""How many Pythons wait with all libraries read: each takes 200 megabytes."""
 
 READ_AT_IMPORT = ("HF_", "HUGGING", "TRANSFORMERS_", "XDG_", "HOME")
 """The beginnings of the names of settings that the project's own libraries read when they are imported."""
@@ -43,10 +50,8 @@ def start_process(
     `reads` are more modules that the program will read.
     """
     argv = [str(argument) for argument in arguments]
-    libraries = () if fresh else _libraries(argv, options)
-    if libraries:
-        libraries = (*libraries, *reads)
-    process = WarmProcess(argv, libraries, **options) if libraries else subprocess.Popen(argv, text=True, **options)
+    warm = None if fresh else _kind(argv, options, reads)
+    process = WarmProcess(argv, warm, **options) if warm else subprocess.Popen(argv, text=True, **options)
     _STARTED.append(process)
     return process
 
@@ -80,31 +85,54 @@ def end_started() -> None:
             pass
 
 
-def _libraries(argv: Sequence[str], options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a Python may have read before it runs this; nothing, where it must start anew."""
+def _kind(argv: Sequence[str], options: Mapping[str, Any], reads: Sequence[str]) -> Warm | None:
+    """Return the kind of Python that may run this; None where it must start anew."""
     known = {"env", "cwd", "stdin", "stdout", "stderr", "start_new_session"}
     runs = len(argv) > 1 and argv[0] == sys.executable and (argv[1] in ("-c", "-m") or argv[1].endswith(".py"))
     if sys.platform != "linux" or not runs or not set(options) <= known:
-        return ()
+        return None
     environment = options.get("env") or os.environ
     if _settings(environment, ("PYTHON",)) != _settings(os.environ, ("PYTHON",)):
-        return ()
-    same = _settings(environment, READ_AT_IMPORT) == _settings(os.environ, READ_AT_IMPORT)
-    return (*warm_python.LIBRARIES, *(warm_python.PROJECT if same else ()))
+        return None
+    settings = _settings(environment, READ_AT_IMPORT)
+    return Warm((*warm_python.LIBRARIES, *warm_python.PROJECT, *reads), settings).worth_it()
 
 
-def _settings(environment: Mapping[str, str], beginnings: tuple[str, ...]) -> dict[str, str]:
-    return {key: value for key, value in environment.items() if key.startswith(beginnings) and key != "PYTHONPATH"}
+def _settings(environment: Mapping[str, str], beginnings: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    found = ((key, value) for key, value in environment.items() if key.startswith(beginnings) and key != "PYTHONPATH")
+    return tuple(sorted(found))
+
+
+@dataclass(frozen=True)
+class Warm:
+    """What a Python has read, and the settings that it read it under."""
+
+    libraries: tuple[str, ...]
+    settings: tuple[tuple[str, str], ...]
+
+    def worth_it(self) -> Warm:
+        """Return this kind once it is asked for again, and else what reads no settings: to read it all takes long."""
+        usual = self.settings == _settings(os.environ, READ_AT_IMPORT)
+        _ASKED_FOR[self] += 1
+        if usual or self in _KEPT or (_ASKED_FOR[self] > 1 and len(_KEPT) < MOST_KEPT):
+            _KEPT.add(self)
+            return self
+        return Warm(warm_python.LIBRARIES, _settings(os.environ, READ_AT_IMPORT))
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment under which it reads."""
+        others = {key: value for key, value in os.environ.items() if not key.startswith(READ_AT_IMPORT)}
+        return others | dict(self.settings)
 
 
 @cache
-def _warm(libraries: tuple[str, ...]) -> socket.socket:
+def _warm(kind: Warm) -> socket.socket:
     """Start a Python that reads the libraries, and return where it takes orders; it ends with this process."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    command = [sys.executable, warm_python.__file__, str(there.fileno()), *libraries]
-    nothing = subprocess.DEVNULL
+    command = [sys.executable, warm_python.__file__, str(there.fileno()), *kind.libraries]
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
     with there:
-        process = subprocess.Popen(command, pass_fds=[there.fileno()], stdin=nothing, stdout=nothing, stderr=nothing)
+        process = subprocess.Popen(command, pass_fds=[there.fileno()], env=kind.environment(), **streams)
     atexit.register(process.wait)
     atexit.register(here.close)  # which ends it
     return here
@@ -119,7 +147,7 @@ class WarmProcess(subprocess.Popen[str]):
     def __init__(
         self,
         args: Sequence[str],
-        libraries: tuple[str, ...],
+        kind: Warm,
         *,
         env: Mapping[str, str] | None = None,
         cwd: object = None,
@@ -140,7 +168,7 @@ class WarmProcess(subprocess.Popen[str]):
             "session": start_new_session,
         }
         with _ASKING:
-            warm = _warm(libraries)
+            warm = _warm(kind)
             socket.send_fds(warm, [json.dumps(order).encode()], [told, *theirs])
             self.pid = int(warm.recv(64))
         for fd in (told, *theirs):

@@ -24,6 +24,7 @@ import tempfile
 import textwrap
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ from started import start_process
 from loopback_hub.api import Api
 from loopback_hub.edits import WRITING
 from loopback_hub.faults import Fault, Faults, Match, Request, Rule
+from loopback_hub.places import take_place
 from loopback_hub.routes import READING
 from loopback_hub.store import Commit, Repo, Store, Token
 from loopback_hub.trees import Remove
@@ -57,9 +59,9 @@ class Hub:
     def __init__(
         self, *, port: int = 0, page_size: int = 1000, multipart_chunk: int | None = None, xet: bool = False
     ) -> None:
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("127.0.0.1", port))
+        self._place = take_place()
+        self._leave = weakref.finalize(self, self._place.leave)
+        self._socket = self._place.listen(port)
         port = self._socket.getsockname()[1]
         self.endpoint = f"http://127.0.0.1:{port}"
         self.store, self.faults = Store(), Faults()
@@ -93,6 +95,7 @@ class Hub:
     ) -> None:
         self._server.should_exit = True
         self._thread.join()
+        self._leave()
 
     # What a test looks at
 
@@ -149,7 +152,7 @@ class Hub:
 
     def env(self, folder: Path, *, token: str = TOKEN) -> dict[str, str]:
         """Return the environment of a client process, with an `HF_HOME` of its own under `folder`."""
-        home = tempfile.mkdtemp(prefix="hf-home-", dir=folder)
+        home = self._place.home(folder)
         kept = {
             key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))
         }
