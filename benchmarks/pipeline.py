@@ -35,6 +35,7 @@ from common import (
 from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.documents import source as sources
 from hfsynth.documents.source import Source
+from hfsynth.engine import loading
 from hfsynth.engine.loading import engine_for
 from hfsynth.engine.vllm import VLLMEngine
 from hfsynth.job import finish, part_writer
@@ -48,7 +49,7 @@ from hfsynth.texts.corpus_folder import render_folder
 
 TARGET = 0.95
 ENGINE: list[tuple[Any, str]] = [(VLLMEngine, "_step"), (VLLMEngine, "_submit")]
-LOADING: list[tuple[Any, str]] = [(resolve, "embedded_path"), (resolve, "embedded_revision")]
+LOADING: list[tuple[Any, str]] = [(loading, "embedded_path"), (resolve, "embedded_revision")]
 BESIDE: dict[str, list[tuple[Any, str]]] = {
     "tokenising": [(ModelTokenizer, "encode")],
     "parsing": [(InstructionPretrain, "parse")],

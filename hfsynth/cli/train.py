@@ -79,11 +79,13 @@ def train(
 
     Example: hfsynth train tasks.parquet my-synthesizer/ --base embedded --window 1024 --license apache-2.0
     """
+    from hfsynth.training.config import Lora, Packing, Schedule, TrainingConfig
+
     library = _library()
-    config = library.TrainingConfig(
+    config = TrainingConfig(
         base=base,
-        packing=library.Packing(window, shots, epochs=epochs, seed=seed, cap=cap, caps=_caps(cap_source or [])),
-        lora=None if full else library.Lora(lora_rank, lora_alpha),
+        packing=Packing(window, shots, epochs=epochs, seed=seed, cap=cap, caps=_caps(cap_source or [])),
+        lora=None if full else Lora(lora_rank, lora_alpha),
         learning_rate=learning_rate,
         batch_tokens=batch_tokens,
         device_tokens=device_tokens,
@@ -93,7 +95,7 @@ def train(
     )
     if dry_run:
         return _tell(library.plan(data, config), _PLANNED, as_json=as_json)
-    schedule = library.Schedule(evaluate=evaluate_every, save=save_every, tensorboard=tensorboard)
+    schedule = Schedule(evaluate=evaluate_every, save=save_every, tensorboard=tensorboard)
     with _progress(quiet=quiet or as_json) as show:
         figures = library.train(data, out, config, schedule=schedule, on_progress=show)
     _describe(out, license, tuple(language or ()))

@@ -270,7 +270,7 @@ def test_notes_are_read_back_and_a_torn_end_costs_one_line_at_most(
         kept = content[: max(0, len(content) - cut)]
         path.write_bytes(kept)
         whole = [line for line in content.splitlines(keepends=True) if line.startswith(b'{"end"')]
-        lost = sum(line.rstrip(b"\n") not in kept for line in whole)
+        lost = sum(line not in kept for line in whole)  # one without its end may be half of a longer one
         assert len(read_journal(folder, 7, killed(CERTAIN)).results) == len(whole) - lost
 
 

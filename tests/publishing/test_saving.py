@@ -25,7 +25,7 @@ from hfsynth.core.config import EngineConfig
 from hfsynth.core.errors import ColumnError, ConfigError, OutputError, SourceError
 from hfsynth.corpus import parquet
 from hfsynth.engine import loading
-from hfsynth.job import shards
+from hfsynth.job import part_writer
 from hfsynth.job.part_writer import ShardWriter
 from hfsynth.job.run import synthesize as run_job
 from hfsynth.publishing import saving
@@ -144,7 +144,7 @@ def test_a_stream_is_synthesized_once_and_its_files_are_known(tmp_path: Path) ->
 
 def test_memory_does_not_grow_with_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "GROUP_BYTES", 2**20)
-    for module in (corpus_folder, parquet, shards):
+    for module in (corpus_folder, parquet, part_writer):
         monkeypatch.setattr(module, "ROWS_AT_A_TIME", 16)
     synthesize = transform(script="scripts:quoting")
     first = Dataset.from_dict({"id": ["a", "b"], "text": ["One.", "Two."]}).map(synthesize, batched=True)
