@@ -46,7 +46,7 @@ def measured(args: argparse.Namespace) -> Report:
         source = Source(str(write_corpus(Path(name) / "corpus.jsonl", args.documents, args.sentences)))
         for workers in (1, 2):
             out, rows = Path(name) / str(workers), shard_rows(args.documents, args.shots)
-            result = synthesize(source, out, config, engine=engine, shard_rows=rows, crew=LocalLauncher(workers))
+            result = synthesize(source, out, config, engine=engine, shard_rows=rows, launcher=LocalLauncher(workers))
             rates[workers] = float(result.stats["documents_per_second"])
     return Report(
         "workers" if is_scripted else "workers_real",

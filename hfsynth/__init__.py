@@ -19,9 +19,14 @@ if TYPE_CHECKING:
     from hfsynth.engine.protocol import Engine
     from hfsynth.engine.scripted import ScriptedEngine
     from hfsynth.job.check import CheckReport, check
+    from hfsynth.job.launcher import LocalLauncher
+    from hfsynth.job.progress import inspect
+    from hfsynth.job.ray_launcher import RayLauncher as RayLauncher
     from hfsynth.job.run import synthesize
+    from hfsynth.job.tuning.tune import tune
     from hfsynth.publishing.facts import CardSettings
     from hfsynth.publishing.hub import PushOptions
+    from hfsynth.publishing.prepare import write_card
     from hfsynth.publishing.publish import card, check_card, push
     from hfsynth.publishing.saving import SavedCorpus, save_corpus
     from hfsynth.quality.corpus_evaluation import evaluate_corpus
@@ -29,16 +34,27 @@ if TYPE_CHECKING:
     from hfsynth.quality.synthesizer_evaluation import evaluate_synthesizer
     from hfsynth.synthesis.synthesizer import Synthesizer
     from hfsynth.texts.export.export import export
+    from hfsynth.texts.layouts import Kind
     from hfsynth.texts.mixing import mix, mix_rows
     from hfsynth.texts.mixture_parts import Part
     from hfsynth.texts.presets import PRESETS
     from hfsynth.texts.rendering import render
     from hfsynth.texts.training_texts import render_rows
+    from hfsynth.training.config import Lora as Lora
     from hfsynth.training.config import Packing as Packing
+    from hfsynth.training.config import Schedule as Schedule
     from hfsynth.training.config import TrainingConfig as TrainingConfig
     from hfsynth.training.train import train as train
 
 _HOMES = {
+    "LocalLauncher": "job.launcher",
+    "RayLauncher": "job.ray_launcher",
+    "Kind": "texts.layouts",
+    "Lora": "training.config",
+    "Schedule": "training.config",
+    "inspect": "job.progress",
+    "tune": "job.tuning.tune",
+    "write_card": "publishing.prepare",
     "CardSettings": "publishing.facts",
     "ChatOptions": "core.config",
     "Engine": "engine.protocol",
@@ -76,8 +92,13 @@ _HOMES = {
     "train": "training.train",
 }
 
-# Without what `train` needs: whoever imports everything may have no torch.
+# Without what needs torch or Ray: whoever imports everything may have neither.
 __all__ = [
+    "LocalLauncher",
+    "Kind",
+    "inspect",
+    "tune",
+    "write_card",
     "CardSettings",
     "ChatOptions",
     "CheckReport",
@@ -116,8 +137,8 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _HOMES[name] == "training":  # it imports transformers as it is imported itself
-        import_module(f"{__name__}.siblings").hide_unfit_siblings()
+    if _HOMES[name] == "training.train":  # it imports transformers as it is imported itself
+        import_module(f"{__name__}.models.siblings").hide_unfit_siblings()
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

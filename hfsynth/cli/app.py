@@ -210,7 +210,7 @@ def synthesize(
             engine=engine_config,
             shard_rows=shard_rows,
             shards=launchers.shard_range(shard_range),
-            crew=launchers.crew(wanted),
+            launcher=launchers.launcher_for(wanted),
             max_engine_restarts=max_engine_restarts,
             grace=grace,
             bad_rows=bad_rows,

@@ -15,7 +15,7 @@ from hfsynth.cli import console
 from hfsynth.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hfsynth.job.launcher import Launcher as Crew
+    from hfsynth.job.launcher import Launcher
 
 
 LAUNCHERS = ("local", "ray", "slurm")
@@ -37,13 +37,13 @@ class Wanted:
             raise ConfigError(f"launcher must be one of {', '.join(LAUNCHERS)}, not {self.launcher!r}.")
 
 
-def crew(wanted: Wanted) -> Crew | None:
-    """Return the crew that was asked for; None for this process itself."""
+def launcher_for(wanted: Wanted) -> Launcher | None:
+    """Return the launcher that was asked for; None for this process itself."""
     if wanted.launcher == "ray":
-        from hfsynth.job.ray_launcher import RayLauncher as RayCrew
+        from hfsynth.job.ray_launcher import RayLauncher
 
         gpus = wanted.tensor_parallel if wanted.gpus_per_worker is None else wanted.gpus_per_worker
-        return RayCrew(
+        return RayLauncher(
             wanted.workers,
             address=wanted.address,
             gpus_per_worker=gpus if wanted.engine == "vllm" or wanted.gpus_per_worker else 0,
@@ -52,10 +52,10 @@ def crew(wanted: Wanted) -> Crew | None:
     if wanted.workers == 0:
         return None
     from hfsynth.core.devices import visible_devices
-    from hfsynth.job.launcher import LocalLauncher as LocalCrew
+    from hfsynth.job.launcher import LocalLauncher
 
     devices = visible_devices() if wanted.engine == "vllm" else []
-    return LocalCrew(wanted.workers, tensor_parallel=wanted.tensor_parallel, devices=devices)
+    return LocalLauncher(wanted.workers, tensor_parallel=wanted.tensor_parallel, devices=devices)
 
 
 def slurm(wanted: Wanted, plan: Mapping[str, Any], lines: Sequence[str], *, submit: bool) -> None:

@@ -81,17 +81,17 @@ class Launcher(Protocol):
         """Start a worker."""
 
     def close(self) -> None:
-        """Let go of what the crew as a whole holds."""
+        """Let go of what the workers hold together."""
 
 
-def supervise(spec: JobSpec, crew: Launcher, stop: Stop, on_look: Callable[[], None]) -> None:
-    """Let a crew finish the job's shards; return when they are, or when a stop was asked for and all have stopped.
+def supervise(spec: JobSpec, launcher: Launcher, stop: Stop, on_look: Callable[[], None]) -> None:
+    """Let workers finish the job's shards; return when they are, or when a stop was asked for and all have stopped.
 
     A worker that dies is replaced, and its shards are free at once. Raise what a worker raised, and EngineError when
     more than `max_engine_restarts` workers for each place have died in a row before any answered a document: of the
     document that kills one, another may die as well, which took it over before it was known.
     """
-    foreman = _Supervisor(spec, crew)
+    foreman = _Supervisor(spec, launcher)
     told = 0.0
     try:
         while foreman.members and not stop.requested:
@@ -104,22 +104,22 @@ def supervise(spec: JobSpec, crew: Launcher, stop: Stop, on_look: Callable[[], N
             foreman.stop(stop, spec.grace + PATIENCE)
     finally:
         foreman.kill()
-        crew.close()
+        launcher.close()
 
 
 class _Supervisor:
-    """The members of a crew at work, by their places."""
+    """The workers of a launcher, by their places."""
 
-    def __init__(self, spec: JobSpec, crew: Launcher) -> None:
+    def __init__(self, spec: JobSpec, launcher: Launcher) -> None:
         corpus = Corpus(Path(spec.out))
         paths = JournalPaths(corpus.journal)
-        self._spec, self._crew = spec, crew
+        self._spec, self._launcher = spec, launcher
         self._parts, self._segments = corpus.parts, paths.segments
         self._sessions = Sessions(paths.sessions)
-        self._deaths = Restarts(spec.max_engine_restarts * crew.size)
+        self._deaths = Restarts(spec.max_engine_restarts * launcher.size)
         self._finished = len(record_paths(self._parts))
         self.members: dict[int, WorkerHandle] = {}
-        for place in range(crew.size):
+        for place in range(launcher.size):
             self._start(place)
 
     def look_after(self) -> None:
@@ -144,7 +144,7 @@ class _Supervisor:
             member.kill()
 
     def _start(self, place: int) -> None:
-        self.members[place] = self._crew.start(self._spec, place, new_worker_name())
+        self.members[place] = self._launcher.start(self._spec, place, new_worker_name())
 
     def _see_off(self, place: int, member: WorkerHandle, end: End) -> None:
         member.kill()  # what it has started must not outlive it
@@ -217,7 +217,7 @@ class LocalLauncher:
         return LocalMember(replace(spec, engine=engine), worker, self._groups[place], self._cores[place])
 
     def close(self) -> None:
-        """Do nothing: the crew holds nothing beside its members."""
+        """Do nothing: the launcher holds nothing beside its workers."""
 
 
 def with_tensor_parallel(engine: EngineConfig, gpus: int) -> EngineConfig:

@@ -162,8 +162,9 @@ def _speed(running: Iterable[Session]) -> float:
     return sum(s.counts.total_documents / max(s.working_to - s.working_from, 1e-3) for s in running if s.working_from)
 
 
-def inspect(folder: Path) -> dict[str, Any]:
+def inspect(folder: str | Path) -> dict[str, Any]:
     """Return a folder's state, recipe, statistics and files; raise OutputError where no job has been at work."""
+    folder = Path(folder)
     corpus = Corpus(folder)
     plan, published = read_json(corpus.plan), read_json(corpus.config)
     if plan is None and published is None:

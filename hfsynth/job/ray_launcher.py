@@ -1,8 +1,8 @@
 """Workers on the nodes of a Ray cluster that share the corpus folder. The only module that imports Ray.
 
-An actor is a shell around the same worker process that `LocalCrew` starts: the process ends with its actor, and tells
-the actor how it ended. Before it starts one it looks whether the folder is the driver's: a node that does not share it
-would work for nobody. Knows nothing of what a worker does.
+An actor is a shell around the same worker process that `LocalLauncher` starts: the process ends with its actor, and
+tells the actor how it ended. Before it starts one it looks whether the folder is the driver's: a node that does not
+share it would work for nobody. Knows nothing of what a worker does.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class RayLauncher:
         return RayMember(actor, worker, Path(spec.out))
 
     def close(self) -> None:
-        """Leave the cluster, where this crew has joined it, and nothing in the folder."""
+        """Leave the cluster, where this launcher has joined it, and nothing in the folder."""
         if self._sign is not None:
             with suppress(OSError):
                 self._sign.unlink(missing_ok=True)

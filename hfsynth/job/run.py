@@ -26,8 +26,7 @@ from hfsynth.job import changed_source
 from hfsynth.job.concurrency import Stop, stopping
 from hfsynth.job.finish import finish, stats_so_far, unreadable_rows
 from hfsynth.job.journal import JournalPaths
-from hfsynth.job.launcher import PATIENCE, supervise
-from hfsynth.job.launcher import Launcher as Crew
+from hfsynth.job.launcher import PATIENCE, Launcher, supervise
 from hfsynth.job.leases import Holder, Leases, clear
 from hfsynth.job.leftovers import sweep, sweep_finished
 from hfsynth.job.progress import JournalView, Progress
@@ -70,7 +69,7 @@ def synthesize(
     engine: EngineConfig | None = None,
     shard_rows: int | None = None,
     shards: ShardRange = (0, None),
-    crew: Crew | None = None,
+    launcher: Launcher | None = None,
     max_engine_restarts: int = 3,
     grace: float = 30.0,
     bad_rows: str = "stop",
@@ -83,10 +82,10 @@ def synthesize(
     each split has its own files. Writes `pairs/`, `synthesizer_config.json`, `stats.json` and a README that
     `load_dataset(out, "pairs")` reads. A finished job is recognised and starts no engine; where parts of it were lost,
     only these are made anew. Calls at the same time share the work. `shard_rows` is the number of source rows a shard,
-    a multiple of the shots; `shards` limits this call to a range of them. Without a `crew` the work is done in this
-    process, with one in processes of its own.
+    a multiple of the shots; `shards` limits this call to a range of them. Without a `launcher` the work is done in
+    this process, with one (`LocalLauncher`, `RayLauncher`) in processes of its own.
 
-    An engine that dies is loaded again, at most `max_engine_restarts` times in a row (for each worker of a crew)
+    An engine that dies is loaded again, at most `max_engine_restarts` times in a row (for each worker)
     without a finished document in between; a document with which it keeps dying gets the status `failed`. SIGINT and
     SIGTERM let what is in flight end within `grace` seconds, then raise KeyboardInterrupt or SystemExit; a second one
     does so at once.
@@ -107,7 +106,7 @@ def synthesize(
     _refuse_url(corpus.root)
     _refuse_foreign(corpus)
     source, opened = open_splits(source)
-    config = _pinned(config, engine, corpus, gpu=None if crew is None else crew.on_gpu)
+    config = _pinned(config, engine, corpus, gpu=None if launcher is None else launcher.on_gpu)
     identity = _identity(source, opened, config, rows_a_shard)
     if continue_with_changed_source and isinstance(opened, SplitSource):
         raise ConfigError(
@@ -134,8 +133,8 @@ def synthesize(
         max_engine_restarts=max_engine_restarts,
         grace=grace,
     )
-    with stopping(grace if crew is None else _patience(grace)) as stop:
-        _work(spec, opened, crew, stop, on_progress)
+    with stopping(grace if launcher is None else _patience(grace)) as stop:
+        _work(spec, opened, launcher, stop, on_progress)
         if stop.requested:
             stop.leave()
     whole = continue_with_changed_source  # whatever a stream's dataset declares
@@ -143,19 +142,19 @@ def synthesize(
 
 
 def _work(
-    spec: JobSpec, opened: OpenSource, crew: Crew | None, stop: Stop, on_progress: Callable[[Progress], None]
+    spec: JobSpec, opened: OpenSource, launcher: Launcher | None, stop: Stop, on_progress: Callable[[Progress], None]
 ) -> None:
-    """Finish the shards, here or in a crew's processes."""
+    """Finish the shards, here or in processes that the launcher starts."""
     view = JournalView(Corpus(Path(spec.out)))
-    if crew is None:
+    if launcher is None:
         Worker(spec, stop, opened=opened, on_session=lambda own: on_progress(view.progress(own))).run()
     else:
-        supervise(spec, crew, stop, lambda: on_progress(view.progress()))
+        supervise(spec, launcher, stop, lambda: on_progress(view.progress()))
     on_progress(view.progress())
 
 
 def _patience(grace: float) -> float:
-    """Return how long to wait for a crew: its members have the grace themselves, and need a moment to write."""
+    """Return how long to wait for workers: they have the grace themselves, and need a moment to write."""
     return grace + PATIENCE if grace > 0 else 0.0
 
 

@@ -1,4 +1,4 @@
-"""The process of one worker, as `LocalCrew` starts it, with the order that `ParentWatch` has read."""
+"""The process of one worker, as `LocalLauncher` starts it, with the order that `ParentWatch` has read."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from hfsynth.corpus.manifest import damaged_parquet, require_whole
 from hfsynth.corpus.parquet import footer
 from hfsynth.quality.aggregates import Ratios, Repeats, Sample, distinct, nearly_repeated, quantiles
 from hfsynth.quality.measures import Evidence, answer_leak
-from hfsynth.quality.pair_judge import Judgeable, PairJudge, judged_figures
+from hfsynth.quality.pair_judge import Judgeable, PairJudge, judged_figures, load_judge
 from hfsynth.quality.task_categories import Category, category_of
 from hfsynth.quality.words import UNKNOWN, differ, language_of, words
 
@@ -198,7 +198,7 @@ def evaluate_corpus(
     split: str | Sequence[str] | None = None,
     sample: int | None = None,
     seed: int = 0,
-    judge: PairJudge | None = None,
+    judge: str | PairJudge | None = None,
     on_progress: Callable[[int], None] = lambda documents: None,
     on_verdict: Callable[[int], None] = lambda pairs: None,
 ) -> dict[str, Any]:
@@ -206,7 +206,8 @@ def evaluate_corpus(
 
     All splits are measured together, or those that `split` names; `splits` in the result counts the documents of each.
     Return plain JSON values: `figures`, `categories`, `words`, `distinct` and `languages` (see
-    `CorpusFigures.to_dict`), and under `judge`, if there is one, what it said of pairs drawn from the seed. Means and
+    `CorpusFigures.to_dict`), and under `judge`, if there is one, what it said of pairs drawn from the seed: a chat
+    model by its name or folder, which vLLM runs and which is asked about 500 pairs, or a `PairJudge`. Means and
     shares come with 95% intervals over documents. Documents are read one after another: memory does not grow with
     them. `on_progress` is told how many have been measured, `on_verdict` how many pairs have been judged.
 
@@ -217,6 +218,7 @@ def evaluate_corpus(
         raise ConfigError(f"sample must be a whole number of at least 1, not {sample}.", hint="Use --sample 1000.")
     parts = require_measurable(folder, split)
     require_whole(folder, "pairs/", digests=True)
+    judge = load_judge(judge) if isinstance(judge, str) else judge
     rows, expected = _extent(parts)
     drawn = _drawn(rows, sample, seed)
     share = len(drawn) / rows if rows else 0.0

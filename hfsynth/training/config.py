@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,7 @@ class Lora:
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """What decides the weights. `lora` is None for full tuning.
+    """What decides the weights. `lora` is None for full tuning; `window=N` stands for `packing=Packing(N)`.
 
     `batch_tokens` are the tokens of one optimizer step, `device_tokens` those that are on the device at once; padding
     counts. `warmup` and `validation` are shares (of the steps, of the examples). `learning_rate` is None for 2e-4
@@ -150,7 +150,7 @@ class TrainingConfig:
     """
 
     base: str
-    packing: Packing
+    packing: Packing = None  # type: ignore[assignment]  # never None once it is made
     lora: Lora | None = field(default_factory=Lora)
     learning_rate: float | None = None
     batch_tokens: int = 16_384
@@ -158,8 +158,13 @@ class TrainingConfig:
     warmup: float = 0.03
     validation: float = 0.02
     max_steps: int | None = None
+    window: InitVar[int | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, window: int | None) -> None:
+        if (self.packing is None) == (window is None):
+            raise ConfigError("Give either a packing or a window of tokens, which packs as `Packing(window)` does.")
+        if window is not None:
+            object.__setattr__(self, "packing", Packing(window))
         if not 0 < self.device_tokens <= self.batch_tokens:
             raise ConfigError(
                 f"device_tokens must be at least 1 and at most batch_tokens ({self.batch_tokens}), "

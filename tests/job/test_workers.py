@@ -22,6 +22,7 @@ from jobs import children, command, documents, ended, journals, parts, run, scri
 from scripts_clock import notes
 from started import start_process
 
+import hfsynth
 from hfsynth.cli.launchers import shard_range
 from hfsynth.core.config import EngineConfig, SynthesizerConfig
 from hfsynth.core.devices import core_groups, device_groups, usable_cores, visible_devices
@@ -40,7 +41,7 @@ from hfsynth.job.worker import Worker
 
 
 class Dying:
-    """A crew of members that die as soon as they are looked at."""
+    """A launcher of workers that die as soon as they are looked at."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -213,8 +214,8 @@ def test_cores_are_dealt_out_evenly_and_shared_where_they_must(number: int, work
 
 
 def test_workers_without_a_gpu_have_cores_of_their_own(tmp_path: Path) -> None:
-    crew = LocalLauncher(2, devices=[])
-    members = [crew.start(spec(tmp_path), place, f"w{place}") for place in range(2)]
+    launcher = LocalLauncher(2, devices=[])
+    members = [launcher.start(spec(tmp_path), place, f"w{place}") for place in range(2)]
     try:
         cores = [os.sched_getaffinity(member._process.pid) for member in members]
         assert cores == [set(group) for group in core_groups(usable_cores(), 2)]
@@ -236,9 +237,9 @@ def test_visible_gpus_are_those_of_the_environment(monkeypatch: pytest.MonkeyPat
 
 
 def test_each_worker_sees_its_own_gpus_and_spreads_its_model(tmp_path: Path) -> None:
-    crew = LocalLauncher(tensor_parallel=2, devices=["3", "5", "7", "8"])
-    assert crew.size == 2
-    member = crew.start(spec(tmp_path), 1, "w")
+    launcher = LocalLauncher(tensor_parallel=2, devices=["3", "5", "7", "8"])
+    assert launcher.size == 2
+    member = launcher.start(spec(tmp_path), 1, "w")
     try:
         environment = Path(f"/proc/{member._process.pid}/environ")
         while not environment.read_text():  # the process has only just begun
@@ -371,3 +372,16 @@ def test_a_script_that_cannot_be_submitted(tmp_path: Path) -> None:
     assert ended(start(arguments))[0] == 2
     code, _, errors = ended(start([*arguments, "--workers", "1"]))
     assert (code, "no sbatch" in errors) == (2, True)
+
+
+def test_a_launcher_does_a_job_from_python(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(f'{{"text": "Text {number}."}}\n' for number in range(4)))
+    launcher = hfsynth.LocalLauncher(2, devices=[])
+    engine = hfsynth.EngineConfig("scripted")
+    config = hfsynth.SynthesizerConfig("scripted")
+    done = hfsynth.synthesize(
+        hfsynth.Source(str(source)), tmp_path / "out", config, engine=engine, shard_rows=2, launcher=launcher
+    )
+    assert done.finished
+    assert hfsynth.inspect(str(tmp_path / "out"))["finished"]

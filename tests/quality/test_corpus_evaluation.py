@@ -321,6 +321,12 @@ def test_a_judge_that_cannot_work_is_refused() -> None:
         PairJudge(ScriptedEngine(window=300), "a judge")
 
 
+def test_a_judge_is_named_by_its_model(tmp_path: Path) -> None:
+    root = folder_of(tmp_path, [(TOWER, [ASKED])])
+    with pytest.raises(ConfigError, match="no-such-judge"):
+        evaluate_corpus(root, judge=str(tmp_path / "no-such-judge"))
+
+
 def test_a_judge_is_loaded_like_any_model() -> None:
     from hfsynth.core.config import EngineConfig
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from hfsynth.core.records import Pair, Turn
 from hfsynth.documents.examples import Example
 from hfsynth.models.tokenizers import ModelTokenizer
 from hfsynth.prompting.instruction_pretrain import InstructionPretrain
-from hfsynth.training.config import Packing
+from hfsynth.training.config import Packing, TrainingConfig
 from hfsynth.training.sequences import TrainingSequence, batched, held_out, in_order, pack, sequence
 
 ADA = Turn("Ada wrote notes.", (Pair("Who wrote?", "Ada"), Pair("What?", "Notes")))
@@ -181,3 +182,12 @@ def test_batches_hold_every_sequence_once_within_the_tokens(lengths: list[int], 
 def test_settings_that_cannot_work_are_refused(setting: str) -> None:
     with pytest.raises(ConfigError, match=setting):
         Packing(**{"window": 10, setting: 0})
+
+
+def test_a_window_stands_for_its_packing() -> None:
+    short = TrainingConfig("base", window=512)
+    assert short == TrainingConfig("base", Packing(512))
+    assert replace(short, max_steps=3).packing == Packing(512)
+    for wrong in ({}, {"packing": Packing(512), "window": 512}):
+        with pytest.raises(ConfigError, match="either a packing or a window"):
+            TrainingConfig("base", **wrong)
