@@ -1,4 +1,4 @@
-"""What drives chains: the `Engine` protocol, what a chain asks of it and what comes back.
+"""What drives chains: the `Engine` protocol, what a chain asks of it and what comes back, and the loop of every engine.
 
 Knows nothing of documents, prompts' wording, files or `datasets`.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from hfsynth.core.config import EngineConfig, Sampling
 from hfsynth.models.tokenizers import PromptTokenizer
@@ -84,6 +84,92 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free what the engine holds. The engine is not used afterwards."""
+
+
+class RequestQueue(Protocol):
+    """The requests of one run, as an engine serves them: what `drive` needs to know of an engine."""
+
+    @property
+    def capacity(self) -> int:
+        """Return how many requests are under way at most."""
+
+    def admits(self, request: Request) -> bool:
+        """Return whether a chain may begin with this request now. Asked again after a request has ended.
+
+        Where nothing is under way the answer is yes.
+        """
+
+    def submit(self, number: int, request: Request) -> Completion | None:
+        """Begin a request, which `number` names until it ends; return its completion at once where it is refused."""
+
+    def next_ended(self) -> Iterable[tuple[int, Completion]]:
+        """Work, or wait, until requests have ended, and give their numbers and completions.
+
+        There may be none yet. Raise EngineError when the engine has died.
+        """
+
+    def abandon(self) -> None:
+        """Take back what is still under way: the run has ended or was given up."""
+
+
+def drive(chains: Iterable[Chain[T]], requests: RequestQueue) -> Iterator[T]:
+    """Yield each chain's result as it ends: the loop of `Engine.run`, the same for all engines.
+
+    Chains begin as soon as there is room for them, in their order; one that has begun gives its next request the moment
+    its last one ends. `chains` is read one chain further than the room at most.
+    """
+    run = _Run(enumerate(chains), requests)
+    try:
+        while True:
+            yield from run.begin()
+            if not run.under_way:
+                return
+            for number, completion in requests.next_ended():
+                yield from run.go_on(number, run.under_way.pop(number), completion)
+    finally:
+        requests.abandon()
+
+
+class _Run(Generic[T]):
+    """The chains of one run: those that wait, those under way by their numbers, and between them the next to begin."""
+
+    def __init__(self, waiting: Iterator[tuple[int, Chain[T]]], requests: RequestQueue) -> None:
+        self._waiting, self._requests = waiting, requests
+        self._next: tuple[int, Chain[T], Request] | None = None
+        self.under_way: dict[int, Chain[T]] = {}
+
+    def begin(self) -> Iterator[T]:
+        """Begin as many chains as there is room for; yield the results of those that ask for nothing."""
+        while len(self.under_way) < self._requests.capacity:
+            if self._next is None and (item := next(self._waiting, None)) is not None:
+                number, chain = item
+                try:
+                    self._next = number, chain, next(chain)
+                except StopIteration as end:
+                    yield end.value
+                    continue
+            if self._next is None or not self._requests.admits(self._next[2]):
+                return
+            (number, chain, request), self._next = self._next, None
+            refused = self._submit(number, chain, request)
+            if refused is not None:
+                yield from self.go_on(number, chain, refused)
+
+    def go_on(self, number: int, chain: Chain[T], completion: Completion | None) -> Iterator[T]:
+        """Send a chain its completion and submit its next request, until one is not refused; yield its result."""
+        while completion is not None:
+            try:
+                request = chain.send(completion)
+            except StopIteration as end:
+                yield end.value
+                return
+            completion = self._submit(number, chain, request)
+
+    def _submit(self, number: int, chain: Chain[T], request: Request) -> Completion | None:
+        refused = self._requests.submit(number, request)
+        if refused is None:
+            self.under_way[number] = chain
+        return refused
 
 
 @dataclass(frozen=True, slots=True)

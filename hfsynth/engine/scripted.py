@@ -18,7 +18,7 @@ from hfsynth.core.errors import ConfigError
 from hfsynth.core.recipes import SCRIPTED
 from hfsynth.core.records import Pair
 from hfsynth.core.text import CONTEXT, END_CONTEXT
-from hfsynth.engine.protocol import Chain, Completion, EngineKey, Generation, Request
+from hfsynth.engine.protocol import Chain, Completion, EngineKey, Generation, Request, drive
 from hfsynth.prompting.parsing import render_pairs
 
 T = TypeVar("T")
@@ -88,49 +88,50 @@ class ScriptedEngine:
 
     def run(self, chains: Iterable[Chain[T]], generation: Generation) -> Iterator[T]:
         """Yield each chain's result as it ends; see `Engine.run`."""
-        waiting = enumerate(chains)
-        under_way: list[tuple[float, int, Chain[T], Completion]] = []
-        while True:
-            while len(under_way) < self.max_in_flight and (item := next(waiting, None)) is not None:
-                yield from self._advance(under_way, item[0], item[1], None, generation)
-            if not under_way:
-                return
-            ready, number, chain, completion = heapq.heappop(under_way)
-            time.sleep(max(0.0, ready - time.monotonic()) if self.latency else 0.0)
-            yield from self._advance(under_way, number, chain, completion, generation)
+        return drive(chains, _Requests(self, generation))
 
     def close(self) -> None:
         """Do nothing: a script holds nothing."""
 
-    def _advance(
-        self,
-        under_way: list[tuple[float, int, Chain[T], Completion]],
-        number: int,
-        chain: Chain[T],
-        completion: Completion | None,
-        generation: Generation,
-    ) -> Iterator[T]:
-        """Send a chain its completion; put its next request under way, or yield its result."""
-        try:
-            request = next(chain) if completion is None else chain.send(completion)
-        except StopIteration as end:
-            yield end.value
-            return
-        heapq.heappush(under_way, (self._ready(request), number, chain, self._answer(request, generation)))
-
-    def _ready(self, request: Request) -> float:
+    def ready(self, request: Request) -> float:
+        """Return when a request that begins now ends, by the clock of `time.monotonic`; 0 for at once."""
         if not self.latency:
             return 0.0
         share = zlib.crc32(self.tokenizer.decode(request.token_ids).encode("utf-8", "surrogatepass")) / 0xFFFFFFFF
         return time.monotonic() + self.latency * (0.5 + share)
 
-    def _answer(self, request: Request, generation: Generation) -> Completion:
+    def answer(self, request: Request, generation: Generation) -> Completion:
+        """Return what the script says to a request, cut as `generation` asks."""
         answer = self.script(self.tokenizer.decode(request.token_ids))
         if isinstance(answer, Completion):
             return answer
         whole = answer[: min((at for stop in generation.stop if (at := answer.find(stop)) >= 0), default=None)]
         kept = whole[: generation.sampling.max_tokens]
         return Completion(kept, "stop" if kept == whole else "length", output_tokens=len(kept))
+
+
+class _Requests:
+    """One run's requests, answered when they begin and given back when they are due, by their chains' order."""
+
+    def __init__(self, engine: ScriptedEngine, generation: Generation) -> None:
+        self._engine, self._generation = engine, generation
+        self.capacity = engine.max_in_flight
+        self._due: list[tuple[float, int, Completion]] = []
+
+    def admits(self, request: Request) -> bool:
+        return True
+
+    def submit(self, number: int, request: Request) -> None:
+        due = self._engine.ready(request)
+        heapq.heappush(self._due, (due, number, self._engine.answer(request, self._generation)))
+
+    def next_ended(self) -> Iterator[tuple[int, Completion]]:
+        due, number, completion = heapq.heappop(self._due)
+        time.sleep(max(0.0, due - time.monotonic()) if due else 0.0)
+        yield number, completion
+
+    def abandon(self) -> None:
+        self._due.clear()
 
 
 def load_scripted(key: EngineKey) -> ScriptedEngine:

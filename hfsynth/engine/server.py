@@ -18,7 +18,7 @@ import httpx2
 
 from hfsynth.core.errors import ConfigError, EngineError, ModelError
 from hfsynth.core.remote_calls import retrying
-from hfsynth.engine.protocol import Chain, Completion, EngineKey, Generation
+from hfsynth.engine.protocol import Chain, Completion, EngineKey, Generation, Request, drive
 from hfsynth.engine.server_calls import Calls, Server
 from hfsynth.engine.server_protocol import Served, ServerOptions, agreed_window, completion_body, served_model
 from hfsynth.models.siblings import hide_unfit_siblings
@@ -42,38 +42,30 @@ class ServerEngine:
 
     def run(self, chains: Iterable[Chain[T]], generation: Generation) -> Iterator[T]:
         """Yield each chain's result as it ends; see `Engine.run`. Given up early, it takes back what is in flight."""
-        waiting = enumerate(chains)
-        under_way: dict[int, Chain[T]] = {}
-        with Calls(self._server) as calls:
-            while True:
-                while len(under_way) < self._server.options.concurrency and (item := next(waiting, None)) is not None:
-                    yield from self._advance(calls, under_way, item, None, generation)
-                if not under_way:
-                    return
-                number, completion = calls.next_ended()
-                chain = under_way.pop(number)
-                yield from self._advance(calls, under_way, (number, chain), completion, generation)
+        yield from drive(chains, _Requests(Calls(self._server), generation, self._served))
 
     def close(self) -> None:
         """Do nothing: between runs no connection is held."""
 
-    def _advance(
-        self,
-        calls: Calls,
-        under_way: dict[int, Chain[T]],
-        numbered: tuple[int, Chain[T]],
-        completion: Completion | None,
-        generation: Generation,
-    ) -> Iterator[T]:
-        """Send a chain its completion; send its next request out, or yield its result."""
-        number, chain = numbered
-        try:
-            request = next(chain) if completion is None else chain.send(completion)
-        except StopIteration as end:
-            yield end.value
-            return
-        under_way[number] = chain
-        calls.send(number, completion_body(request, generation, self._served))
+
+class _Requests:
+    """One run's requests, as calls to a server: as many at a time as its options say."""
+
+    def __init__(self, calls: Calls, generation: Generation, served: Served) -> None:
+        self._calls, self._generation, self._served = calls, generation, served
+        self.capacity = calls.concurrency
+
+    def admits(self, request: Request) -> bool:
+        return True
+
+    def submit(self, number: int, request: Request) -> None:
+        self._calls.send(number, completion_body(request, self._generation, self._served))
+
+    def next_ended(self) -> list[tuple[int, Completion]]:
+        return [self._calls.next_ended()]
+
+    def abandon(self) -> None:
+        self._calls.leave()
 
 
 def load_server(key: EngineKey) -> ServerEngine:

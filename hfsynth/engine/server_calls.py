@@ -20,8 +20,6 @@ from http import HTTPStatus
 from queue import SimpleQueue
 from random import SystemRandom
 from threading import Thread, current_thread
-from types import TracebackType
-from typing import Self
 
 import httpx2
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
@@ -177,24 +175,21 @@ class Server:
 class Calls:
     """Requests in flight, on an event loop of their own in a thread: the caller's own loop, if any, is left alone.
 
-    A context manager; leaving it takes back what is still in flight.
+    They begin when it is made; `leave` takes back what is still in flight.
     """
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self.concurrency = server.options.concurrency
         self._ended: SimpleQueue[tuple[int, Future[Completion]]] = SimpleQueue()
-
-    def __enter__(self) -> Self:
-        self._client = self._server.client()
+        self._client = server.client()
         self._loop = asyncio.new_event_loop()
         self._left = asyncio.Event()
         self._thread = Thread(target=self._fly, name="hfsynth-server", daemon=True)
         self._thread.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def leave(self) -> None:
+        """Take back what is in flight and end the thread."""
         self._loop.call_soon_threadsafe(self._left.set)
         if current_thread() is not self._thread:  # as it is when that thread's garbage collector ends a forgotten run
             self._thread.join(_LEAVE_SECONDS)

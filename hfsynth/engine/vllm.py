@@ -12,13 +12,13 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from hfsynth.core.errors import EngineError, EngineStopped, ModelError
 from hfsynth.core.phases import phase
 from hfsynth.engine.admission import Admission, outlook
-from hfsynth.engine.protocol import Chain, Completion, EngineKey, Generation, Request
+from hfsynth.engine.protocol import Chain, Completion, EngineKey, Generation, Request, drive
 from hfsynth.engine.speculation import ARGUMENT as SPECULATIVE
 from hfsynth.engine.speculation import Speculation, in_the_tail, require_greedy
 from hfsynth.engine.start import (
@@ -34,11 +34,13 @@ from hfsynth.models.tokenizers import ModelTokenizer
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams
+    from vllm.v1.engine.llm_engine import LLMEngine
 
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
+_names = count(1)  # of requests: no two of an engine have the same one
 
 _CPU_ARGUMENTS: dict[str, Any] = {
     "dtype": "float32",
@@ -71,7 +73,6 @@ class VLLMEngine:
         overlaps = config.device_config.device_type == "cpu" or config.scheduler_config.async_scheduling
         if config.speculative_config is not None and not overlaps:
             _log.warning("With this speculation vLLM schedules no step while another is computed; see hfsynth tune.")
-        self._served = 0
 
     def run(self, chains: Iterable[Chain[T]], generation: Generation) -> Iterator[T]:
         """Yield each chain's result as it ends; see `Engine.run`.
@@ -80,17 +81,8 @@ class VLLMEngine:
         Raise ConfigError where completions are drawn by an engine that speculates: see `hfsynth.engine.speculation`.
         """
         require_greedy(self._config, generation.sampling)
-        run = _Run(iter(chains), generation, Admission.of(self._cache_tokens, generation.shots))
-        try:
-            while True:
-                yield from self._begin(run)
-                if not run.under_way:
-                    return
-                for output in self._step():
-                    if output.finished and (chain := run.take(output.request_id)) is not None:
-                        yield from self._answer(run, chain, _completion(output))
-        finally:
-            self._abandon(run.under_way)
+        admission = Admission.of(self._cache_tokens, generation.shots)
+        yield from drive(chains, _Requests(self._llm.llm_engine, generation, admission, self._capacity))
 
     def reset_cache(self) -> None:
         """Forget every cached prefix, so that two measurements do not help each other."""
@@ -141,108 +133,65 @@ class VLLMEngine:
         """Shut the engine down, its worker processes too."""
         self._llm.llm_engine.engine_core.shutdown()
 
-    def _begin(self, run: _Run[T]) -> Iterator[T]:
-        """Begin as many chains as there is room for; yield the results of those that ask for nothing."""
-        while len(run.under_way) < self._capacity:
-            if run.next is None and (chain := next(run.waiting, None)) is not None:
-                try:
-                    run.next = chain, next(chain)
-                except StopIteration as end:
-                    yield end.value
-                    continue
-            if run.next is None or not run.admits(run.next[1]):
-                return
-            begun, run.next = run.next, None
-            yield from self._go_on(run, *begun)
 
-    def _answer(self, run: _Run[T], chain: Chain[T], completion: Completion) -> Iterator[T]:
-        """Send a chain its completion; submit its next request, or yield its result."""
-        try:
-            request = chain.send(completion)
-        except StopIteration as end:
-            yield end.value
-        else:
-            yield from self._go_on(run, chain, request)
+class _Requests:
+    """One run's requests at the engine, and the tokens that each takes now and later, by the engine's name for it."""
 
-    def _go_on(self, run: _Run[T], chain: Chain[T], request: Request) -> Iterator[T]:
-        """Submit a chain's request, and those that follow where the engine refuses it; yield its result if it ends."""
-        try:
-            while (refused := self._submit(run, chain, request)) is not None:
-                request = chain.send(refused)
-        except StopIteration as end:
-            yield end.value
+    def __init__(self, engine: LLMEngine, generation: Generation, admission: Admission, capacity: int) -> None:
+        self.capacity = capacity
+        self._engine = engine
+        self._generation = generation
+        self._admission = admission
+        self._under_way: dict[str, tuple[int, Sequence[int]]] = {}
 
-    def _submit(self, run: _Run[T], chain: Chain[T], request: Request) -> Completion | None:
+    def admits(self, request: Request) -> bool:
+        """Return whether a chain may begin with this request."""
+        return self._admission.admits(self._outlook(request))
+
+    def submit(self, number: int, request: Request) -> Completion | None:
         """Hand a request to the engine; return a completion with the error when the engine refuses it."""
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        self._served += 1
-        name = str(self._served)
+        name = str(next(_names))
         try:
-            self._llm.llm_engine.add_request(
+            self._engine.add_request(
                 name,
                 {"prompt_token_ids": request.token_ids},
-                _parameters(request, run.generation),
+                _parameters(request, self._generation),
                 priority=-request.shot,  # lower goes first: shots under way before new chains
             )
         except (VLLMClientError, ValueError, TypeError) as error:
             return Completion("", "error", error=f"{type(error).__name__}: {error}")
         except EngineDeadError as error:
             raise _died(error) from error
-        run.put(name, chain, request)
+        tokens = self._outlook(request)
+        self._under_way[name] = number, tokens
+        self._admission.put(tokens)
         return None
 
-    def _step(self) -> list[RequestOutput]:
+    def next_ended(self) -> Iterator[tuple[int, Completion]]:
         """Let the engine compute one step; turn its death, whatever its kind, into EngineError."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:
-            return cast("list[RequestOutput]", self._llm.llm_engine.step())
+            outputs = cast("list[RequestOutput]", self._engine.step())
         except (EngineDeadError, RuntimeError, MemoryError) as error:
             raise _died(error) from error
+        for output in outputs:
+            if output.finished and output.request_id in self._under_way:
+                number, tokens = self._under_way.pop(output.request_id)
+                self._admission.take(tokens)
+                yield number, _completion(output)
 
-    def _abandon(self, under_way: Mapping[str, object]) -> None:
+    def abandon(self) -> None:
         """Take back what is still under way when a run is given up, so that the next run starts clean."""
-        if under_way:
-            self._llm.llm_engine.abort_request(list(under_way))
-
-
-@dataclass
-class _Run(Generic[T]):
-    """One call of `run`: chains that wait, the next one with its first request, and those under way.
-
-    `under_way` has a chain, and the tokens it takes now and later, by the name of its request.
-    """
-
-    waiting: Iterator[Chain[T]]
-    generation: Generation
-    admission: Admission
-    next: tuple[Chain[T], Request] | None = None
-    under_way: dict[str, tuple[Chain[T], Sequence[int]]] = field(default_factory=dict)
-
-    def admits(self, request: Request) -> bool:
-        """Return whether a chain may begin with this request."""
-        return self.admission.admits(self._outlook(request))
-
-    def put(self, name: str, chain: Chain[T], request: Request) -> None:
-        """Note that a request is under way."""
-        tokens = self._outlook(request)
-        self.under_way[name] = chain, tokens
-        self.admission.put(tokens)
-
-    def take(self, name: str) -> Chain[T] | None:
-        """Return the chain of a request that has been answered, None where it is not under way."""
-        if name not in self.under_way:
-            return None
-        chain, tokens = self.under_way.pop(name)
-        self.admission.take(tokens)
-        return chain
+        if self._under_way:
+            self._engine.abort_request(list(self._under_way))
 
     def _outlook(self, request: Request) -> tuple[int, ...]:
-        generation = self.generation
-        shots = max(generation.shots, request.shot + 1)
-        allowance = generation.sampling.max_tokens
+        shots = max(self._generation.shots, request.shot + 1)
+        allowance = self._generation.sampling.max_tokens
         return outlook(len(request.token_ids), request.shot, shots=shots, allowance=allowance)
 
 

@@ -194,11 +194,11 @@ class HubRepo:
             sizes[file.sha256] = sizes.get(file.sha256, 0) + file.size
         for unit in _units(list(waiting.values())):
             size = sum(sizes[operation.upload_info.sha256.hex()] for operation in unit)
-            told = _Told(size, on_bytes)
+            told = xet.BytesTold(size, on_bytes)
             self._send(unit, revision, pull, told)
             told.finish()
 
-    def _send(self, unit: list[CommitOperationAdd], revision: str, pull: bool, told: _Told) -> None:
+    def _send(self, unit: list[CommitOperationAdd], revision: str, pull: bool, told: xet.BytesTold) -> None:
         """Send a unit, by Xet where there is Xet: what fails is sent again, without what is stored by then."""
         where: dict[str, Any] = {**self._where, "revision": revision, "create_pr": pull}
         if not xet.is_available():
@@ -225,7 +225,7 @@ class HubRepo:
             pull,
         )
 
-    def _send_by_xet(self, contents: Sequence[xet.Content], revision: str | None, told: _Told) -> None:
+    def _send_by_xet(self, contents: Sequence[xet.Content], revision: str | None, told: xet.BytesTold) -> None:
         told.begin()
         xet.send(contents, self._access(revision), patience=self._timeout, on_bytes=told.more)
 
@@ -363,27 +363,6 @@ def _at_once(function: Callable[[], T]) -> T:
         return function()
     finally:
         hooks.remove(refuse)
-
-
-class _Told:
-    """The bytes of a unit, told once however often it is sent."""
-
-    def __init__(self, size: int, on_bytes: OnBytes) -> None:
-        self._size, self._on_bytes = size, on_bytes
-        self._done = self._said = 0
-
-    def begin(self) -> None:
-        self._done = 0
-
-    def more(self, size: int) -> None:
-        self._done = min(self._done + size, self._size)
-        if self._done > self._said:
-            fresh, self._said = self._done - self._said, self._done
-            self._on_bytes(fresh)
-
-    def finish(self) -> None:
-        self.begin()
-        self.more(self._size)
 
 
 def _source(operation: CommitOperationAdd) -> Path | bytes:

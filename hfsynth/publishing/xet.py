@@ -69,6 +69,27 @@ class _Watch:
         return time.monotonic() - self.moved
 
 
+class BytesTold:
+    """The bytes of a unit, told once however often it is sent."""
+
+    def __init__(self, size: int, on_bytes: Callable[[int], None]) -> None:
+        self._size, self._on_bytes = size, on_bytes
+        self._done = self._said = 0
+
+    def begin(self) -> None:
+        self._done = 0
+
+    def more(self, size: int) -> None:
+        self._done = min(self._done + size, self._size)
+        if self._done > self._said:
+            fresh, self._said = self._done - self._said, self._done
+            self._on_bytes(fresh)
+
+    def finish(self) -> None:
+        self.begin()
+        self.more(self._size)
+
+
 def is_available() -> bool:
     """Say whether contents go by Xet: hf_xet is installed, and HF_HUB_DISABLE_XET is not set."""
     return is_xet_available()
