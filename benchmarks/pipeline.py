@@ -37,7 +37,7 @@ from hfsynth.documents import source as sources
 from hfsynth.documents.source import Source
 from hfsynth.engine import loading
 from hfsynth.engine.loading import engine_for
-from hfsynth.engine.vllm import VLLMEngine
+from hfsynth.engine.vllm import _Requests
 from hfsynth.job import finish, part_writer
 from hfsynth.job.run import synthesize
 from hfsynth.models import resolve
@@ -48,7 +48,7 @@ from hfsynth.texts import corpus_folder
 from hfsynth.texts.corpus_folder import render_folder
 
 TARGET = 0.95
-ENGINE: list[tuple[Any, str]] = [(VLLMEngine, "_step"), (VLLMEngine, "_submit")]
+ENGINE: list[tuple[Any, str]] = [(_Requests, "next_ended"), (_Requests, "submit")]
 LOADING: list[tuple[Any, str]] = [(loading, "embedded_path"), (resolve, "embedded_revision")]
 BESIDE: dict[str, list[tuple[Any, str]]] = {
     "tokenising": [(ModelTokenizer, "encode")],

@@ -139,7 +139,7 @@ class _Requests:
 
     def __init__(self, engine: LLMEngine, generation: Generation, admission: Admission, capacity: int) -> None:
         self.capacity = capacity
-        self._engine = engine
+        self._llm_engine = engine
         self._generation = generation
         self._admission = admission
         self._under_way: dict[str, tuple[int, Sequence[int]]] = {}
@@ -155,7 +155,7 @@ class _Requests:
 
         name = str(next(_names))
         try:
-            self._engine.add_request(
+            self._llm_engine.add_request(
                 name,
                 {"prompt_token_ids": request.token_ids},
                 _parameters(request, self._generation),
@@ -175,7 +175,7 @@ class _Requests:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:
-            outputs = cast("list[RequestOutput]", self._engine.step())
+            outputs = cast("list[RequestOutput]", self._llm_engine.step())
         except (EngineDeadError, RuntimeError, MemoryError) as error:
             raise _died(error) from error
         for output in outputs:
@@ -187,7 +187,7 @@ class _Requests:
     def abandon(self) -> None:
         """Take back what is still under way when a run is given up, so that the next run starts clean."""
         if self._under_way:
-            self._engine.abort_request(list(self._under_way))
+            self._llm_engine.abort_request(list(self._under_way))
 
     def _outlook(self, request: Request) -> tuple[int, ...]:
         shots = max(self._generation.shots, request.shot + 1)

@@ -274,7 +274,7 @@ def test_what_is_refused_of_an_argument_is_there(argument: str, module: str, con
 _NAMES = {part for row in TABLE for word in (row.name, *row.words) for part in word.split(".")}
 _FILES = sorted([*PACKAGE.rglob("*.py"), *BENCHMARKS.glob("*.py")])
 _ITS_OWN = re.compile(r"VLLM_[A-Z0-9_]+|PYTORCH_[A-Z0-9_]+|vllm:\w+")
-_OBJECTS = {"_llm", "llm", "llm_engine", "engine_core", "vllm_config", "cache_config"}
+_OBJECTS = {"_llm", "llm", "llm_engine", "_llm_engine", "engine_core", "vllm_config", "cache_config"}
 _CONFIGS = {"model_config", "scheduler_config", "cache_config"}
 
 
