@@ -37,8 +37,6 @@ import hfsynth
 from hfsynth.core.errors import SourceError
 from hfsynth.core.records import content_id
 from hfsynth.corpus.parquet import write_split
-from hfsynth.publishing.facts import CardSettings
-from hfsynth.publishing.hub import PushOptions, push
 from hfsynth.texts.rendering import text_features
 
 SHARDS = ("*/shard/*.txt", "*/shard/*.jsonl")
@@ -61,8 +59,8 @@ def main() -> None:
     else:
         write_split(islice(finished(files), args.limit), folder / "data", split="train", features=TEXTS)
     introduce(folder / "README.md", args.input)
-    stated = CardSettings(args.license, args.license_name, args.license_link, tuple(args.language))
-    print(push(folder, args.output, PushOptions(private=args.private), settings=stated).url)
+    stated = hfsynth.CardSettings(args.license, args.license_name, args.license_link, tuple(args.language))
+    print(hfsynth.push(folder, args.output, hfsynth.PushOptions(private=args.private), settings=stated).url)
 
 
 def shards(location: str) -> list[Path]:

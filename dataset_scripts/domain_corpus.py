@@ -24,10 +24,6 @@ from pathlib import Path
 
 import hfsynth
 from hfsynth.documents.hf_datasets import open_texts
-from hfsynth.publishing.facts import CardSettings
-from hfsynth.publishing.hub import PushOptions, push
-from hfsynth.texts.corpus_folder import mix_folder, render_folder
-from hfsynth.texts.layouts import Kind
 
 PRESET = "domain-adaptive"
 
@@ -41,14 +37,14 @@ def main() -> None:
         hfsynth.SynthesizerConfig(args.model, shots=hfsynth.PRESETS[PRESET].shots, long_documents="split"),
         engine=hfsynth.EngineConfig.create(args.engine),
     )
-    render_folder(folder)
+    hfsynth.render(folder)
     parts = [
-        hfsynth.Part("augmented", open_texts(str(folder)), Kind.AUGMENTED),
-        hfsynth.Part("general", open_texts(args.general), Kind.GENERAL, repeat=args.repeat_general),
+        hfsynth.Part("augmented", open_texts(str(folder)), hfsynth.Kind.AUGMENTED),
+        hfsynth.Part("general", open_texts(args.general), hfsynth.Kind.GENERAL, repeat=args.repeat_general),
     ]
-    mix_folder(parts, folder, tokenizer=args.tokenizer, preset=PRESET)
-    stated = CardSettings(license=args.license, language=tuple(args.language))
-    print(push(folder, args.output, PushOptions(private=args.private), settings=stated).url)
+    hfsynth.mix(parts, folder, tokenizer=args.tokenizer, preset=PRESET)
+    stated = hfsynth.CardSettings(license=args.license, language=tuple(args.language))
+    print(hfsynth.push(folder, args.output, hfsynth.PushOptions(private=args.private), settings=stated).url)
 
 
 def arguments() -> argparse.Namespace:

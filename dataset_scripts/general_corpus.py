@@ -26,10 +26,6 @@ from datasets import Dataset, load_dataset
 
 import hfsynth
 from hfsynth.documents.hf_datasets import open_texts
-from hfsynth.publishing.facts import CardSettings
-from hfsynth.publishing.hub import PushOptions, push
-from hfsynth.texts.corpus_folder import mix_folder, render_folder
-from hfsynth.texts.layouts import Kind
 
 PRESET = "general-pretraining"
 
@@ -48,15 +44,15 @@ def main() -> None:
         hfsynth.SynthesizerConfig(args.model, shots=preset.shots, long_documents="split"),
         engine=hfsynth.EngineConfig.create(args.engine),
     )
-    render_folder(folder)
+    hfsynth.render(folder)
     rest = texts.select(range(converted, len(texts)))
     parts = [
-        hfsynth.Part("augmented", open_texts(str(folder)), Kind.AUGMENTED),
-        hfsynth.Part("raw", rest, Kind.RAW),
+        hfsynth.Part("augmented", open_texts(str(folder)), hfsynth.Kind.AUGMENTED),
+        hfsynth.Part("raw", rest, hfsynth.Kind.RAW),
     ]
-    mix_folder(parts, folder, tokenizer=args.tokenizer, preset=PRESET)
-    stated = CardSettings(license=args.license, language=tuple(args.language))
-    print(push(folder, args.output, PushOptions(private=args.private), settings=stated).url)
+    hfsynth.mix(parts, folder, tokenizer=args.tokenizer, preset=PRESET)
+    stated = hfsynth.CardSettings(license=args.license, language=tuple(args.language))
+    print(hfsynth.push(folder, args.output, hfsynth.PushOptions(private=args.private), settings=stated).url)
 
 
 def raw_texts(args: argparse.Namespace) -> Dataset:

@@ -23,9 +23,6 @@ from pathlib import Path
 
 import hfsynth
 from hfsynth.core.recipes import open_recipe
-from hfsynth.publishing.facts import CardSettings
-from hfsynth.publishing.hub import PushOptions, push
-from hfsynth.texts.corpus_folder import render_folder
 
 
 def main() -> None:
@@ -37,9 +34,9 @@ def main() -> None:
         hfsynth.SynthesizerConfig.from_dict(open_recipe(args.recipe)),
         engine=hfsynth.EngineConfig.create(args.engine),
     )
-    render_folder(folder, seed=args.seed)
-    stated = CardSettings(license=args.license, language=tuple(args.language))
-    print(push(folder, args.output, PushOptions(private=args.private), settings=stated).url)
+    hfsynth.render(folder, seed=args.seed)
+    stated = hfsynth.CardSettings(license=args.license, language=tuple(args.language))
+    print(hfsynth.push(folder, args.output, hfsynth.PushOptions(private=args.private), settings=stated).url)
 
 
 def arguments() -> argparse.Namespace:

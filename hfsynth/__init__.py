@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from hfsynth.quality.metrics import metric_path
     from hfsynth.quality.synthesizer_evaluation import evaluate_synthesizer
     from hfsynth.synthesis.synthesizer import Synthesizer
+    from hfsynth.texts.calls import mix, render
     from hfsynth.texts.export.export import export
     from hfsynth.texts.layouts import Kind
-    from hfsynth.texts.mixing import mix, mix_rows
+    from hfsynth.texts.mixing import mix_rows
     from hfsynth.texts.mixture_parts import Part
     from hfsynth.texts.presets import PRESETS
-    from hfsynth.texts.rendering import render
     from hfsynth.texts.training_texts import render_rows
     from hfsynth.training.config import Lora as Lora
     from hfsynth.training.config import Packing as Packing
@@ -81,10 +81,10 @@ _HOMES = {
     "evaluate_synthesizer": "quality.synthesizer_evaluation",
     "export": "texts.export.export",
     "metric_path": "quality.metrics",
-    "mix": "texts.mixing",
+    "mix": "texts.calls",
     "mix_rows": "texts.mixing",
     "push": "publishing.publish",
-    "render": "texts.rendering",
+    "render": "texts.calls",
     "render_rows": "texts.training_texts",
     "save_corpus": "publishing.saving",
     "split_documents": "documents.split_documents",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 
+import hfsynth
 from hfsynth.cli import app
+from hfsynth.core.errors import ConfigError
 from hfsynth.corpus.folder import Corpus, exchange, mend_exchange
 
 tokenizers = pytest.importorskip("tokenizers")
@@ -61,8 +64,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def corpus(made: Path, tmp_path: Path) -> Path:
-    import shutil
-
     return Path(shutil.copytree(made, tmp_path / "corpus"))
 
 
@@ -210,3 +211,24 @@ def test_bad_input_is_explained_and_leaves_no_texts(
     assert words in captured.err
     assert "Traceback" not in captured.err
     assert not texts(tmp_path / "out")
+
+
+def test_a_folder_is_rendered_and_mixed_from_python_as_by_the_commands(
+    corpus: Path, general: Path, tokenizer: Path, tmp_path: Path
+) -> None:
+    again = Path(shutil.copytree(corpus, tmp_path / "again"))
+    assert run("render", corpus, "--seed", 3, "--tokenizer", tokenizer, "--quiet") == 0
+    report = hfsynth.render(again, seed=3, tokenizer=str(tokenizer))
+    assert report.root == again
+    assert texts(again) == texts(corpus)
+    part = hfsynth.Part("general", load_dataset("json", data_files=str(general), split="train"), "general")
+    mixed = hfsynth.mix([part], tmp_path / "mixed", tokenizer=str(tokenizer))
+    assert mixed.texts["train"] == len(texts(tmp_path / "mixed"))
+    assert run("mix", tmp_path / "other", "--general", general, "--tokenizer", tokenizer, "--quiet") == 0
+    assert texts(tmp_path / "other") == texts(tmp_path / "mixed")
+
+
+@pytest.mark.parametrize("settings", [{"tokenizer": len}, {"text_column": "body"}])
+def test_what_a_folder_cannot_keep_is_refused(corpus: Path, settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        hfsynth.render(corpus, **settings)
