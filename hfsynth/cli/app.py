@@ -36,8 +36,10 @@ from hfsynth.cli.options import (
     Window,
     key_values,
     recipe_fields,
+    recipe_settings,
     with_recommended,
 )
+from hfsynth.cli.rooms import SYNTHESIZE, in_rooms
 from hfsynth.core.errors import ConfigError, HfsynthError, OutputError
 from hfsynth.version import __version__
 
@@ -70,7 +72,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-@app.command()
+@app.command(cls=in_rooms(SYNTHESIZE))
 def synthesize(
     source: SourceName,
     out: Annotated[Path, typer.Argument(help="The corpus folder to write.")],
@@ -170,20 +172,19 @@ def synthesize(
     fields = with_recommended(fields, model)
     server = {"base_url": base_url, "concurrency": concurrency}
     arguments = key_values(engine_arg or []) | {name: value for name, value in server.items() if value is not None}
-    settings: dict[str, Any] = {
-        "model": model,
-        "model_revision": model_revision,
-        "prompt_format": prompt_format,
-        "shots": shots,
-        "seed": seed,
-        "window": window,
-        "precision": precision,
-        "long_documents": long_documents or fields.get("long_documents", "split"),
-        "sampling.max_tokens": max_tokens,
-        "sampling.temperature": temperature,
-        "chat.max_pairs": max_pairs,
-        "keep": keep or None,
-    }
+    settings = recipe_settings(
+        fields,
+        model=model,
+        model_revision=model_revision,
+        prompt_format=prompt_format,
+        shots=shots,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        window=window,
+        precision=precision,
+        long_documents=long_documents,
+    )
+    settings |= {"seed": seed, "chat.max_pairs": max_pairs, "keep": keep or None}
     synthesizer = config_from(fields, settings)
     engine_config = speculating(EngineConfig.create(engine, arguments, trust_remote_code), speculative)
     require_greedy(engine_config, synthesizer.sampling)

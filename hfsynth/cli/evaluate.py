@@ -18,6 +18,7 @@ import typer
 from hfsynth.cli import console
 from hfsynth.cli.counting import counting
 from hfsynth.cli.options import EngineArgs, Json, Quiet, TrustRemoteCode, Window, key_values
+from hfsynth.cli.rooms import EVALUATE, in_rooms
 from hfsynth.core.errors import ConfigError
 from hfsynth.corpus.readme import as_mean, as_score, as_share
 
@@ -141,7 +142,7 @@ _OF_JUDGE = ("--judge-pairs", "--judge-revision", "--window", "--engine", "--eng
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command()(evaluate)
+    app.command(cls=in_rooms(EVALUATE))(evaluate)
 
 
 def evaluate(

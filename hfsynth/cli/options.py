@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -54,6 +55,33 @@ def with_recommended(fields: dict[str, Any], model: str) -> dict[str, Any]:
     from hfsynth.models.resolve import recommended_sampling
 
     return fields or {"sampling": asdict(recommended_sampling(model))}
+
+
+def recipe_settings(
+    fields: Mapping[str, Any],
+    *,
+    model: str,
+    model_revision: str | None,
+    prompt_format: str | None,
+    shots: int | None,
+    max_tokens: int | None,
+    temperature: float | None,
+    window: int | None,
+    precision: str | None,
+    long_documents: str | None,
+) -> dict[str, Any]:
+    """Return what the options say of a recipe, by its settings' names; None leaves what `fields` say."""
+    return {
+        "model": model,
+        "model_revision": model_revision,
+        "prompt_format": prompt_format,
+        "shots": shots,
+        "window": window,
+        "precision": precision,
+        "long_documents": long_documents or fields.get("long_documents", "split"),
+        "sampling.max_tokens": max_tokens,
+        "sampling.temperature": temperature,
+    }
 
 
 def key_values(pairs: list[str]) -> dict[str, Any]:

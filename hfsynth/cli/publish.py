@@ -13,6 +13,7 @@ import typer
 
 from hfsynth.cli import console
 from hfsynth.cli.options import Json, Quiet
+from hfsynth.cli.rooms import PUSH, in_rooms
 from hfsynth.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _SECONDS_BETWEEN_LINES = 5.0
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command()(card)
-    app.command()(push)
+    app.command(cls=in_rooms(PUSH))(push)
 
 
 def card(

@@ -13,6 +13,7 @@ import typer
 
 from hfsynth.cli import console
 from hfsynth.cli.options import Json, Quiet
+from hfsynth.cli.rooms import TRAIN, in_rooms
 from hfsynth.core.errors import ConfigError, ModelError
 from hfsynth.models.siblings import hide_unfit_siblings
 
@@ -27,7 +28,7 @@ _SHOWN = ("method", "sequences", "tokens", "tokens_learnt", "steps", "final_loss
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command()(train)
+    app.command(cls=in_rooms(TRAIN))(train)
 
 
 def train(

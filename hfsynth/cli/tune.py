@@ -31,8 +31,10 @@ from hfsynth.cli.options import (
     Window,
     key_values,
     recipe_fields,
+    recipe_settings,
     with_recommended,
 )
+from hfsynth.cli.rooms import TUNE, in_rooms
 from hfsynth.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ _PLAIN_WIDTH = 140  # of a table that goes into a file or a pipe
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command()(tune)
+    app.command(cls=in_rooms(TUNE))(tune)
 
 
 def tune(
@@ -105,17 +107,18 @@ def tune(
     if not model:
         raise ConfigError("No model was named.", hint="Use --model with a Hub model, a folder, or embedded.")
     fields = with_recommended(fields, model)
-    settings = {
-        "model": model,
-        "model_revision": model_revision,
-        "prompt_format": prompt_format,
-        "shots": shots,
-        "window": window,
-        "precision": precision,
-        "long_documents": long_documents or fields.get("long_documents", "split"),
-        "sampling.max_tokens": max_tokens,
-        "sampling.temperature": temperature,
-    }
+    settings = recipe_settings(
+        fields,
+        model=model,
+        model_revision=model_revision,
+        prompt_format=prompt_format,
+        shots=shots,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        window=window,
+        precision=precision,
+        long_documents=long_documents,
+    )
     found = tune_engine(
         Source(source, config, split, revision, text_column, id_column),
         config_from(fields, settings),

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from conftest import needs_vllm
 from datasets import load_dataset
 from started import run_process, start_process
+from typer.testing import CliRunner
 
 from hfsynth.cli import app
+from hfsynth.cli import rooms as rooms_of
 
 COUNTS = ("ok", "no_pairs", "too_long", "empty", "failed")
 
@@ -309,3 +312,16 @@ def test_a_real_model_end_to_end(run: Run, texts: Path, tmp_path: Path, tiny_lla
     stats = json.loads(run.out)["stats"]
     assert sum(stats["documents"].values()) == stats["total_documents"] == 10
     assert stats["output_tokens"] > 0
+
+
+@pytest.mark.parametrize("command", ["synthesize", "tune", "evaluate", "push", "train"])
+def test_a_long_help_has_rooms_for_every_option(command: str) -> None:
+    rooms: rooms_of.Rooms = getattr(rooms_of, command.upper())
+    made = typer.main.get_command(app.app).commands[command]
+    options = {param.name for param in made.params if param.param_type_name == "option"}
+    placed = [name for names in rooms.values() for name in names]
+    assert sorted(placed) == sorted(options)
+    assert len(rooms["Used most"]) <= 10
+    shown = CliRunner().invoke(app.app, [command, "--help"]).stdout
+    headings = [line.rstrip(":") for line in shown.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert headings == ["Arguments", *rooms, "Help"]
