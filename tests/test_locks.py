@@ -80,7 +80,7 @@ def test_a_lock_holds_versions_and_hashes_and_no_place(name: str) -> None:
 def test_one_environment_holds_both() -> None:
     demo, test = ({found[1]: found[0] for found in PINNED.finditer(LOCKS[name])} for name in ("demo", "test"))
     assert demo.items() <= test.items()
-    assert {"ray", "mypy", "scipy", "matplotlib", "datasketch"}.isdisjoint(demo)
+    assert {"ray", "mypy", "scipy", "matplotlib", "rensa"}.isdisjoint(demo)
 
 
 def test_every_extra_is_in_the_tests_lock() -> None:

@@ -108,7 +108,7 @@ run("synthesize", "me/raw", "made", "--split", "train", "--split", "validation",
 run("render", "made", *counted)
 run("mix", "mixed", "--augmented", "made", "--general", "general.jsonl", "--preset", "domain-adaptive", *counted)
 out["exported"] = json.loads(run("export", "mixed", "text", "--to", "text", "--json", *counted))
-if all(importlib.util.find_spec(name) for name in ("datasketch", "py3langid")):
+if all(importlib.util.find_spec(name) for name in ("rensa", "py3langid")):
     out["evaluated"] = json.loads(run("evaluate", "made", "--json"))["splits"]
 out["info"] = [run("info", "made"), run("info", "mixed")]
 for name in ("made", "mixed"):

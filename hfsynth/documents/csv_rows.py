@@ -18,8 +18,7 @@ from datasets import Features
 
 from hfsynth.core.errors import ColumnError, SourceError
 from hfsynth.documents import readers
-from hfsynth.documents.column_types import NOTHING, feature_of, kind_of_cell, merge, settled, truth
-from hfsynth.documents.column_types import PlainType as Kind
+from hfsynth.documents.column_types import NOTHING, PlainType, feature_of, kind_of_cell, merge, settled, truth
 from hfsynth.documents.files import File
 from hfsynth.documents.readers import (
     BROKEN_OFF,
@@ -55,7 +54,7 @@ class CsvReader(FileReader):
 
     def _inspect(self) -> Features:
         header = self._common_header()
-        kinds: dict[str, Kind] = dict.fromkeys(header, NOTHING)
+        kinds: dict[str, PlainType] = dict.fromkeys(header, NOTHING)
         for _, row in islice(self._sample(), SAMPLE_ROWS):
             if isinstance(row, BadRow) or UNREAD in row:
                 continue
@@ -221,7 +220,7 @@ def _until_the_end(file: File, lines: _Lines) -> Iterator[tuple[int, list[str] |
         lines.begin_row()
 
 
-def _cell(where: str, name: str, kind: Kind, cell: str) -> str | int | float | bool | None:
+def _cell(where: str, name: str, kind: PlainType, cell: str) -> str | int | float | bool | None:
     if kind == "string":
         return cell
     found = kind_of_cell(cell)

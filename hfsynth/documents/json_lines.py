@@ -13,8 +13,7 @@ from datasets import Features
 
 from hfsynth.core.errors import ColumnError, SourceError
 from hfsynth.documents import readers
-from hfsynth.documents.column_types import NOTHING, feature_of, holds, kind_of, merge, settled
-from hfsynth.documents.column_types import PlainType as Kind
+from hfsynth.documents.column_types import NOTHING, PlainType, feature_of, holds, kind_of, merge, settled
 from hfsynth.documents.files import File
 from hfsynth.documents.readers import (
     BROKEN_OFF,
@@ -37,7 +36,7 @@ class JsonLinesReader(FileReader):
     """One object a line; blank lines don't count. The columns are those of the first rows, and hold what those hold."""
 
     def _inspect(self) -> Features:
-        kinds: dict[str, Kind] = {}
+        kinds: dict[str, PlainType] = {}
         for file, number, row in self._sample():
             for name, value in row.items():
                 known = kinds.setdefault(name, NOTHING)
@@ -145,7 +144,7 @@ def _repaired(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
-def _joined(file: File, number: int, name: str, known: Kind, value: Any) -> Kind:  # noqa: ANN401
+def _joined(file: File, number: int, name: str, known: PlainType, value: Any) -> PlainType:  # noqa: ANN401
     kind = kind_of(value)
     joined = None if kind is None else merge(known, kind)
     if joined is None:

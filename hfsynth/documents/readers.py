@@ -18,8 +18,7 @@ from typing import Any, Protocol
 from datasets import Features, Value
 
 from hfsynth.core.errors import ColumnError, SourceError, UsageError
-from hfsynth.documents.column_types import PlainType as Kind
-from hfsynth.documents.column_types import describe
+from hfsynth.documents.column_types import PlainType, describe
 from hfsynth.documents.files import File, reading
 from hfsynth.documents.watching import RemoteWatch
 
@@ -161,7 +160,7 @@ def broken_off(file: File, number: int, error: Exception) -> BadRow:
     )
 
 
-def misfit(where: str, name: str, expected: Kind, found: tuple[Kind | None, object]) -> ColumnError:
+def misfit(where: str, name: str, expected: PlainType, found: tuple[PlainType | None, object]) -> ColumnError:
     """Make the error for a value of another type than those before."""
     kind, shown = describe(found[0]), json.dumps(found[1])
     return ColumnError(

@@ -19,8 +19,7 @@ from hfsynth.core.errors import EngineError, EngineStopped, ModelError
 from hfsynth.core.phases import phase
 from hfsynth.engine.admission import Admission, outlook
 from hfsynth.engine.protocol import Chain, Completion, EngineKey, Generation, Request, drive
-from hfsynth.engine.speculation import ARGUMENT as SPECULATIVE
-from hfsynth.engine.speculation import Speculation, in_the_tail, require_greedy
+from hfsynth.engine.speculation import ARGUMENT, Speculation, in_the_tail, require_greedy
 from hfsynth.engine.start import (
     MULTIPROCESSING,
     guard_advice,
@@ -251,7 +250,7 @@ def _loaded(key: EngineKey) -> LLM:
             f"The model {key.model!r} cannot be loaded: {_first_line(error)}",
             hint=_advice(key),
         ) from error
-    if on_cpu and (arguments.get(SPECULATIVE) or {}).get("method") == "ngram":
+    if on_cpu and (arguments.get(ARGUMENT) or {}).get("method") == "ngram":
         _compile_guessing(loaded)
     return loaded
 
@@ -289,7 +288,7 @@ def _compile_guessing(loaded: LLM) -> None:
 
 def _advice(key: EngineKey) -> str:
     check = "Check --model and --model-revision, and the --engine-arg values."
-    guess = "It may be speculation that cannot be had here." if key.config.arguments.get(SPECULATIVE) else ""
+    guess = "It may be speculation that cannot be had here." if key.config.arguments.get(ARGUMENT) else ""
     return " ".join(filter(None, (check, guess, guard_advice())))
 
 

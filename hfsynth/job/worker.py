@@ -31,9 +31,7 @@ from hfsynth.job.driver import Driver
 from hfsynth.job.feeding import ChainOutcome, ChainRun, Prepared, ShardReader
 from hfsynth.job.journal import NO_STRIKES, JournalPaths, Segments, read_journal
 from hfsynth.job.leases import Holder, Leases
-from hfsynth.job.part_writer import ChainResult as Finished
-from hfsynth.job.part_writer import PartWriter as Shelf
-from hfsynth.job.part_writer import ShardEnd as Whole
+from hfsynth.job.part_writer import ChainResult, PartWriter, ShardEnd
 from hfsynth.job.sessions import DONE, FAILED, STOPPED, Session, Sessions, error_values, now
 from hfsynth.job.shards import Claims, lease_name, name_their_recipe, read_extent
 from hfsynth.job.spec import JobSpec, part_schema
@@ -81,7 +79,7 @@ class Worker:
         self._claims = Claims(corpus, self._leases, spec.shard_rows, spec.shards)
         self._segment_folder = paths.segments
         self._segments = Segments(paths.segments, self._holder.worker)
-        self._shelf = Shelf(
+        self._shelf = PartWriter(
             corpus.parts,
             part_schema(self._opened.features, spec.config, recipe=_names_recipe(corpus)),
             recipe=spec.config.fingerprint,
@@ -191,13 +189,13 @@ class Worker:
             chains += 1
             results = journal.results.get(number, [])
             if len(results) == len(rows):
-                self._shelf.put(Finished(shard, number, rows, results))
+                self._shelf.put(ChainResult(shard, number, rows, results))
             else:
                 run = ChainRun(shard, number, rows, journal.strikes.get(number, NO_STRIKES))
                 ahead.put(Prepared.of(run, chainer))
         self._claims.has_read(shard, reader.rows_read)
         if chains:
-            self._shelf.put(Whole(shard, chains, reader.rows_read, reader.digest, reader.unreadable))
+            self._shelf.put(ShardEnd(shard, chains, reader.rows_read, reader.digest, reader.unreadable))
 
     def _shard_is_finished(self, shard: int) -> None:
         self._segments.drop(shard)
@@ -241,7 +239,7 @@ class Worker:
     def _take(self, outcome: ChainOutcome) -> None:
         self._counts += Counts.of(outcome.results)
         self._times.worked()
-        self._shelf.put(Finished(outcome.shard, outcome.number, outcome.rows, outcome.results))
+        self._shelf.put(ChainResult(outcome.shard, outcome.number, outcome.rows, outcome.results))
         self._check()
         if time.monotonic() - self._told > _TELL_EVERY:
             self._told = time.monotonic()

@@ -32,13 +32,12 @@ from hfsynth.publishing.facts import CardSettings, own_block, read_card
 from hfsynth.publishing.plan import Plan, Publication, Snapshot, plan, refuse_conflicts
 from hfsynth.publishing.prepare import prepare, summary
 from hfsynth.publishing.replacing import Replaced, refuse_replacing, replaced_by
-from hfsynth.publishing.repo import HubRepo as Remote
-from hfsynth.publishing.repo import PullRequest, card_metadata, no_bars
+from hfsynth.publishing.repo import HubRepo, PullRequest, card_metadata, no_bars
 
 _ATTEMPTS = 3
 
 
-def verify(remote: Remote, publication: Publication, plan: Plan, commit: str) -> None:
+def verify(remote: HubRepo, publication: Publication, plan: Plan, commit: str) -> None:
     """Raise HubError where the commit does not hold what was to be published.
 
     A file's digest in the repo's listing is its content; footers are read back from one file of every split. At last
@@ -55,7 +54,7 @@ def verify(remote: Remote, publication: Publication, plan: Plan, commit: str) ->
             _check_config(remote, config, commit)
 
 
-def _check_footers(remote: Remote, publication: Publication, plan: Plan, commit: str) -> None:
+def _check_footers(remote: HubRepo, publication: Publication, plan: Plan, commit: str) -> None:
     for path in _last_of_each_split(publication):
         source = plan.desired[path].source
         if isinstance(source, bytes):
@@ -73,7 +72,7 @@ def _last_of_each_split(publication: Publication) -> Iterator[str]:
     yield from last.values()
 
 
-def _check_config(remote: Remote, config: ConfigFacts, commit: str) -> None:
+def _check_config(remote: HubRepo, config: ConfigFacts, commit: str) -> None:
     wanted = {split.name: split.rows for split in config.splits}
     seen: dict[str, int] | str = ""
     for _ in range(_ATTEMPTS):
@@ -83,7 +82,7 @@ def _check_config(remote: Remote, config: ConfigFacts, commit: str) -> None:
     raise _failed(remote.repo, commit, f"datasets sees {seen} in config {config.name!r}, not {wanted}")
 
 
-def _seen(remote: Remote, config: str, commit: str) -> dict[str, int] | str:
+def _seen(remote: HubRepo, config: str, commit: str) -> dict[str, int] | str:
     """Return the rows of each split as `datasets` sees them, or what it says instead."""
     with tempfile.TemporaryDirectory() as cache:  # an old cache would answer for the Hub
         try:
@@ -190,7 +189,7 @@ def push(
     options, root = options or PushOptions(), Path(folder)
     settings = completed(root, replace(settings or CardSettings(), repo=repo))
     publication = prepare(root, repo, options.kind, settings, template=options.template, allowed=options.allow_secrets)
-    remote = Remote(repo, options.kind, timeout=options.timeout, on_retry=on_retry)
+    remote = HubRepo(repo, options.kind, timeout=options.timeout, on_retry=on_retry)
     if remote.token is None:
         raise no_token()
     with explained(repo, remote.token), no_bars():
@@ -248,7 +247,7 @@ def _one(value: object) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _open(remote: Remote, options: PushOptions) -> None:
+def _open(remote: HubRepo, options: PushOptions) -> None:
     """Make sure that the repo is there and may be written to."""
     if remote.role() == "read":
         raise no_right(remote.repo)
@@ -265,7 +264,7 @@ def _open(remote: Remote, options: PushOptions) -> None:
         remote.ensure_branch(options.revision)
 
 
-def _create(remote: Remote, options: PushOptions) -> None:
+def _create(remote: HubRepo, options: PushOptions) -> None:
     for kind in KINDS:
         if kind != remote.kind and remote.visibility(kind):
             raise HubError(
@@ -279,7 +278,7 @@ def _create(remote: Remote, options: PushOptions) -> None:
 class _Push:
     """One push under way."""
 
-    remote: Remote
+    remote: HubRepo
     publication: Publication
     options: PushOptions
     on_progress: OnProgress

@@ -19,8 +19,7 @@ from hfsynth.core.remote_calls import explained, invalid_name, no_right, no_toke
 from hfsynth.corpus.readme import Card
 from hfsynth.publishing.card import recipe_card
 from hfsynth.publishing.plan import README, LocalFile, Snapshot
-from hfsynth.publishing.repo import HubRepo as Remote
-from hfsynth.publishing.repo import no_bars
+from hfsynth.publishing.repo import HubRepo, no_bars
 from hfsynth.version import __version__
 
 KIND = "model"
@@ -60,7 +59,7 @@ def push_recipe(
             hint=f"Publish the model first, hfsynth push {config.model} user/model --type model, and give "
             "hfsynth.Synthesizer that name: Synthesizer('user/model', …).push(…).",
         )
-    remote = Remote(repo, KIND, timeout=timeout)
+    remote = HubRepo(repo, KIND, timeout=timeout)
     if remote.token is None:
         raise no_token()
     with explained(repo, remote.token), no_bars():
@@ -72,7 +71,7 @@ def push_recipe(
     return RecipePushed(repo, remote.url, commit, commit != first)
 
 
-def _open(remote: Remote, *, private: bool) -> None:
+def _open(remote: HubRepo, *, private: bool) -> None:
     if remote.role() == "read":
         raise no_right(remote.repo)
     visibility = remote.visibility()
@@ -88,7 +87,7 @@ def _open(remote: Remote, *, private: bool) -> None:
     return remote.create(private=private)
 
 
-def _published(remote: Remote, config: SynthesizerConfig, license: str | None, message: str | None) -> str:
+def _published(remote: HubRepo, config: SynthesizerConfig, license: str | None, message: str | None) -> str:
     """Make the change where the repo does not have it yet; called again after every failure, it looks anew."""
     now = remote.snapshot("main")
     weights = [path for path in now.tree if any(fnmatchcase(path, pattern) for pattern in _WEIGHTS)]

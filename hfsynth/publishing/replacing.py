@@ -16,8 +16,7 @@ from hfsynth.core.recipes import MOST_BYTES
 from hfsynth.corpus.readme import as_number, printable
 from hfsynth.publishing.card import CorpusFacts
 from hfsynth.publishing.plan import Plan, Publication
-from hfsynth.publishing.repo import Change
-from hfsynth.publishing.repo import HubRepo as Remote
+from hfsynth.publishing.repo import Change, HubRepo
 
 _RECIPE = "synthesizer_config.json"
 _SHOWN = 200
@@ -46,7 +45,7 @@ class Replaced:
         return f"{self.part} ({files}{made}), published by {who} on {when} in commit {self.change.commit[:10]}"
 
 
-def replaced_by(remote: Remote, publication: Publication, plan: Plan) -> tuple[list[Replaced], bool]:
+def replaced_by(remote: HubRepo, publication: Publication, plan: Plan) -> tuple[list[Replaced], bool]:
     """Return what a plan replaces, and whether any of it is another's."""
     found = plan.replaced
     if not found:
@@ -75,7 +74,7 @@ def _whose(changes: Mapping[str, Change], paths: Sequence[str], user: str) -> Ch
     return max(found, key=lambda change: (user not in change.authors, change.time))
 
 
-def _other_source(remote: Remote, publication: Publication, plan: Plan) -> str | None:
+def _other_source(remote: HubRepo, publication: Publication, plan: Plan) -> str | None:
     """Return what the repo's corpus was made from, where both recipes name a source and it is not the same."""
     path = f"{plan.home}{_RECIPE}"
     there = plan.base.tree.get(path)

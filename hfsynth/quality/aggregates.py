@@ -96,6 +96,7 @@ ALIKE = 0.8
 
 _WATCHED = 1_000_000  # texts that are remembered
 _PERMUTATIONS = 128
+_BANDS = 16  # of eight values: of texts just so alike 95% are found, of those half so alike 1%
 
 
 class Repeats:
@@ -146,22 +147,22 @@ def nearly_repeated(texts: Sequence[list[str]]) -> list[bool]:
     """Tell of each text, given as its words, whether one before it is the same or nearly so.
 
     Candidates are found by MinHash and locality-sensitive hashing and then compared exactly: by the Jaccard similarity
-    of their words and pairs of neighbouring words. Raise ConfigError where datasketch is not installed.
+    of their words and pairs of neighbouring words. Raise ConfigError where rensa is not installed.
     """
     try:
-        from datasketch import MinHash, MinHashLSH
+        from rensa import RMinHash, RMinHashLSH
     except ImportError as error:
         raise ConfigError(
-            "Near-duplicates are found by datasketch, which is not installed.",
+            "Near-duplicates are found by rensa, which is not installed.",
             hint="Run `pip install 'hfsynth[evaluate]'`.",
         ) from error
-    index = MinHashLSH(threshold=ALIKE, num_perm=_PERMUTATIONS)
+    index = RMinHashLSH(ALIKE, _PERMUTATIONS, _BANDS)
     shingles: dict[int, frozenset[str]] = {}
     found: list[bool] = []
     for number, text in enumerate(texts):
         own = _shingles(text)
-        sketch = MinHash(num_perm=_PERMUTATIONS)
-        sketch.update_batch([shingle.encode("utf-8", "surrogatepass") for shingle in sorted(own)])
+        sketch = RMinHash(_PERMUTATIONS, 1)
+        sketch.update([shingle.encode("utf-8", "replace").decode("utf-8") for shingle in sorted(own)])
         found.append(any(_similarity(own, shingles[other]) >= ALIKE for other in index.query(sketch)))
         shingles[number] = own
         index.insert(number, sketch)

@@ -186,7 +186,7 @@ def _distinct(texts: Sequence[list[str]]) -> dict[str, float | None]:
     return {str(length): distinct(texts, length) for length in (1, 2, 3)}
 
 
-_LIBRARIES = ("datasketch", "py3langid")
+_LIBRARIES = ("rensa", "py3langid")
 _COLUMNS = ("text", "pairs")
 _BATCH = 500  # rows that are read at once
 _INSTRUCTIONS = "pairs.list.element.instruction"

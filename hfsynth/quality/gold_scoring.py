@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from hfsynth.core.draws import Draws as Stream
+from hfsynth.core.draws import Draws
+from hfsynth.core.errors import ConfigError
 from hfsynth.core.records import Pair, Reason, Rejected, Turn
 from hfsynth.documents.examples import Example
 from hfsynth.engine.protocol import Chain, Completion, Request
@@ -93,62 +94,17 @@ def pair_quality(generated: Sequence[Pair], gold: Sequence[Pair]) -> PairQuality
 def largest_matching(weights: Sequence[Sequence[float]]) -> float:
     """Return the largest sum of weights that takes at most one from each row and column; exact.
 
-    Shortest augmenting paths (Jonker and Volgenant, 1987), cubic in the shorter side. `weights` is a full table
-    without negative numbers.
+    `weights` is a full table. Raise ConfigError where scipy is not installed.
     """
-    if len(weights) > len(weights[0]):
-        weights = list(zip(*weights, strict=True))
-    matching = _Matching(weights)
-    for row in range(len(weights)):
-        matching.add(row)
-    return sum(weights[row][column] for column, row in enumerate(matching.row_of) if row is not None)
-
-
-class _Matching:
-    """A best matching of the rows added so far. Costs are negative weights; no table has more rows than columns."""
-
-    def __init__(self, weights: Sequence[Sequence[float]]) -> None:
-        self._weights = weights
-        self._of_rows = [0.0] * len(weights)  # what the dual problem charges for a row, and for a column
-        self._of_columns = [0.0] * len(weights[0])
-        self.row_of: list[int | None] = [None] * len(weights[0])
-
-    def add(self, row: int) -> None:
-        """Match one more row, at the least cost for all."""
-        distance = [float("inf")] * len(self.row_of)
-        via: list[int | None] = [None] * len(self.row_of)  # the column before a column on the cheapest path to it
-        reached: list[int] = []
-        here, column, so_far = row, None, 0.0
-        while True:
-            left = [number for number in range(len(self.row_of)) if number not in reached]
-            for number in left:
-                cost = so_far - self._weights[here][number] - self._of_rows[here] - self._of_columns[number]
-                if cost < distance[number]:
-                    distance[number], via[number] = cost, column
-            column = min(left, key=lambda number: distance[number])
-            so_far = distance[column]
-            reached.append(column)
-            owner = self.row_of[column]
-            if owner is None:
-                break
-            here = owner
-        self._charge(row, reached, distance, so_far)
-        self._take(row, column, via)
-
-    def _charge(self, row: int, reached: Sequence[int], distance: Sequence[float], total: float) -> None:
-        self._of_rows[row] += total
-        for column in reached:
-            owner = self.row_of[column]
-            if owner is not None:
-                self._of_rows[owner] += total - distance[column]
-            self._of_columns[column] -= total - distance[column]
-
-    def _take(self, row: int, column: int, via: Sequence[int | None]) -> None:
-        """Hand each column on the path to the row before it."""
-        while (before := via[column]) is not None:
-            self.row_of[column] = self.row_of[before]
-            column = before
-        self.row_of[column] = row
+    try:
+        from scipy.optimize import linear_sum_assignment
+    except ImportError as error:
+        raise ConfigError(
+            "Generated pairs are matched with gold ones by scipy, which is not installed.",
+            hint="Run `pip install 'hfsynth[evaluate]'`.",
+        ) from error
+    rows, columns = linear_sum_assignment(weights, maximize=True)
+    return float(sum(weights[row][column] for row, column in zip(rows, columns, strict=True)))
 
 
 def _tokens(text: str) -> Counter[str]:
@@ -262,7 +218,7 @@ class GoldJudge:
 
     def _request(self, case: Case, what: str, token_ids: list[int], shown: int) -> Request:
         name = f"{what}/{self.seed}/{case.gold}/{case.number}/{case.shots}"
-        return Request(token_ids, shown, Stream(name).below(2**31))
+        return Request(token_ids, shown, Draws(name).below(2**31))
 
 
 def cases(
@@ -298,7 +254,7 @@ def _length(example: Example) -> int:
 
 
 def _drawn(items: Sequence[T], name: str) -> list[T]:
-    return [items[position] for position in Stream(name).order(len(items))]
+    return [items[position] for position in Draws(name).order(len(items))]
 
 
 def _said(completion: Completion, token_ids: Sequence[int], shown: int) -> RequestOutcome:

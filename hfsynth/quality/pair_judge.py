@@ -19,7 +19,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig
-from hfsynth.core.draws import Draws as Stream
+from hfsynth.core.draws import Draws
 from hfsynth.core.errors import ConfigError
 from hfsynth.core.records import Pair
 from hfsynth.core.text import Escape, encodable
@@ -115,7 +115,7 @@ class PairJudge:
         if token_ids is None:
             return position, one.number, Unjudged.TOO_LONG
         name = f"judge/{seed}/{one.number}/{one.pair.instruction}"
-        completion = yield Request(token_ids, 0, Stream(name).below(2**31))
+        completion = yield Request(token_ids, 0, Draws(name).below(2**31))
         return position, one.number, read_verdict(completion)
 
     def _fitted(self, one: Judgeable) -> list[int] | None:

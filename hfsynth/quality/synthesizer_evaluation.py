@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,11 +28,7 @@ from hfsynth.engine.protocol import Chain, Engine, Generation
 from hfsynth.models.resolve import pinned
 from hfsynth.prompting.formats import prompt_format
 from hfsynth.quality.aggregates import Ratios
-from hfsynth.quality.gold_scoring import AnswerScore as Answered
-from hfsynth.quality.gold_scoring import Case, cases
-from hfsynth.quality.gold_scoring import GoldJudge as Judge
-from hfsynth.quality.gold_scoring import PairsScore as Written
-from hfsynth.quality.gold_scoring import RequestOutcome as Said
+from hfsynth.quality.gold_scoring import AnswerScore, Case, GoldJudge, PairsScore, RequestOutcome, cases
 
 Figures = dict[str, Any]
 
@@ -40,37 +37,37 @@ Figures = dict[str, Any]
 class Judged:
     """Everything about one document with one number of shots."""
 
-    written: Written
-    answers: tuple[Answered, ...]
+    written: PairsScore
+    answers: tuple[AnswerScore, ...]
 
     @property
     def source(self) -> str:
         """The task set that the document is from."""
         return self.written.case.example.source
 
-    def answered(self) -> list[Answered]:
+    def answered(self) -> list[AnswerScore]:
         """Return the answers that there are figures of."""
         return [answer for answer in self.answers if answer.said is not None and not answer.said.failed]
 
     @property
-    def outcomes(self) -> Sequence[Written | Answered]:
+    def outcomes(self) -> Sequence[PairsScore | AnswerScore]:
         """What became of each request, and of those that did not fit."""
         return [self.written, *self.answers]
 
-    def said(self) -> list[Said]:
+    def said(self) -> list[RequestOutcome]:
         """Return what every request cost."""
         return [outcome.said for outcome in self.outcomes if outcome.said is not None]
 
 
-def joined(written: Iterable[Written], answered: Iterable[Answered]) -> list[Judged]:
+def joined(written: Iterable[PairsScore], answered: Iterable[AnswerScore]) -> list[Judged]:
     """Put the outcomes of the two tasks together, by gold set, shots and document, in this order."""
-    answers: dict[tuple[str, int, int], list[Answered]] = {}
+    answers: dict[tuple[str, int, int], list[AnswerScore]] = {}
     for answer in answered:
         answers.setdefault(_key(answer), []).append(answer)
     return [Judged(one, tuple(answers.get(_key(one), ()))) for one in sorted(written, key=_key)]
 
 
-def _key(item: Written | Answered) -> tuple[str, int, int]:
+def _key(item: PairsScore | AnswerScore) -> tuple[str, int, int]:
     return item.case.gold, item.case.shots, item.case.number
 
 
@@ -104,7 +101,7 @@ def figures(judged: Sequence[Judged], seed: int) -> Figures:
     def mean(values: Sequence[float]) -> Mapping[str, float | None]:
         return _interval(values, seed)
 
-    def of_answers(score: Callable[[Answered], float]) -> Mapping[str, float | None]:
+    def of_answers(score: Callable[[AnswerScore], float]) -> Mapping[str, float | None]:
         return mean([sum(map(score, answers)) / len(answers) for answers in answered])
 
     qualities = [one.quality for one in written if one.quality is not None]
@@ -129,7 +126,7 @@ def figures(judged: Sequence[Judged], seed: int) -> Figures:
     }
 
 
-def _counts(judged: Sequence[Judged], said: Sequence[Said]) -> Figures:
+def _counts(judged: Sequence[Judged], said: Sequence[RequestOutcome]) -> Figures:
     asked = [one.written for one in judged if one.written.said is not None]
     return {
         "too_long": sum(outcome.said is None for one in judged for outcome in one.outcomes),
@@ -222,6 +219,11 @@ def evaluation_place(model: str) -> Path | None:
 
 
 def _check(gold: Mapping[str, object], shots: Sequence[int], limit: int | None) -> None:
+    if find_spec("scipy") is None:
+        raise ConfigError(
+            "A synthesizer is judged with scipy, which is not installed.",
+            hint='Run `pip install "hfsynth[evaluate]"`.',
+        )
     if not gold:
         raise ConfigError(
             "There is no gold data to judge by.", hint="Name some: --seen FILE, --unseen FILE, --gold FILE."
@@ -239,7 +241,7 @@ def _judged(
 ) -> list[Judged]:
     require_room(engine.window, config.sampling.max_tokens)
     prompts = prompt_format(config, engine.tokenizer)
-    judge = Judge(prompts, engine.window, config.sampling.max_tokens, seed)
+    judge = GoldJudge(prompts, engine.window, config.sampling.max_tokens, seed)
     answering = Generation(config.sampling, stop=prompts.answer_ends)
     writing_pairs = Generation(config.sampling, prompts.json_schema)
     ended, of = 0, sum(1 + len(case.example.pairs) for case in asked)

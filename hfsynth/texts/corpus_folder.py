@@ -19,8 +19,7 @@ from hfsynth.core.errors import ConfigError, OutputError
 from hfsynth.core.files import read_json, write_json
 from hfsynth.corpus.folder import Corpus, exchange, mend_exchange, split_order
 from hfsynth.corpus.manifest import require_whole
-from hfsynth.corpus.parquet import FEATURES as MIXED
-from hfsynth.corpus.parquet import ROWS_AT_A_TIME, file_record, write_split
+from hfsynth.corpus.parquet import FEATURES, ROWS_AT_A_TIME, file_record, write_split
 from hfsynth.corpus.readme import describe_configs
 from hfsynth.models.adapters import EMBEDDED, embedded_path
 from hfsynth.models.tokenizers import load_tokenizer
@@ -124,7 +123,7 @@ def mix_folder(
     tally = Tally(on_texts)
     staged = _staged(corpus)
     for split, rows in made.items():
-        write_split(tally.tallied(rows, split), staged, split=split, features=MIXED)
+        write_split(tally.tallied(rows, split), staged, split=split, features=FEATURES)
     name = public_location(tokenizer)
     asked = {"seed": seed, "tokenizer": name, "preset": preset, "budget_tokens": budget_tokens, "ratios": ratios}
     report = report_of({split: rows.report for split, rows in made.items()})

@@ -14,7 +14,7 @@ from functools import cache
 from itertools import accumulate
 from typing import Self
 
-from hfsynth.core.draws import Draws as Stream
+from hfsynth.core.draws import Draws
 from hfsynth.core.errors import ConfigError
 from hfsynth.core.records import Pair
 from hfsynth.prompting.pair_layout import TaskKind, is_plain, recognise_stripped
@@ -151,7 +151,7 @@ def compose(documents: Sequence[Document], name: str, styles: Styles = DEFAULT_S
     total = sum([len(pairs) for _, pairs in documents])
     if not total:
         return Rendered("".join(_apart([text for text, _ in documents], "\n\n")), RAW)
-    stream = Stream(name)
+    stream = Draws(name)
     style = _weighted(styles.weights(total), stream)
     look = _draw(catalogue().styles[style], stream.share() < styles.inverted, stream)
     separator = stream.pick(catalogue().document_separators)
@@ -163,7 +163,7 @@ def compose(documents: Sequence[Document], name: str, styles: Styles = DEFAULT_S
     return Rendered("".join(pieces), f"{style}+inverted" if look.inverted else style)
 
 
-def _weighted(weights: tuple[float, ...], stream: Stream) -> str:
+def _weighted(weights: tuple[float, ...], stream: Draws) -> str:
     bounds, names = _bounds(weights)
     return names[min(bisect(bounds, stream.share()), len(names) - 1)]
 
@@ -176,7 +176,7 @@ def _bounds(weights: tuple[float, ...]) -> tuple[list[float], list[str]]:
     return list(accumulate(weight / total for _, weight in given)), [name for name, _ in given]
 
 
-def _draw(wordings: Wordings, inverted: bool, stream: Stream) -> _Look:
+def _draw(wordings: Wordings, inverted: bool, stream: Draws) -> _Look:
     family = stream.pick(wordings.families)
     openings, bridges = _lines(wordings, inverted)
     counted = stream.pick(wordings.numbers) if wordings.numbers else ""
@@ -218,7 +218,7 @@ def _signed(family: Family, asker: str, answerer: str) -> dict[TaskKind, Templat
     return {kind: template.signed(asker=asker, answerer=answerer) for kind, template in family.templates.items()}
 
 
-def _document(text: str, pairs: Sequence[tuple[str, str]], look: _Look, stream: Stream) -> list[str]:
+def _document(text: str, pairs: Sequence[tuple[str, str]], look: _Look, stream: Draws) -> list[str]:
     """Write one document with its pairs, in pieces. A document without pairs stands alone."""
     if not pairs:
         return [text]
@@ -297,7 +297,7 @@ def _gap(before: str, gap: str) -> str:
     return gap[min(ends, len(gap) - len(gap.lstrip("\n"))) :]
 
 
-def _pair(pair: tuple[str, str], place: int, look: _Look, stream: Stream) -> str:
+def _pair(pair: tuple[str, str], place: int, look: _Look, stream: Draws) -> str:
     task = recognise_stripped(*pair)
     options, answer = list_options(task, look.options, stream) if task.options else (None, task.answer)
     contents = [content for content in (task.question, options, task.reasoning) if content is not None]

@@ -23,10 +23,9 @@ from typing import Any, Self
 
 import yaml
 
-from hfsynth.core.draws import Draws as Stream
+from hfsynth.core.draws import Draws
 from hfsynth.core.errors import ConfigError
-from hfsynth.prompting.pair_layout import PairLayout as Task
-from hfsynth.prompting.pair_layout import TaskKind, letters, roman, starts_with_label
+from hfsynth.prompting.pair_layout import PairLayout, TaskKind, letters, roman, starts_with_label
 
 _ONE_LINE = (True, False, False, False, False)  # one in five stands in one line, where it is short
 _SHORT_OPTION = 40
@@ -65,12 +64,12 @@ class OptionLook:
     one_line: bool
 
 
-def draw_options(labels: tuple[str, ...], taken: str, stream: Stream) -> OptionLook:
+def draw_options(labels: tuple[str, ...], taken: str, stream: Draws) -> OptionLook:
     """Draw the look of options, with labels that do not count as the questions of the text do (`taken`)."""
     return stream.pick(_looks(labels, taken))
 
 
-def list_options(task: Task, look: OptionLook, stream: Stream) -> tuple[str, str]:
+def list_options(task: PairLayout, look: OptionLook, stream: Draws) -> tuple[str, str]:
     """Return the options as they are listed, and the answer to go with them.
 
     Options are left as written where labels are spoken of in the pair, or where the answer is none of the options:
@@ -117,7 +116,7 @@ def _speaks_of_places(block: str) -> bool:
     return any(map(block.lower().__contains__, _OPTION_PLACES)) and _KEEPS_PLACE.search(block) is not None
 
 
-def _as_written(task: Task) -> str:
+def _as_written(task: PairLayout) -> str:
     """List the options as they came; bullets become letters where the pair speaks of letters."""
     markers: Sequence[str] = task.markers or ["- "] * len(task.options)
     bullets = not any(map(str.isalnum, "".join(markers)))

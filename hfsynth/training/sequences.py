@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
 
-from hfsynth.core.draws import Draws as Stream
+from hfsynth.core.draws import Draws
 from hfsynth.core.records import Turn
 from hfsynth.documents.examples import Example
 from hfsynth.prompting.instruction_pretrain import InstructionPretrain
@@ -68,7 +68,7 @@ def held_out(examples: Sequence[Example], share: float, seed: int) -> tuple[list
     """
     sides: tuple[list[Example], list[Example]] = ([], [])
     for example in examples:
-        sides[Stream(f"held out/{seed}/{example.context}").share() < share].append(example)
+        sides[Draws(f"held out/{seed}/{example.context}").share() < share].append(example)
     return sides
 
 
@@ -83,7 +83,7 @@ def pack(
     fitting, left_out = _fitting(examples, prompts, tokenizer, packing.window)
     packed: list[TrainingSequence] = []
     for epoch in range(packing.epochs):
-        stream = Stream(f"epoch {epoch}/{packing.seed}")
+        stream = Draws(f"epoch {epoch}/{packing.seed}")
         of_epoch: list[TrainingSequence] = []
         for source, found in sorted(fitting.items()):
             chosen = [found[number] for number in stream.order(len(found))][: packing.cap_of(source)]
@@ -114,7 +114,7 @@ def _fitting(
     return fitting, left_out
 
 
-def _grouped(found: Sequence[_Sized], packing: Packing, stream: Stream) -> Iterator[list[Turn]]:
+def _grouped(found: Sequence[_Sized], packing: Packing, stream: Draws) -> Iterator[list[Turn]]:
     """Cut examples into runs of 1 to `packing.shots` that fit the window."""
     group: list[_Sized] = []
     wanted = 1 + stream.below(packing.shots)
@@ -147,4 +147,4 @@ def batched(sequences: Sequence[TrainingSequence], tokens: int, *, within: int) 
 
 def in_order(batches: Sequence[list[TrainingSequence]], seed: int) -> list[list[TrainingSequence]]:
     """Return batches in an order drawn from the seed."""
-    return [batches[number] for number in Stream(f"batches/{seed}").order(len(batches))]
+    return [batches[number] for number in Draws(f"batches/{seed}").order(len(batches))]

@@ -16,7 +16,7 @@ from hfsynth.core.records import Pair
 from hfsynth.engine.protocol import Completion
 from hfsynth.prompting.parsing import render_pairs
 
-pytest.importorskip("datasketch")
+pytest.importorskip("rensa")
 pytest.importorskip("py3langid")
 
 MADE = ["test_cli_evaluate:writing", "--engine", "scripted"]
@@ -146,7 +146,7 @@ def test_what_cannot_be_asked_together_is_refused(
     assert captured.out == ""
 
 
-@pytest.mark.parametrize("library", ["datasketch", "py3langid"])
+@pytest.mark.parametrize("library", ["rensa", "py3langid"])
 def test_a_missing_library_is_named_before_anything_is_read(
     made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], library: str
 ) -> None:

@@ -17,7 +17,7 @@ import hfsynth
 from hfsynth.core.errors import ConfigError
 from hfsynth.quality.metrics import METRICS
 
-MISSING = [name for name in ("evaluate", "datasketch", "py3langid") if find_spec(name) is None]
+MISSING = [name for name in ("evaluate", "rensa", "py3langid") if find_spec(name) is None]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} is not installed")
 
 WHO, WHEN = ({"instruction": q, "response": a} for q, a in (("Who wrote it?", "Ada"), ("When?", "In 1843")))

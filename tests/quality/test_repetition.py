@@ -85,6 +85,6 @@ def test_every_item_is_as_likely_as_another() -> None:
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasketch", None)
-    with pytest.raises(ConfigError, match=r"datasketch[\s\S]*hfsynth\[evaluate\]"):
+    monkeypatch.setitem(sys.modules, "rensa", None)
+    with pytest.raises(ConfigError, match=r"rensa[\s\S]*hfsynth\[evaluate\]"):
         nearly_repeated([])

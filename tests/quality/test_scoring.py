@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import permutations
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from hfsynth.core.errors import ConfigError
 from hfsynth.core.records import Pair
 from hfsynth.quality.gold_scoring import best, exact_match, largest_matching, normalized, pair_quality, token_f1
 
@@ -124,9 +126,7 @@ def test_the_matching_is_the_best_of_all(weights: list[list[float]]) -> None:
     assert largest_matching(weights) == pytest.approx(max(sums))
 
 
-@given(st.integers(1, 25), st.integers(1, 25), st.integers(0, 2**32 - 1))
-def test_large_matchings_agree_with_scipy(rows: int, columns: int, seed: int) -> None:
-    numpy, optimize = pytest.importorskip("numpy"), pytest.importorskip("scipy.optimize")
-    weights = numpy.random.default_rng(seed).integers(0, 6, (rows, columns)) / 5  # many ties
-    chosen = optimize.linear_sum_assignment(weights, maximize=True)
-    assert largest_matching(weights.tolist()) == pytest.approx(weights[chosen].sum())
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(ConfigError, match=r"scipy[\s\S]*hfsynth\[evaluate\]"):
+        largest_matching([[0.5]])

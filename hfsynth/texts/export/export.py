@@ -42,8 +42,7 @@ from hfsynth.models.tokenizers import TextTokenizer, Tokenizing, load_tokenizer
 from hfsynth.texts.export import llama_factory, records
 from hfsynth.texts.export.formats import Format, JsonLines, Parquet
 from hfsynth.texts.export.records import Manifest
-from hfsynth.texts.export.shards import ExportProgress, write_shards
-from hfsynth.texts.export.shards import ExportRun as Job
+from hfsynth.texts.export.shards import ExportProgress, ExportRun, write_shards
 from hfsynth.texts.export.source import Exportable, ExportSource, open_sources
 from hfsynth.texts.export.token_arrays import MegatronArrays, NanotronArrays, OlmoArrays, TokenArrays
 
@@ -150,7 +149,7 @@ def export(
             about={"to": target.value, "tokenizer": loaded.name},
         )
         plan, told = plans[each], _further(on_progress, reports.values(), sources.values())
-        job = Job(source, plan.format, Escape.of(loaded.specials), plan.folder, plan.manifest, shard_bytes, told)
+        job = ExportRun(source, plan.format, Escape.of(loaded.specials), plan.folder, plan.manifest, shard_bytes, told)
         reports[each] = _run(job, plan, fresh)
     return next(iter(reports.values())) if len(reports) == 1 else _together(reports, Path(out))
 
@@ -190,7 +189,7 @@ def _further(
     )
 
 
-def _run(job: Job, plan: _Plan, fresh: Manifest) -> ExportReport:
+def _run(job: ExportRun, plan: _Plan, fresh: Manifest) -> ExportReport:
     """Do what is not done yet, and say what is there."""
     before = records.resume(plan.manifest, fresh, files_in=plan.folder)
     manifest = before

@@ -14,7 +14,7 @@ _DESCRIPTION = """
 How many instructions occurred before, word for word or nearly so: pairs that ask the same again teach little.
 
 Case and punctuation play no role. Two instructions are nearly the same where they share at least 0.8 of their words and
-pairs of neighbouring words (Jaccard similarity); candidates are found by MinHash, with datasketch, and then compared
+pairs of neighbouring words (Jaccard similarity); candidates are found by MinHash, with rensa, and then compared
 exactly. What is the same is nearly the same too. The first of several counts as none.
 """
 
