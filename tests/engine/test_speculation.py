@@ -22,9 +22,25 @@ from hfsynth.engine import speculation
 from hfsynth.engine.speculation import Speculation, in_the_tail, require_greedy, speculating, speculative_config
 from hfsynth.job.run import synthesize
 
-# What the first engine that guesses leaves in a process, and the next one of that process finds.
-LLVM = "import llvmlite.binding; "
-PROGRAM = LLVM + "from hfsynth.cli import app as cli; cli.main(); import numba; print(numba.threading_layer())"
+# Commands one after the other in one process, where they share the engine that guesses; what the first such engine
+# leaves in a process (llvmlite is read before it), the next one of that process finds.
+PROGRAM = """
+import json, sys
+import llvmlite.binding
+from hfsynth.cli import app
+for sys.argv in json.loads(sys.argv[1]):
+    try:
+        app.main()
+    except SystemExit as ended:
+        if ended.code:
+            raise
+import numba
+print(numba.threading_layer())
+"""
+PENALTIES: dict[str, dict[str, float]] = {
+    "plain": {},
+    "penalised": {"repetition_penalty": 1.1, "frequency_penalty": 0.5},
+}
 
 
 def test_the_option_becomes_an_argument_of_vllm() -> None:
@@ -131,28 +147,30 @@ def test_the_command_line_refuses_it_before_anything_is_loaded(
 
 
 @needs_vllm
-@pytest.mark.parametrize("penalties", [{}, {"repetition_penalty": 1.1, "frequency_penalty": 0.5}], ids=str)
-def test_completions_are_the_same_with_and_without(
-    tiny_llama: Path, tmp_path: Path, penalties: dict[str, float]
-) -> None:
-    source, sampling = written(tmp_path), Sampling(max_tokens=40, **penalties)
-    config = SynthesizerConfig(str(tiny_llama), shots=2, sampling=sampling, long_documents="split")
-    (tmp_path / "recipe.json").write_text(json.dumps(config.to_dict()))
-    synthesize(Source(str(source)), tmp_path / "plain", config, engine=EngineConfig.create("vllm", {"max_num_seqs": 4}))
-    options = ["--recipe", str(tmp_path / "recipe.json"), "--workers", "0", "--quiet"]
+def test_completions_are_the_same_with_and_without(tiny_llama: Path, tmp_path: Path) -> None:
+    source, engine, commands = written(tmp_path), EngineConfig.create("vllm", {"max_num_seqs": 4}), []
+    for name, penalties in PENALTIES.items():
+        sampling, recipe = Sampling(max_tokens=40, **penalties), tmp_path / f"{name}.json"
+        config = SynthesizerConfig(str(tiny_llama), shots=2, sampling=sampling, long_documents="split")
+        recipe.write_text(json.dumps(config.to_dict()))
+        synthesize(Source(str(source)), tmp_path / name, config, engine=engine)
+        options = ["--recipe", str(recipe), "--workers", "0", "--quiet", "--engine-arg", "max_num_seqs=4"]
+        out = str(tmp_path / f"{name}-guessed")
+        commands.append(["hfsynth", "synthesize", str(source), out, *options, "--speculative", "ngram"])
     # What numba says of vLLM's code while it compiles it is not for a user to read, nor for a program that allows none.
-    program = [sys.executable, "-W", "error::PendingDeprecationWarning", "-c", PROGRAM]
-    command = [*program, "synthesize", str(source), str(tmp_path / "guessed"), *options]
     ran = subprocess.run(
-        [*command, "--engine-arg", "max_num_seqs=4", "--speculative", "ngram"],
+        [sys.executable, "-W", "error::PendingDeprecationWarning", "-c", PROGRAM, json.dumps(commands)],
         env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "nothing compiled yet")},
         check=True,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert ran.stdout.split()[-1] != "omp"  # it would slow down everything else
-    assert said(tmp_path / "guessed") == said(tmp_path / "plain")
-    assert sum(row["output_tokens"] for row in said(tmp_path / "plain")) > 200
+    for name in PENALTIES:
+        assert said(tmp_path / f"{name}-guessed") == said(tmp_path / name)
+        assert sum(row["output_tokens"] for row in said(tmp_path / name)) > 200
+    # One engine served both: the second command's pairs are its own.
+    assert said(tmp_path / "plain") != said(tmp_path / "penalised")
 
 
 def written(folder: Path) -> Path:
