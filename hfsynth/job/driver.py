@@ -8,6 +8,7 @@ Knows nothing of sources, parts or leases.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -21,6 +22,8 @@ from hfsynth.job.feeding import ChainOutcome, ChainRun, Prepared, watched
 from hfsynth.job.journal import Death, Segments
 from hfsynth.job.restarts import Restarts
 from hfsynth.synthesis.chains import Chainer, PromptFormat
+
+_log = logging.getLogger(__name__)
 
 _WAIT_AT_MOST = 30.0
 _AFTERMATH = 1.0  # whoever ended the engine's process may be about to end this one
@@ -224,6 +227,9 @@ class Driver:
             return
         self.early.lost()
         victims = [self._under_way[key] for key in sorted(self._under_way)]
+        flying = ", ".join(f"shard {shard} chain {number}" for shard, number in sorted(self._under_way))
+        _log.warning("engine died (%s) with %s in flight", type(error).__name__, flying or "nothing")
+        _log.debug("engine said: %s", error.message)
         self._again = [*self._struck(victims, error), *self._group, *self._again]
         self._under_way.clear()
         self._group.clear()
@@ -247,6 +253,7 @@ class Driver:
                 self._engine = self._loader.load()
                 self._preempted -= _preemptions(self._engine)
                 self._written -= _tokens_written(self._engine)
+                _log.info("engine restarted, for the %d. time", self.restarts)
                 return self._engine
             except ModelError as refused:
                 self._deaths.died(0)

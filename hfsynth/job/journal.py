@@ -116,6 +116,11 @@ class JournalPaths:
         return self.folder / "sessions"
 
     @property
+    def logs(self) -> Path:
+        """What happened to each worker, a line an event."""
+        return self.folder / "log"
+
+    @property
     def extent(self) -> Path:
         """How long the source is, once that is known."""
         return self.folder / "total.json"

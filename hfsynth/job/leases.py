@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import socket
 import threading
@@ -24,6 +25,8 @@ from typing import Any
 
 from hfsynth.core.files import writing
 from hfsynth.core.processes import began, machine
+
+_log = logging.getLogger(__name__)
 
 STALE_AFTER = 60.0
 """Seconds without a heart-beat after which a lease of another machine may be taken over."""
@@ -104,6 +107,8 @@ class Leases:
             return False
         with self._lock:
             self._held[name] = path
+        if newest is not None:
+            _log.info("lease of %s taken over", name)
         return True
 
     def holds(self, name: str) -> bool:

@@ -8,6 +8,7 @@ watches it.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hfsynth.core.errors import HfsynthError, OutputError, SourceError
+from hfsynth.core.logs import logging_into
 from hfsynth.core.phases import phases
 from hfsynth.core.processes import mark
 from hfsynth.core.records import Counts
@@ -44,6 +46,7 @@ CLAIM_BELOW = 16
 """How few of them are left when the next shard is claimed: what is claimed early, another worker cannot do."""
 
 SIGN_OF_LIFE = 1.0
+_log = logging.getLogger(__name__)
 _LOOK_AGAIN = 1.0  # for what other workers do
 _LOOK_AGAIN_SOON = 0.02  # for the shelf
 _TELL_EVERY = 0.5
@@ -78,6 +81,7 @@ class Worker:
         self._leases = Leases(paths.leases, self._holder, is_gone=is_gone, stale_after=spec.stale_after)
         self._claims = Claims(corpus, self._leases, spec.shard_rows, spec.shards)
         self._segment_folder = paths.segments
+        self._log_file = paths.logs / f"{self._holder.worker}.log"
         self._segments = Segments(paths.segments, self._holder.worker)
         self._shelf = PartWriter(
             corpus.parts,
@@ -99,7 +103,7 @@ class Worker:
         """
         ended, failure = STOPPED, None
         try:
-            with self._signs_of_life():
+            with logging_into(self._log_file), self._signs_of_life():
                 self._work()
                 self._shelf.close()
             ended = STOPPED if self._stop.requested else DONE
@@ -275,7 +279,9 @@ class Worker:
     def load(self) -> Engine:
         """Load the engine, or find it in this process."""
         with self._times.loading():
-            return engine_for(self._spec.config, self._spec.engine)
+            engine = engine_for(self._spec.config, self._spec.engine)
+        _log.info("engine loaded: %s, window of %d tokens", self._spec.engine.kind, engine.window)
+        return engine
 
     def drop(self, engine: Engine) -> None:
         """Let go of an engine that has died."""
