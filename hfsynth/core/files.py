@@ -6,11 +6,11 @@ Knows nothing of what they hold.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -116,14 +116,5 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 def file_digest(path: Path) -> tuple[str, int]:
     """Return a file's sha256 and its size."""
-    digest, size = sha256(), 0
-    for block in _blocks(path):
-        digest.update(block)
-        size += len(block)
-    return digest.hexdigest(), size
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while block := file.read(2**20):
-            yield block
+        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from hfsynth.core.errors import OutputError
-from hfsynth.core.files import read_json
+from hfsynth.core.files import file_digest, read_json
 from hfsynth.corpus.folder import Corpus, incomplete
 
 FOLDERS = ("pairs/", "data/")
@@ -94,12 +93,4 @@ def _wrong(path: Path, record: Mapping[str, Any], *, digests: bool) -> str:
     size = path.stat().st_size
     if size != record["size"]:
         return f"has {size:,} bytes instead of {record['size']:,}"
-    return "is damaged" if digests and _digest(path) != record["sha256"] else ""
-
-
-def _digest(path: Path) -> str:
-    found = sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            found.update(block)
-    return found.hexdigest()
+    return "is damaged" if digests and file_digest(path)[0] != record["sha256"] else ""

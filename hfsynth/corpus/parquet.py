@@ -12,7 +12,6 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
-from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +22,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Features, List, Value, config
 
 from hfsynth.core.errors import OutputError
-from hfsynth.core.files import publish, temporary, writing
+from hfsynth.core.files import file_digest, publish, temporary, writing
 from hfsynth.core.records import Pair, Reason, Rejected, Status, Synthesis, Synthesized
 from hfsynth.corpus.manifest import damaged_parquet
 
@@ -195,11 +194,8 @@ def _rejected(rejected: Rejected) -> dict[str, str]:
 
 def file_record(path: Path) -> dict[str, Any]:
     """Return what the manifest says of a Parquet file: rows, size and sha256."""
-    digest = sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return {"rows": pq.read_metadata(path).num_rows, "size": path.stat().st_size, "sha256": digest.hexdigest()}
+    digest, size = file_digest(path)
+    return {"rows": pq.read_metadata(path).num_rows, "size": size, "sha256": digest}
 
 
 FEATURES = Features(
