@@ -7,6 +7,7 @@ refusal is told in one sentence, with what to do next; a token is never part of 
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +40,9 @@ class StorageError(ConnectionError):
         self.status = status
 
 
+_log = logging.getLogger(__name__)
+
+
 def retrying(timeout: float, on_retry: OnRetry = lambda reason: None) -> Retrying:
     """Return tenacity's loop: it goes on for `timeout` seconds at most, then raises the last error as it came.
 
@@ -48,8 +52,12 @@ def retrying(timeout: float, on_retry: OnRetry = lambda reason: None) -> Retryin
     def tell(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         spent = state.seconds_since_start or 0.0
-        if error is not None and spent + state.upcoming_sleep >= 1:
-            on_retry(_told(error, state.upcoming_sleep, timeout - spent))
+        if error is None:
+            return
+        told = _told(error, state.upcoming_sleep, timeout - spent)
+        _log.info("call to the Hub refused: %s", told)
+        if spent + state.upcoming_sleep >= 1:
+            on_retry(told)
 
     return Retrying(
         retry=retry_if_exception(is_transient),

@@ -10,6 +10,7 @@ import pytest
 import hfsynth
 from hfsynth.core.errors import ConfigError, EngineError
 from hfsynth.core.logs import logging_into
+from hfsynth.core.remote_calls import retrying
 
 TOKEN = "hf_" + "a" * 34
 _deaths: list[int] = []
@@ -61,3 +62,15 @@ def test_a_level_that_does_not_exist_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("HFSYNTH_LOG", "loud")
     with pytest.raises(ConfigError, match="loud"), logging_into(tmp_path / "w.log"):
         pass
+
+
+def test_a_retry_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    answers = iter([ConnectionError("the line broke"), None])
+
+    def call() -> None:
+        if (answer := next(answers)) is not None:
+            raise answer
+
+    with caplog.at_level(logging.INFO, logger="hfsynth"):
+        retrying(60.0)(call)
+    assert "trying again in" in caplog.text
