@@ -246,7 +246,8 @@ def test_whatever_is_damaged_of_an_interrupted_job_is_said_or_made_good(made: Pa
 
 
 def files(out: Path) -> list[Path]:
-    return sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
+    """Return the files that can be damaged: a log in which nothing stands yet cannot."""
+    return sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file() and path.stat().st_size)
 
 
 def is_said_or_made_good(name: Path, code: int, told: str) -> bool:
