@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import datasets
-import evaluate
-
 from hfsynth.quality.measures import answer_leak
+from hfsynth.quality.metrics import base
 
-_DESCRIPTION = """
+
+class AnswerLeak(base.AnswerMetric):
+    """Compute the mean leak, and the share of answers that leak whole."""
+
+    DESCRIPTION = """
 How much of their answers instructions give away: a pair whose question holds its answer teaches nothing.
 
 The measure is that of `hfsynth synthesize --keep` (see hfsynth.quality.measures): answers that choose one of the
 options that the instruction names, and yes or no, give nothing away.
 """
-
-_INPUTS = """
+    INPUTS = """
 Args:
     predictions (list of str): the instructions.
     references (list of str): their responses.
@@ -31,25 +32,6 @@ Examples:
     {'answer_leak': 0.5, 'leaked': 0.5}
 """
 
-_CITATION = """
-@software{hfsynth, title = {hfsynth: instruction-augmented pre-training corpora}}
-"""
-
-
-class AnswerLeak(evaluate.Metric):
-    """Compute the mean leak, and the share of answers that leak whole."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_INPUTS,
-            features=datasets.Features({"predictions": text, "references": text}),
-        )
-
     def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float | None]:
-        leaks = [answer_leak(question, answer) for question, answer in zip(predictions, references, strict=True)]
-        if not leaks:
-            return {"answer_leak": None, "leaked": None}
-        return {"answer_leak": sum(leaks) / len(leaks), "leaked": sum(leak == 1 for leak in leaks) / len(leaks)}
+        leaks = list(map(answer_leak, predictions, references))
+        return {"answer_leak": base.mean(leaks), "leaked": base.mean(leak == 1 for leak in leaks)}

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-import datasets
-import evaluate
-
 from hfsynth.quality.aggregates import distinct, quantiles
+from hfsynth.quality.metrics import base
 from hfsynth.quality.words import words
 
-_DESCRIPTION = """
+
+class Diversity(base.TextMetric):
+    """Compute distinct-1 to distinct-3 and quantiles of lengths."""
+
+    DESCRIPTION = """
 How varied instructions, responses or any texts are: the shares of different n-grams (distinct-1, 2 and 3 of Li et al.,
 2016) and the distribution of lengths in words.
 
@@ -19,8 +21,7 @@ Words are compared without case and punctuation; characters of scripts without s
 Thai and others) are a word each. The shares fall with the number and length of texts: compare them between equal
 numbers.
 """
-
-_INPUTS = """
+    INPUTS = """
 Args:
     predictions (list of str): the texts.
 Returns:
@@ -38,8 +39,7 @@ Examples:
     >>> found["words_min"], found["words_p50"], found["words_max"]
     (1, 3, 4)
 """
-
-_CITATION = """
+    CITATION = """
 @inproceedings{li2016diversity,
   title     = {A Diversity-Promoting Objective Function for Neural Conversation Models},
   author    = {Li, Jiwei and Galley, Michel and Brockett, Chris and Gao, Jianfeng and Dolan, Bill},
@@ -48,24 +48,12 @@ _CITATION = """
 }
 """
 
-
-class Diversity(evaluate.Metric):
-    """Compute distinct-1 to distinct-3 and quantiles of lengths."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_INPUTS,
-            features=datasets.Features({"predictions": datasets.Value("string")}),
-        )
-
     def _compute(self, predictions: Sequence[str]) -> dict[str, float | None]:
         said = [words(text) for text in predictions]
         lengths = Counter(map(len, said))
         return {
             **{f"distinct_{length}": distinct(said, length) for length in (1, 2, 3)},
-            "words": sum(map(len, said)) / len(said) if said else None,
+            "words": base.mean(map(len, said)),
             **{f"words_{_without_sign(name)}": value for name, value in quantiles(lengths).items()},
         }
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-
-import datasets
-import evaluate
+from collections.abc import Sequence
 
 from hfsynth.quality.measures import Evidence
+from hfsynth.quality.metrics import base
 
-_DESCRIPTION = """
+
+class ForeignDetails(base.PairMetric):
+    """Compute the shares of pairs with foreign numbers, with foreign names, and with either."""
+
+    DESCRIPTION = """
 How many responses hold a number or a name that the document they are about does not have: details that a model made up,
 worked out, or knew from elsewhere.
 
@@ -17,8 +19,7 @@ Numbers are compared by value. A name is one or more capitalised words that begi
 capitals give none, and German nouns count as names. The measures are those of `hfsynth synthesize --keep` (see
 hfsynth.quality.measures); how many such numbers and names a response has on average is in the metric `grounding`.
 """
-
-_INPUTS = """
+    INPUTS = """
 Args:
     predictions (list of list of dict): for each document its pairs, each with `instruction` and `response`.
     references (list of str): the documents.
@@ -37,39 +38,14 @@ Examples:
     {'foreign_numbers': 0.5, 'foreign_names': 0.5, 'foreign_details': 0.5}
 """
 
-_CITATION = """
-@software{hfsynth, title = {hfsynth: instruction-augmented pre-training corpora}}
-"""
-
-Pairs = Sequence[Mapping[str, str]]
-
-
-class ForeignDetails(evaluate.Metric):
-    """Compute the shares of pairs with foreign numbers, with foreign names, and with either."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        pairs = datasets.List({"instruction": text, "response": text})
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_INPUTS,
-            features=datasets.Features({"predictions": pairs, "references": text}),
-        )
-
-    def _compute(self, predictions: Sequence[Pairs], references: Sequence[str]) -> dict[str, float | None]:
+    def _compute(self, predictions: Sequence[base.Pairs], references: Sequence[str]) -> dict[str, float | None]:
         found: list[tuple[bool, bool]] = []
         for pairs, document in zip(predictions, references, strict=True):
             evidence = Evidence.of(document)
             for response in (pair["response"] for pair in pairs):
                 found.append((bool(evidence.foreign_numbers(response)), bool(evidence.foreign_names(response))))
         return {
-            "foreign_numbers": _share(numbers for numbers, _ in found),
-            "foreign_names": _share(names for _, names in found),
-            "foreign_details": _share(numbers or names for numbers, names in found),
+            "foreign_numbers": base.mean(numbers for numbers, _ in found),
+            "foreign_names": base.mean(names for _, names in found),
+            "foreign_details": base.mean(numbers or names for numbers, names in found),
         }
-
-
-def _share(flags: Iterable[bool]) -> float | None:
-    counted = list(flags)
-    return sum(counted) / len(counted) if counted else None

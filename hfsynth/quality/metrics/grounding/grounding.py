@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import datasets
-import evaluate
-
-from hfsynth.core.records import Pair
 from hfsynth.quality.measures import MEASURES
+from hfsynth.quality.metrics import base
 
 _MEASURES = ("grounding", "foreign_numbers", "foreign_names")
 
-_DESCRIPTION = """
+
+class Grounding(base.PairMetric):
+    """Compute the mean grounding, and the mean numbers of foreign numbers and names."""
+
+    DESCRIPTION = """
 How much of what responses say is found in the documents that they are about, and how much is not.
 
 The measures are those of `hfsynth synthesize --keep` (see hfsynth.quality.measures); the figures are means over pairs.
 They compare words as they are written: a false response in the document's words is grounded, a true one in other words
 is not.
 """
-
-_INPUTS = """
+    INPUTS = """
 Args:
     predictions (list of list of dict): for each document its pairs, each with `instruction` and `response`.
     references (list of str): the documents.
@@ -37,33 +37,6 @@ Examples:
     {'grounding': 1.0, 'foreign_numbers': 0.0, 'foreign_names': 0.0}
 """
 
-_CITATION = """
-@software{hfsynth, title = {hfsynth: instruction-augmented pre-training corpora}}
-"""
-
-Pairs = Sequence[Mapping[str, str]]
-
-
-class Grounding(evaluate.Metric):
-    """Compute the mean grounding, and the mean numbers of foreign numbers and names."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        pairs = datasets.List({"instruction": text, "response": text})
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_INPUTS,
-            features=datasets.Features({"predictions": pairs, "references": text}),
-        )
-
-    def _compute(self, predictions: Sequence[Pairs], references: Sequence[str]) -> dict[str, float | None]:
-        told = [
-            (document, Pair(pair["instruction"], pair["response"]))
-            for pairs, document in zip(predictions, references, strict=True)
-            for pair in pairs
-        ]
-        return {
-            name: sum(MEASURES[name](document, pair) for document, pair in told) / len(told) if told else None
-            for name in _MEASURES
-        }
+    def _compute(self, predictions: Sequence[base.Pairs], references: Sequence[str]) -> dict[str, float | None]:
+        told = base.beside_documents(predictions, references)
+        return {name: base.mean(MEASURES[name](*one) for one in told) for name in _MEASURES}

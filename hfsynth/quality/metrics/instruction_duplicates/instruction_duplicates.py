@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import datasets
-import evaluate
-
 from hfsynth.quality.aggregates import Repeats, nearly_repeated
+from hfsynth.quality.metrics import base
 from hfsynth.quality.words import words
 
-_DESCRIPTION = """
+
+class InstructionDuplicates(base.TextMetric):
+    """Compute the shares of repeated and of nearly repeated instructions."""
+
+    DESCRIPTION = """
 How many instructions occurred before, word for word or nearly so: pairs that ask the same again teach little.
 
 Case and punctuation play no role. Two instructions are nearly the same where they share at least 0.8 of their words and
 pairs of neighbouring words (Jaccard similarity); candidates are found by MinHash, with rensa, and then compared
 exactly. What is the same is nearly the same too. The first of several counts as none.
 """
-
-_INPUTS = """
+    INPUTS = """
 Args:
     predictions (list of str): the instructions, in any order; compare corpora by equal numbers of them.
 Returns:
@@ -32,30 +33,10 @@ Examples:
     {'duplicates': 0.25, 'near_duplicates': 0.25}
 """
 
-_CITATION = """
-@software{hfsynth, title = {hfsynth: instruction-augmented pre-training corpora}}
-"""
-
-
-class InstructionDuplicates(evaluate.Metric):
-    """Compute the shares of repeated and of nearly repeated instructions."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_INPUTS,
-            features=datasets.Features({"predictions": datasets.Value("string")}),
-        )
-
     def _compute(self, predictions: Sequence[str]) -> dict[str, float | None]:
         said = [words(instruction) for instruction in predictions]
         repeats = Repeats(len(said), watched=max(1, len(said)))
         return {
-            "duplicates": _share([bool(repeats.is_repeat(instruction)) for instruction in said]),
-            "near_duplicates": _share(nearly_repeated(said)),
+            "duplicates": base.mean(bool(repeats.is_repeat(instruction)) for instruction in said),
+            "near_duplicates": base.mean(nearly_repeated(said)),
         }
-
-
-def _share(flags: Sequence[bool]) -> float | None:
-    return sum(flags) / len(flags) if flags else None

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import datasets
-import evaluate
-
+from hfsynth.quality.metrics import base
 from hfsynth.quality.words import UNKNOWN, differ, language_of
 
-_DESCRIPTION = """
+
+class LanguageMismatch(base.PairMetric):
+    """Compute the share of pairs in another language than their documents."""
+
+    DESCRIPTION = """
 How many pairs are in another language than the document that they are about.
 
 Languages are told by py3langid, offline; a short or an unclear text has none. Pairs are only compared where both
 languages are known: a share of few known ones says little. Languages that are hard to tell apart in writing count as
 one (see hfsynth.quality.words).
 """
-
-_INPUTS = """
+    INPUTS = """
 Args:
     predictions (list of list of dict): for each document its pairs, each with `instruction` and `response`.
     references (list of str): the documents.
@@ -34,33 +35,13 @@ Examples:
     {'language_mismatch': 0.5, 'language_known': 1.0}
 """
 
-_CITATION = """
-@software{hfsynth, title = {hfsynth: instruction-augmented pre-training corpora}}
-"""
-
-Pairs = Sequence[Mapping[str, str]]
-
-
-class LanguageMismatch(evaluate.Metric):
-    """Compute the share of pairs in another language than their documents."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        pairs = datasets.List({"instruction": text, "response": text})
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_INPUTS,
-            features=datasets.Features({"predictions": pairs, "references": text}),
-        )
-
-    def _compute(self, predictions: Sequence[Pairs], references: Sequence[str]) -> dict[str, float | None]:
+    def _compute(self, predictions: Sequence[base.Pairs], references: Sequence[str]) -> dict[str, float | None]:
         told: list[tuple[str, str]] = []
         for pairs, document in zip(predictions, references, strict=True):
             own = language_of(document)
             told.extend((own, language_of(f"{pair['instruction']}\n{pair['response']}")) for pair in pairs)
         known = [both for both in told if UNKNOWN not in both]
         return {
-            "language_mismatch": sum(differ(*both) for both in known) / len(known) if known else None,
+            "language_mismatch": base.mean(differ(*both) for both in known),
             "language_known": len(known) / len(told) if told else None,
         }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import datasets
-import evaluate
-
-from hfsynth.core.records import Pair
 from hfsynth.quality.gold_scoring import pair_quality
+from hfsynth.quality.metrics import base
 
-_DESCRIPTION = """
+
+class PairQuality(base.Metric):
+    """Compute the mean F1, precision and recall of the best matching."""
+
+    COLUMNS = ({"predictions": base.PAIRS, "references": base.PAIRS},)
+    DESCRIPTION = """
 How well the instruction-response pairs that a synthesizer wrote about a document match those that people wrote.
 
 Two pairs are as similar as the token F1 (as in SQuAD) of their instruction and response, read as one text. Generated
@@ -19,8 +21,7 @@ of generated pairs, recall over the number of gold ones, F1 twice the sum over b
 on one side scores 0, without any 1. The figures are means over documents. The paper on Instruction Pre-Training judges
 synthesizers by an F1 of generated against gold pairs; the matching is hfsynth's.
 """
-
-_INPUTS = """
+    INPUTS = """
 Args:
     predictions (list of list of dict): for each document the generated pairs, each with `instruction` and `response`.
     references (list of list of dict): for each document the gold pairs.
@@ -35,8 +36,7 @@ Examples:
     >>> metric.compute(predictions=[gold[:1]], references=[gold])
     {'f1': 0.6666666666666666, 'precision': 1.0, 'recall': 0.5}
 """
-
-_CITATION = """
+    CITATION = """
 @inproceedings{cheng2024instruction,
   title     = {Instruction Pre-Training: Language Models are Supervised Multitask Learners},
   author    = {Cheng, Daixuan and Gu, Yuxian and Huang, Shaohan and Bi, Junyu and Huang, Minlie and Wei, Furu},
@@ -45,29 +45,7 @@ _CITATION = """
 }
 """
 
-Pairs = Sequence[Mapping[str, str]]
-
-
-class PairQuality(evaluate.Metric):
-    """Compute the mean F1, precision and recall of the best matching."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        pairs = datasets.List({"instruction": text, "response": text})
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_INPUTS,
-            features=datasets.Features({"predictions": pairs, "references": pairs}),
-        )
-
-    def _compute(self, predictions: Sequence[Pairs], references: Sequence[Pairs]) -> dict[str, float | None]:
-        found = [pair_quality(_pairs(ours), _pairs(gold)) for ours, gold in zip(predictions, references, strict=True)]
-        return {
-            name: sum(getattr(quality, name) for quality in found) / len(found) if found else None
-            for name in ("f1", "precision", "recall")
-        }
-
-
-def _pairs(items: Pairs) -> list[Pair]:
-    return [Pair(item["instruction"], item["response"]) for item in items]
+    def _compute(self, predictions: Sequence[base.Pairs], references: Sequence[base.Pairs]) -> dict[str, float | None]:
+        sides = zip(predictions, references, strict=True)
+        found = [pair_quality(list(map(base.pair_of, ours)), list(map(base.pair_of, gold))) for ours, gold in sides]
+        return {name: base.mean(getattr(quality, name) for quality in found) for name in ("f1", "precision", "recall")}

@@ -6,11 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import datasets
-import evaluate
 
 from hfsynth.quality.gold_scoring import best, exact_match, token_f1
+from hfsynth.quality.metrics import base
 
-_DESCRIPTION = """
+
+class ResponseAccuracy(base.Metric):
+    """Compute mean token F1 and exact match."""
+
+    COLUMNS = (
+        {"predictions": base.TEXT, "references": base.TEXT},
+        {"predictions": base.TEXT, "references": datasets.List(base.TEXT)},
+    )
+    DESCRIPTION = """
 How well answers match gold answers: token F1 and exact match as SQuAD 1.1 defines them, both between 0 and 1.
 
 Answers are compared in lower case, without ASCII punctuation and English articles. Characters of scripts without
@@ -18,8 +26,7 @@ spaces between words (Chinese, Japanese, Thai and others) are a token each. Wher
 they agree. In the paper on Instruction Pre-Training this F1 is a synthesizer's response accuracy: the answer it gives
 to a gold instruction about a context.
 """
-
-_INPUTS = """
+    INPUTS = """
 Args:
     predictions (list of str): the answers.
     references (list of str, or list of list of str): the gold answers; of several the one that fits best counts.
@@ -32,8 +39,7 @@ Examples:
     >>> metric.compute(predictions=["in Paris, France"], references=["Paris"])
     {'f1': 0.5, 'exact_match': 0.0}
 """
-
-_CITATION = """
+    CITATION = """
 @inproceedings{rajpurkar2016squad,
   title     = {{SQuAD}: 100,000+ Questions for Machine Comprehension of Text},
   author    = {Rajpurkar, Pranav and Zhang, Jian and Lopyrev, Konstantin and Liang, Percy},
@@ -42,27 +48,8 @@ _CITATION = """
 }
 """
 
-
-class ResponseAccuracy(evaluate.Metric):
-    """Compute mean token F1 and exact match."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_INPUTS,
-            features=[
-                datasets.Features({"predictions": text, "references": text}),
-                datasets.Features({"predictions": text, "references": datasets.List(text)}),
-            ],
-        )
-
     def _compute(self, predictions: Sequence[str], references: Sequence[Any]) -> dict[str, float | None]:
         gold = [[one] if isinstance(one, str) else one for one in references]
         answers = list(zip(predictions, gold, strict=True))
         scores = {"f1": token_f1, "exact_match": exact_match}
-        return {
-            name: sum(best(score, answer, those) for answer, those in answers) / len(answers) if answers else None
-            for name, score in scores.items()
-        }
+        return {name: base.mean(best(score, *one) for one in answers) for name, score in scores.items()}

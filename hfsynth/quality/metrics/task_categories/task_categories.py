@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-import datasets
-import evaluate
-
 from hfsynth.core.records import Pair
+from hfsynth.quality.metrics import base
 from hfsynth.quality.task_categories import category_of
 
-_DESCRIPTION = """
+
+class TaskCategories(base.AnswerMetric):
+    """Compute the share of each task category."""
+
+    DESCRIPTION = """
 What kinds of tasks pairs are, told by rules: a summary, a definition, multiple choice, a yes-or-no question, a question
 of who or when, and so on.
 
 Every pair has exactly one category. The rules know English best, and the question words of some big languages; what
 they do not know is `other`. The categories and the order of the rules are in hfsynth.quality.task_categories.
 """
-
-_INPUTS = """
+    INPUTS = """
 Args:
     predictions (list of str): the instructions.
     references (list of str): their responses.
@@ -32,23 +33,6 @@ Examples:
     >>> metric.compute(predictions=questions, references=["Ada", "It is about tides.", "A poet", "Yes"])
     {'who': 0.5, 'summarization': 0.25, 'yes_no': 0.25}
 """
-
-_CITATION = """
-@software{hfsynth, title = {hfsynth: instruction-augmented pre-training corpora}}
-"""
-
-
-class TaskCategories(evaluate.Metric):
-    """Compute the share of each task category."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_INPUTS,
-            features=datasets.Features({"predictions": text, "references": text}),
-        )
 
     def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
         pairs = [Pair(asked, said) for asked, said in zip(predictions, references, strict=True)]
