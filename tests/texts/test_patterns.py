@@ -1,29 +1,23 @@
-"""Every wording that comes with the package, checked one by one, and the checks themselves."""
+"""Every wording that comes with the package, held to the rules one by one, and the rules themselves."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any
 
 import pytest
-import yaml
-
-from hfsynth.core.errors import ConfigError
-from hfsynth.prompting.pair_layout import TaskKind
-from hfsynth.texts.styles import line_words
-from hfsynth.texts.wordings import (
+from wording_rules import (
     CONTENTS,
     LINE_WORDS,
-    STYLE_NAMES,
-    Family,
-    build,
-    catalogue,
     line_problems,
     normalised,
     pattern_problems,
     speaker_problems,
 )
+
+from hfsynth.prompting.pair_layout import TaskKind
+from hfsynth.texts.styles import line_words
+from hfsynth.texts.wordings import STYLE_NAMES, Family, catalogue
 
 ALL = list(catalogue().patterns())
 LINES = [(style, line) for style, wordings in catalogue().styles.items() for line in wordings.lines()]
@@ -64,7 +58,7 @@ def test_defect_21_no_doubled_punctuation(style: str, family: Family, kind: Task
 
 
 @pytest.mark.parametrize(("style", "family", "kind", "pattern"), ALL, ids=name)
-def test_a_pattern_passes_the_checks_of_the_loader(style: str, family: Family, kind: TaskKind, pattern: str) -> None:
+def test_a_pattern_keeps_to_the_rules(style: str, family: Family, kind: TaskKind, pattern: str) -> None:
     assert pattern_problems(style, kind, pattern) == []
     assert pattern == pattern.strip()
 
@@ -85,6 +79,7 @@ def test_defect_17_dialogue_and_numbered_patterns_carry_their_signs() -> None:
 def test_lines_read_well_in_singular_and_plural(style: str, line: str, pairs: int) -> None:
     words = line_words("excerpt", pairs)
     assert set(words) == LINE_WORDS
+    assert line_problems(line) == []
     text = line.format_map(words)
     assert "{" not in text
     assert not re.search(
@@ -144,39 +139,3 @@ def test_bad_lines_and_speakers_are_named() -> None:
     assert line_problems(" ") == ["it is empty"]
     assert speaker_problems(("Ann", "ann ")) == ["two different names are needed"]
     assert pattern_problems("numbered", TaskKind.FREE_FORM, "{question} {answer}") == ["{number} is missing"]
-
-
-def source(text: str) -> dict[str, Any]:
-    return dict(yaml.safe_load(text))
-
-
-COMMON = source("{nouns: [text], document_separators: ['---'], option_labels: ['-']}")
-FAMILY = """
-families:
-  - name: plain
-    free_form: "{question} {answer}"
-    multiple_choice: "{question} {options} {answer}"
-    chain_of_thought: "{question} {reasoning} {answer}"
-    multiple_choice_chain_of_thought: "{question} {options} {reasoning} {answer}"
-"""
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (("{question} {answer}", "{question}"), "answer"),
-        (("families", "opening: ['{text}']\nfamilies"), "{text} is unknown"),
-        (("families", "speakers: [[A, a]]\nfamilies"), "two different names"),
-        (("{question} {options} {answer}", "{question} {answer}"), "options"),
-    ],
-)
-def test_a_catalogue_with_a_bad_wording_is_refused(change: tuple[str, str], message: str) -> None:
-    assert build(COMMON, {"classic": source(FAMILY)}, "").styles["classic"].families
-    with pytest.raises(ConfigError, match=re.escape(message)):
-        build(COMMON, {"classic": source(FAMILY.replace(*change))}, "")
-
-
-def test_a_catalogue_with_twins_is_refused() -> None:
-    twin = {"classic": source(FAMILY), "inline_few_shot": source(FAMILY.replace("{question} {a", "{question}\\n{a"))}
-    with pytest.raises(ConfigError, match="same as that of classic/plain/free_form"):
-        build(COMMON, twin, "")
