@@ -205,13 +205,6 @@ ROWS_AT_A_TIME = 1000
 FILE_BYTES = 500_000_000
 
 
-def write_mixture(
-    rows: Iterable[Mapping[str, object]], out_dir: str | Path, *, split: str = "train", file_bytes: int = FILE_BYTES
-) -> list[Path]:
-    """Write `data/train-00000-of-0000N.parquet` files under `out_dir`; see `write_split`."""
-    return write_split(rows, Path(out_dir) / "data", split=split, features=FEATURES, file_bytes=file_bytes)
-
-
 def write_split(
     rows: Iterable[Mapping[str, object]],
     folder: Path,

@@ -174,10 +174,9 @@ class Claims:
     def all_finished(self) -> bool:
         """Return whether every shard of the range is finished, whoever did it."""
         end = self._end()
-        return end is not None and self.finished_in_range() >= end - self._first
+        return end is not None and self._finished_in_range() >= end - self._first
 
-    def finished_in_range(self) -> int:
-        """Return how many shards of the range are finished."""
+    def _finished_in_range(self) -> int:
         end = self._end()
         finished = record_paths(self._corpus.parts)
         return sum(self._first <= shard and (end is None or shard < end) for shard in finished)

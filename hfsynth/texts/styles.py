@@ -16,7 +16,6 @@ from typing import Self
 
 from hfsynth.core.draws import Draws
 from hfsynth.core.errors import ConfigError
-from hfsynth.core.records import Pair
 from hfsynth.prompting.pair_layout import TaskKind, is_plain, recognise_stripped
 from hfsynth.texts.wordings import (
     COUNTERS,
@@ -39,7 +38,7 @@ RAW = "raw"
 _PLAIN_OPENINGS = 1  # how many times as often as with a line a text starts with the document itself: half of all texts
 _LINED_BRIDGES = 3  # how many times as often as not there is a line between document and pairs
 
-Document = tuple[str, Sequence[tuple[str, str]]]
+Passage = tuple[str, Sequence[tuple[str, str]]]
 """A text, and the instructions and responses about it, without white space around them."""
 
 
@@ -95,14 +94,6 @@ DEFAULT_STYLES = Styles()
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
-    """One document of a run, and its pairs."""
-
-    text: str
-    pairs: tuple[Pair, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Rendered:
     """A training text, and the style it is in: `raw`, or a style's name, with "+inverted" where documents come last."""
 
@@ -130,24 +121,11 @@ class _Look:
     answerer: str
 
 
-def render_run(
-    run: Sequence[Passage], *, seed: int, chain: str, index: int = 0, styles: Styles = DEFAULT_STYLES
-) -> Rendered:
-    """Write documents that follow one another, with their pairs, as one text.
+def compose(documents: Sequence[Passage], name: str, styles: Styles = DEFAULT_STYLES) -> Rendered:
+    """Write documents that follow one another, with their pairs, as one text; without any pair they stand alone.
 
-    `index` tells the runs of a chain apart. Blank documents and pairs that miss a side are left out; without any pair
-    the documents stand alone. The result depends on the arguments only.
+    Nothing may be blank. The result depends on the arguments only: everything is drawn from `name`.
     """
-    documents = []
-    for passage in run:
-        sides = ((pair.instruction.strip(), pair.response.strip()) for pair in passage.pairs)
-        if passage.text.strip():
-            documents.append((passage.text, [pair for pair in sides if all(pair)]))
-    return compose(documents, f"{seed}\0{chain}\0{index}", styles)
-
-
-def compose(documents: Sequence[Document], name: str, styles: Styles = DEFAULT_STYLES) -> Rendered:
-    """Write documents as one text, as `render_run` does. Nothing is blank here; everything is drawn from `name`."""
     total = sum([len(pairs) for _, pairs in documents])
     if not total:
         return Rendered("".join(_apart([text for text, _ in documents], "\n\n")), RAW)

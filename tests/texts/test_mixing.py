@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from hfsynth.core.errors import BudgetError, ColumnError, ConfigError, ModelError, OutputError, SourceError
 from hfsynth.core.records import content_id
-from hfsynth.corpus.parquet import write_mixture
+from hfsynth.corpus.parquet import FEATURES, write_split
 from hfsynth.models.tokenizers import TextTokenizer, load_tokenizer
 from hfsynth.texts.layouts import Kind, Skip, layout_for, read_row
 from hfsynth.texts.mixing import MixReport, mix, mix_rows, mix_splits
@@ -470,22 +470,23 @@ def test_mix_returns_a_dataset_and_a_report_that_json_takes() -> None:
 def test_a_mixture_is_written_as_parquet_that_loads_as_it_is(tmp_path: Path, words: TextTokenizer) -> None:
     parts = [Part("a", texts("a", [50] * 2500), Kind.AUGMENTED)]
     rows = mix_rows(parts, tokenizer=words)
-    paths = write_mixture(rows, tmp_path, file_bytes=150_000)
+    paths = write_split(rows, tmp_path / "data", split="train", features=FEATURES, file_bytes=150_000)
     assert [path.name for path in paths] == [f"train-{at:05d}-of-{len(paths):05d}.parquet" for at in range(len(paths))]
     assert len(paths) > 1
     loaded = load_dataset(str(tmp_path), split="train", cache_dir=str(tmp_path / "cache"))
     assert list(loaded) == list(rows)
     with pytest.raises(OutputError, match="already holds the split 'train'"):
-        write_mixture(rows, tmp_path)
+        write_split(rows, tmp_path / "data", split="train", features=FEATURES)
 
 
 def test_an_error_on_the_way_leaves_no_files(tmp_path: Path, words: TextTokenizer) -> None:
     parts = [Part("a", texts("a", [5] * 3000), Kind.RAW)]
     with pytest.raises(BudgetError):
-        write_mixture(mix_rows(parts, tokenizer=words, ratios=[1.0], budget_tokens=10**6), tmp_path)
+        rows = mix_rows(parts, tokenizer=words, ratios=[1.0], budget_tokens=10**6)
+        write_split(rows, tmp_path / "data", split="train", features=FEATURES)
     assert list((tmp_path / "data").iterdir()) == []
 
 
 def test_an_empty_mixture_still_makes_a_file(tmp_path: Path) -> None:
-    paths = write_mixture([], tmp_path)
+    paths = write_split([], tmp_path / "data", split="train", features=FEATURES)
     assert [path.name for path in paths] == ["train-00000-of-00001.parquet"]

@@ -22,7 +22,7 @@ from hfsynth.core.errors import ColumnError, ConfigError
 from hfsynth.core.records import Pair, content_id
 from hfsynth.prompting.pair_layout import TaskKind, recognise
 from hfsynth.texts.rendering import render
-from hfsynth.texts.styles import Passage, Rendered, Styles, render_run
+from hfsynth.texts.styles import Passage, Rendered, Styles, compose
 from hfsynth.texts.training_texts import RenderCounts, in_validation, render_rows
 from hfsynth.texts.wordings import STYLE_NAMES, OptionLook, catalogue, list_options
 
@@ -43,7 +43,15 @@ ONLY = {name: Styles.of({name: 1, "inverted": 0}) for name in STYLE_NAMES}
 def one(
     pairs: Sequence[Pair], chain: str = "c", text: str = "DOCUMENT", *, seed: int = 0, styles: Styles | None = None
 ) -> Rendered:
-    return render_run([Passage(text, tuple(pairs))], seed=seed, chain=chain, styles=styles or Styles())
+    return run_of([passage(text, pairs)], seed=seed, chain=chain, styles=styles or Styles())
+
+
+def passage(text: str, pairs: Sequence[Pair] = ()) -> Passage:
+    return text, [(pair.instruction.strip(), pair.response.strip()) for pair in pairs]
+
+
+def run_of(run: Sequence[Passage], *, seed: int, chain: str, index: int = 0, styles: Styles = Styles()) -> Rendered:
+    return compose(run, f"{seed}\0{chain}\0{index}", styles)
 
 
 def many(pairs: Sequence[Pair], times: int, styles: Styles | None = None) -> Iterator[Rendered]:
@@ -84,8 +92,8 @@ def hundred_thousand() -> list[Rendered]:
 
 @pytest.mark.parametrize("pairs", [(), (Pair("", "x"),), (Pair("x", " "),)])
 def test_defect_5_a_document_without_pairs_stands_alone_once(pairs: tuple[Pair, ...]) -> None:
-    assert one(pairs, text="  A text.\n") == Rendered("  A text.\n", "raw")
-    assert [text["text"] for text in render_rows([row("A text.", pairs)], seed=0)] == ["A text."]
+    texts = render_rows([row("  A text.\n", pairs)], seed=0)
+    assert [(text["text"], text["style"], text["num_pairs"]) for text in texts] == [("  A text.\n", "raw", 0)]
 
 
 def test_defect_5_no_empty_training_text() -> None:
@@ -188,10 +196,10 @@ def test_defect_20_no_state_leaks_from_one_text_to_the_next() -> None:
 
 
 def test_defect_20_one_family_within_a_text() -> None:
-    run = [Passage(f"DOCUMENT {number}", FREE) for number in range(4)]
+    run = [passage(f"DOCUMENT {number}", FREE) for number in range(4)]
     shapes = set()
     for number in range(200):
-        text = render_run(run, seed=0, chain=str(number), styles=ONLY["classic"]).text
+        text = run_of(run, seed=0, chain=str(number), styles=ONLY["classic"]).text
         between = {text[a.end() : b.start()] for a, b in zip(*[iter(matches(text))] * 2, strict=True)}
         assert len(between) == 1
         shapes |= between
@@ -285,9 +293,9 @@ def test_a_single_pair_is_never_spoken_of_in_the_plural() -> None:
 
 @pytest.mark.parametrize("style", STYLE_NAMES)
 def test_documents_of_a_run_stand_in_order_with_their_pairs(style: str) -> None:
-    run = [Passage("DOC-0", FREE[:1]), Passage("DOC-1", FREE[1:]), Passage("DOC-2")]
+    run = [passage("DOC-0", FREE[:1]), passage("DOC-1", FREE[1:]), passage("DOC-2")]
     for number in range(50):
-        text = render_run(run, seed=0, chain=str(number), styles=ONLY[style]).text
+        text = run_of(run, seed=0, chain=str(number), styles=ONLY[style]).text
         places = [text.index(part) for part in ("DOC-0", FREE[0].response, "DOC-1", FREE[2].response, "DOC-2")]
         assert places == sorted(places)
 
@@ -506,10 +514,10 @@ def test_batches_shards_and_the_global_generator_do_not_matter() -> None:
 
 def test_the_text_of_a_seed_and_chain_is_fixed() -> None:
     """The bytes must not change unless RENDERING_VERSION or the wordings do."""
-    again = render_run([Passage("DOCUMENT", FREE)], seed=3, chain="a chain", index=1)
-    assert again == render_run((Passage("DOCUMENT", FREE),), seed=3, chain="a chain", index=1)
+    again = run_of([passage("DOCUMENT", FREE)], seed=3, chain="a chain", index=1)
+    assert again == run_of((passage("DOCUMENT", FREE),), seed=3, chain="a chain", index=1)
     others = {
-        render_run([Passage("DOCUMENT", FREE)], seed=seed, chain=chain, index=index).text
+        run_of([passage("DOCUMENT", FREE)], seed=seed, chain=chain, index=index).text
         for seed, chain, index in [(3, "a chain", 1), (4, "a chain", 1), (3, "b chain", 1), (3, "a chain", 2)]
     }
     assert len(others) == 4
