@@ -50,7 +50,9 @@ def passage(text: str, pairs: Sequence[Pair] = ()) -> Passage:
     return text, [(pair.instruction.strip(), pair.response.strip()) for pair in pairs]
 
 
-def run_of(run: Sequence[Passage], *, seed: int, chain: str, index: int = 0, styles: Styles = Styles()) -> Rendered:
+def run_of(
+    run: Sequence[Passage], *, seed: int, chain: str, index: int = 0, styles: Styles = DEFAULT_STYLES
+) -> Rendered:
     return compose(run, f"{seed}\0{chain}\0{index}", styles)
 
 
