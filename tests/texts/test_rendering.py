@@ -22,7 +22,7 @@ from hfsynth.core.errors import ColumnError, ConfigError
 from hfsynth.core.records import Pair, content_id
 from hfsynth.prompting.pair_layout import TaskKind, recognise
 from hfsynth.texts.rendering import render
-from hfsynth.texts.styles import Passage, Rendered, Styles, compose
+from hfsynth.texts.styles import DEFAULT_STYLES, Passage, Rendered, Styles, compose
 from hfsynth.texts.training_texts import RenderCounts, in_validation, render_rows
 from hfsynth.texts.wordings import STYLE_NAMES, OptionLook, catalogue, list_options
 
