@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 
 from hfsynth.core.draws import Draws
 from hfsynth.publishing.facts import CardSettings
-from hfsynth.publishing.hub import PushOptions, push
+from hfsynth.publishing.hub import PushOptions, push_folder
 
 CLOSED = ("CC-BY-SA", "upstream", "none in repo")
 """Licences with these words do not permit the weights to be shipped under a permissive licence."""
@@ -89,7 +89,7 @@ def main() -> None:
         train_on(data, args)
     if args.push and not args.choose_only:
         stated = CardSettings(license="apache-2.0", language=("en",))
-        print(push(args.out, args.push, PushOptions(kind="model"), settings=stated).url)
+        print(push_folder(args.out, args.push, PushOptions(kind="model"), settings=stated).url)
 
 
 def arguments() -> argparse.Namespace:

@@ -195,12 +195,12 @@ def synthesize(
         "continue_with_changed_source": continue_with_changed_source,
     }
     if dry_run:
-        plan = run.plan(read_from, out, synthesizer, **planned)
+        plan = run.job_plan(read_from, out, synthesizer, **planned)
         console.emit_json(plan)
         return
     wanted = launchers.Wanted(launcher, workers, tensor_parallel, address, gpus_per_worker, engine_config.kind)
     if launcher == "slurm":
-        plan = run.plan(read_from, out, synthesizer, **planned)
+        plan = run.job_plan(read_from, out, synthesizer, **planned)
         launchers.slurm(wanted, plan, sbatch or [], submit=submit)
         return
     with launchers.interruptible(), console.progress(quiet=quiet or as_json) as display:

@@ -67,14 +67,14 @@ def card(
     Example: hfsynth card corpus/ --license cc-by-4.0 --language en
     """
     from hfsynth.publishing.hub import KINDS, completed
-    from hfsynth.publishing.prepare import check_card, write_card
+    from hfsynth.publishing.prepare import check_folder_card, write_card
 
     if kind not in KINDS:
         raise ConfigError(f"A card's type is dataset or model, not {kind!r}.", hint="Use --type dataset.")
     settings = _settings(license, license_name, license_link, language, title, repo, include)
     template = _template(card_template)
     if check:
-        check_card(folder, settings, kind=kind, template=template)
+        check_folder_card(folder, settings, kind=kind, template=template)
         return console.emit(f"The card of {folder} says what is in it.")
     result = write_card(folder, completed(folder, settings), kind=kind, template=template)
     for note in result.notes:
@@ -115,8 +115,7 @@ def push(
 
     Example: hfsynth push corpus/ user/name --license cc-by-4.0
     """
-    from hfsynth.publishing.hub import PushOptions
-    from hfsynth.publishing.hub import push as push_folder
+    from hfsynth.publishing.hub import PushOptions, push_folder
 
     allowed = tuple(allow_secrets or ())
     options = PushOptions(

@@ -149,7 +149,7 @@ def _say(trial: Told) -> None:
     if trial is None:
         console.say("Trying the engine as it is …")
     elif isinstance(trial, Setting):
-        console.say(f"Trying {words(trial)} …")
+        console.say(f"Trying {setting_words(trial)} …")
     elif isinstance(trial, str):
         console.say(f"Trying the fastest in {trial}, which is another recipe …")
     else:
@@ -185,11 +185,11 @@ def cells(trial: Trial, first: Trial, *, best: bool) -> list[str]:
     """Return a trial's row of the table."""
     measured = trial.outcome
     if measured is None or trial.speed is None:
-        return [words(trial.setting), "–", "–", "–", "–", "–", trial.note]
+        return [setting_words(trial.setting), "–", "–", "–", "–", "–", trial.note]
     kept = "–" if measured.acceptance is None else f"{measured.acceptance:.0%}"
     computed = (measured.prompt_tokens - measured.cached_tokens) / max(measured.prompt_tokens, 1)
     return [
-        words(trial.setting),
+        setting_words(trial.setting),
         _per_hour(trial),
         f"{trial.speed / (first.speed or trial.speed):.2f}",
         f"{measured.output_tokens / max(measured.seconds, 1e-9):,.0f}",
@@ -232,7 +232,7 @@ def _compared(found: Tuning, precision: str, trial: Trial, agreement: float | No
     ]
 
 
-def words(setting: Setting) -> str:
+def setting_words(setting: Setting) -> str:
     """Return a setting in words."""
     parts = [f"{setting.max_num_seqs} sequences", f"{setting.max_num_batched_tokens:,} tokens a step"]
     parts += [] if setting.prefix_caching else ["no prefix cache"]

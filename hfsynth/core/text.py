@@ -1,4 +1,4 @@
-"""Keep out of ordinary text what a tokenizer must not find in it: control strings, reversibly, and half characters.
+"""Keep out of ordinary text what a tokenizer must not find in it: control strings, reversibly, and lone surrogates.
 
 A document may contain the very strings that steer a synthesizer (`<CON>`, `</s>`, `<|im_start|>`). Escaping puts one
 space behind the first character of each (`< CON>`), which neither a tokenizer nor the parser takes for the delimiter;

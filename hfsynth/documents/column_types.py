@@ -100,12 +100,14 @@ def truth(cell: str) -> bool:
     return cell.lower() == "true"
 
 
-def describe(kind: PlainType | None) -> str:
+def described_type(kind: PlainType | None) -> str:
     """Return the name of a kind for people."""
     if isinstance(kind, tuple):
-        return f"list of {describe(kind[0])}"
+        return f"list of {described_type(kind[0])}"
     if isinstance(kind, dict):
-        return "object with " + (", ".join(f"{name}: {describe(part)}" for name, part in kind.items()) or "no keys")
+        return "object with " + (
+            ", ".join(f"{name}: {described_type(part)}" for name, part in kind.items()) or "no keys"
+        )
     return kind or "mixture of types"
 
 

@@ -17,6 +17,7 @@ from typing import Self
 from datasets import Features
 
 from hfsynth.core.errors import ColumnError, SourceError
+from hfsynth.core.text import encodable
 from hfsynth.documents import readers
 from hfsynth.documents.column_types import NOTHING, PlainType, feature_of, kind_of_cell, merge, settled, truth
 from hfsynth.documents.files import File
@@ -30,7 +31,6 @@ from hfsynth.documents.readers import (
     broken_off,
     misfit,
     other_columns,
-    printable,
     too_long,
 )
 
@@ -214,7 +214,7 @@ def _until_the_end(file: File, lines: _Lines) -> Iterator[tuple[int, list[str] |
             return
         except _TooLongError:
             reader = csv.reader(lines, strict=True)
-            record = {"id": f"{printable(file.name)}:{lines.first}", UNREAD: too_long()}
+            record = {"id": f"{encodable(file.name)}:{lines.first}", UNREAD: too_long()}
         if record:
             yield lines.number, record
         lines.begin_row()

@@ -12,6 +12,7 @@ from typing import IO, Any
 from datasets import Features
 
 from hfsynth.core.errors import ColumnError, SourceError
+from hfsynth.core.text import encodable
 from hfsynth.documents import readers
 from hfsynth.documents.column_types import NOTHING, PlainType, feature_of, holds, kind_of, merge, settled
 from hfsynth.documents.files import File
@@ -24,7 +25,6 @@ from hfsynth.documents.readers import (
     Row,
     broken_off,
     misfit,
-    printable,
     too_long,
 )
 
@@ -102,7 +102,7 @@ def _lines(file: File) -> Iterator[tuple[int, bytes | Row | BadRow]]:
                 if len(line) > readers.LONGEST and not line.endswith(b"\n"):
                     del line, content
                     _pass_line(stream)
-                    yield number, {"id": f"{printable(file.name)}:{number}", UNREAD: too_long()}
+                    yield number, {"id": f"{encodable(file.name)}:{number}", UNREAD: too_long()}
                 elif not content.isspace() and content:
                     yield number, content
         except BROKEN_OFF as error:
@@ -136,11 +136,11 @@ def _no_object(file: File, number: int, what: str) -> SourceError:
 
 def _repaired(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, str):
-        return printable(value)
+        return encodable(value)
     if isinstance(value, list):
         return [_repaired(part) for part in value]
     if isinstance(value, dict):
-        return {printable(name): _repaired(part) for name, part in value.items()}
+        return {encodable(name): _repaired(part) for name, part in value.items()}
     return value
 
 

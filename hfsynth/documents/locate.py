@@ -118,7 +118,7 @@ def find_files(place: Place) -> tuple[str, list[File]]:
     return next(iter(kinds)), files
 
 
-def watched(place: Place, name: str) -> File:
+def watched_file(place: Place, name: str) -> File:
     """Return a file of a folder, pinned as it is now."""
     path = (place / name).path
     return _file(place.fs, path, name, place.fs.info(path))
@@ -173,7 +173,7 @@ def _name(path: str, base: str) -> str:
     return (path.partition("?")[0] if path.startswith(("http://", "https://")) else path).removeprefix(base)
 
 
-def digest(files: Sequence[File]) -> str:
+def files_digest(files: Sequence[File]) -> str:
     """Return 32 hex digits for the names and the content of files.
 
     Large ones are taken at their size and the time of their last change, which a copy does not keep; up to 64 MB in
@@ -216,9 +216,9 @@ def require_same(place: Place, files: Sequence[File], revision: str) -> None:
 
 
 def require_same_content(location: str, files: Sequence[File], content: str) -> None:
-    """Raise SourceError where one of the files has changed since their `digest` was `content`."""
+    """Raise SourceError where one of the files has changed since their `files_digest` was `content`."""
     _require_as_found(location, files)
-    if digest(files) != content:
+    if files_digest(files) != content:
         raise changed(location, "its content is another")
 
 

@@ -13,7 +13,7 @@ from datasets import Dataset, IterableDataset, config
 from hfsynth.core.errors import SourceError
 from hfsynth.documents.dataset_splits import Rows
 from hfsynth.documents.files import File
-from hfsynth.documents.locate import digest, find_files, locate
+from hfsynth.documents.locate import files_digest, find_files, locate
 from hfsynth.documents.source import Source
 
 _HUB_FILE = re.compile(
@@ -49,7 +49,7 @@ def stated_origin(source: str | Source) -> Origin:
     except SourceError:
         place = None
     if place is not None and not place.is_saved:
-        return {**known, "location": name, "revision": revision or digest(find_files(place)[1])}
+        return {**known, "location": name, "revision": revision or files_digest(find_files(place)[1])}
     repo = _HUB_ID.fullmatch(name)
     if repo and repo["revision"]:
         name, revision = name.partition("@")[0], revision or repo["revision"]
@@ -75,7 +75,7 @@ def _origin_of_files(paths: list[str]) -> Origin:
         files = [_file(name, base) for name in names]
     except SourceError:  # a kind of file that a job does not read
         return _unknown()
-    return {"location": str(names[0] if len(names) == 1 else base), "revision": digest(files)}
+    return {"location": str(names[0] if len(names) == 1 else base), "revision": files_digest(files)}
 
 
 def _file(path: Path, base: Path) -> File:

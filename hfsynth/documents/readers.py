@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
@@ -18,7 +17,8 @@ from typing import Any, Protocol
 from datasets import Features, Value
 
 from hfsynth.core.errors import ColumnError, SourceError, UsageError
-from hfsynth.documents.column_types import PlainType, describe
+from hfsynth.core.text import encodable
+from hfsynth.documents.column_types import PlainType, described_type
 from hfsynth.documents.files import File, reading
 from hfsynth.documents.watching import RemoteWatch
 
@@ -38,8 +38,6 @@ TABLE_ROWS = 64
 
 BROKEN_OFF = (EOFError, zlib.error, gzip.BadGzipFile)
 """What the reading of a compressed file that is not whole raises."""
-
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +64,6 @@ class Reader(Protocol):
 
     def check(self) -> None:
         """Raise SourceError where what has been read since the last check may have changed in the meantime."""
-
-
-def printable(text: str) -> str:
-    """Replace lone surrogates, which no file can hold, by U+FFFD."""
-    return _SURROGATES.sub("\ufffd", text)
 
 
 class FileReader(ABC):
@@ -137,9 +130,9 @@ class TextReader(FileReader):
         with file.open() as stream:
             content = stream.read(LONGEST + 1)
         if len(content) > LONGEST:
-            yield {"id": printable(file.name), UNREAD: too_long()}
+            yield {"id": encodable(file.name), UNREAD: too_long()}
         else:
-            yield {"id": printable(file.name), "text": content.decode("utf-8-sig", errors="replace")}
+            yield {"id": encodable(file.name), "text": content.decode("utf-8-sig", errors="replace")}
 
     def _count(self, file: File) -> int:
         return 1
@@ -162,9 +155,9 @@ def broken_off(file: File, number: int, error: Exception) -> BadRow:
 
 def misfit(where: str, name: str, expected: PlainType, found: tuple[PlainType | None, object]) -> ColumnError:
     """Make the error for a value of another type than those before."""
-    kind, shown = describe(found[0]), json.dumps(found[1])
+    kind, shown = described_type(found[0]), json.dumps(found[1])
     return ColumnError(
-        f"{where}: the column {name!r} holds {describe(expected)} in the rows before, and here {kind}: "
+        f"{where}: the column {name!r} holds {described_type(expected)} in the rows before, and here {kind}: "
         f"{shown if len(shown) <= 80 else shown[:80] + '…'}",
         hint=f"Give {name!r} one type of at most 64 bits in all rows, or leave the column out.",
     )

@@ -18,6 +18,7 @@ from datasets.exceptions import DatasetsError
 
 from hfsynth.core.errors import ColumnError, ConfigError, SourceError
 from hfsynth.core.records import content_id
+from hfsynth.core.text import encodable
 from hfsynth.documents import readers
 from hfsynth.documents.csv_rows import CsvReader
 from hfsynth.documents.files import File, reading
@@ -26,15 +27,15 @@ from hfsynth.documents.json_lines import JsonLinesReader
 from hfsynth.documents.locate import (
     FILES,
     Place,
-    digest,
+    files_digest,
     find_files,
     locate,
     require_same,
     require_same_content,
-    watched,
+    watched_file,
 )
 from hfsynth.documents.parquet_rows import ParquetReader
-from hfsynth.documents.readers import SAMPLE_ROWS, UNREAD, BadRow, Reader, Row, TextReader, printable, too_long
+from hfsynth.documents.readers import SAMPLE_ROWS, UNREAD, BadRow, Reader, Row, TextReader, too_long
 
 RESERVED_COLUMNS = ("pairs", "synthesis")
 """The columns that a synthesis adds, and that a source therefore cannot have."""
@@ -177,7 +178,7 @@ class OpenSource:
                 f"{type(value).__name__}.",
                 hint="Give another --id-column.",
             )
-        return printable(str(value))
+        return encodable(str(value))
 
 
 def open_source(source: Source) -> OpenSource:
@@ -258,7 +259,7 @@ def _open_files(source: Source, place: Place) -> OpenSource:
     kind, files = find_files(place)
     if all(file.size == 0 for file in files):
         raise _no_documents(source)
-    revision = digest(files)
+    revision = files_digest(files)
     _check_revision(source, revision)
     reader = _FILE_READERS[kind](files, {"id", "text", source.text_column})
     return _checked(source, reader, revision, check=lambda: require_same(place, files, revision))
@@ -270,10 +271,10 @@ def _open_saved(source: Source, place: Place) -> OpenSource:
         with reading(source.location):
             if place.has("dataset_dict.json"):
                 place = place / _choose_split(source, json.loads(place.read("dataset_dict.json"))["splits"])
-            files = [watched(place, "state.json")]
+            files = [watched_file(place, "state.json")]
             state = json.loads(place.read("state.json"))
             revision, shards = str(state["_fingerprint"]), state["_data_files"]
-            files += [watched(place, shard["filename"]) for shard in shards]
+            files += [watched_file(place, shard["filename"]) for shard in shards]
             # An empty dataset is saved without any shard, and cannot be loaded.
             reader = DatasetReader(load_from_disk(place.location), source.location, files) if shards else None
     except (ValueError, KeyError) as error:
@@ -283,7 +284,7 @@ def _open_saved(source: Source, place: Place) -> OpenSource:
     if reader is None:
         raise _no_documents(source)
     _check_revision(source, revision)
-    content = digest(files)
+    content = files_digest(files)
     return _checked(source, reader, revision, check=lambda: require_same_content(source.location, files, content))
 
 

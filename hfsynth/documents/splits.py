@@ -118,7 +118,7 @@ class SplitSource(OpenSource):
         return sum(self.sizes(at_hand=True).values())
 
 
-def open_splits(source: Source) -> tuple[Source, OpenSource]:
+def open_source_splits(source: Source) -> tuple[Source, OpenSource]:
     """Open a source of one split or several, `all` of them where it says so; return it with their names too.
 
     Raise what `open_source` raises, ConfigError for several splits of files, which have none, ColumnError for splits of

@@ -18,7 +18,7 @@ from hfsynth.core.errors import EngineError, EngineStopped, HfsynthError, ModelE
 from hfsynth.core.records import ANSWERED, Parsed, Synthesized
 from hfsynth.engine.protocol import Chain, CountsPreemptions, CountsTokens, Engine, Generation
 from hfsynth.job.concurrency import Channel, Closed, Stop
-from hfsynth.job.feeding import ChainOutcome, ChainRun, Prepared, watched
+from hfsynth.job.feeding import ChainOutcome, ChainRun, Prepared, watched_chain
 from hfsynth.job.journal import Death, Segments
 from hfsynth.job.restarts import Restarts
 from hfsynth.synthesis.chains import Chainer, PromptFormat
@@ -198,7 +198,7 @@ class Driver:
             self._segments.started(*run.key, shot=shot)
 
         self._under_way[run.key] = run
-        return watched(run.outcome(self.chainer), note)
+        return watched_chain(run.outcome(self.chainer), note)
 
     def _ending(self, engine: Engine, chains: Iterable[Chain[ChainOutcome]]) -> Iterator[ChainOutcome]:
         for outcome in engine.run(chains, self._generation):

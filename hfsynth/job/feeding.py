@@ -52,7 +52,7 @@ class ShardReader:
     """Read a source shard by shard: `shard_rows` rows each, those too long cut by `splitter`, grouped into chains.
 
     `rows` reads the source from one row number to another. A row that cannot be read has a place in its chain, so that
-    all other chains stay as they are when it is mended. Halves of characters in a text are replaced: no file could
+    all other chains stay as they are when it is mended. Lone surrogates in a text are replaced: no file could
     hold them. For one thread at a time.
     """
 
@@ -154,7 +154,7 @@ class Prepared:
         return cls(run, _begun(first, chain))
 
 
-def watched(chain: Chain[ChainOutcome], on_request: Callable[[int], None]) -> Chain[ChainOutcome]:
+def watched_chain(chain: Chain[ChainOutcome], on_request: Callable[[int], None]) -> Chain[ChainOutcome]:
     """Tell the shot of every request of `chain` before it goes to the engine."""
     try:
         request = next(chain)

@@ -91,19 +91,19 @@ def supervise(spec: JobSpec, launcher: Launcher, stop: Stop, on_look: Callable[[
     more than `max_engine_restarts` workers for each place have died in a row before any answered a document: of the
     document that kills one, another may die as well, which took it over before it was known.
     """
-    foreman = _Supervisor(spec, launcher)
+    supervisor = _Supervisor(spec, launcher)
     told = 0.0
     try:
-        while foreman.members and not stop.requested:
-            foreman.look_after()
+        while supervisor.handles and not stop.requested:
+            supervisor.look_after()
             if time.monotonic() - told > _TELL_EVERY:
                 on_look()
                 told = time.monotonic()
             time.sleep(_LOOK_EVERY)
         if stop.requested:
-            foreman.stop(stop, spec.grace + PATIENCE)
+            supervisor.stop(stop, spec.grace + PATIENCE)
     finally:
-        foreman.kill()
+        supervisor.kill()
         launcher.close()
 
 
@@ -118,49 +118,49 @@ class _Supervisor:
         self._sessions = Sessions(paths.sessions)
         self._deaths = Restarts(spec.max_engine_restarts * launcher.size)
         self._finished = len(record_paths(self._parts))
-        self.members: dict[int, WorkerHandle] = {}
+        self.handles: dict[int, WorkerHandle] = {}
         for place in range(launcher.size):
             self._start(place)
 
     def look_after(self) -> None:
-        """Take note of members that have ended; replace those that died."""
-        for place, member in list(self.members.items()):
-            end = member.ended()
+        """Take note of workers that have ended; replace those that died."""
+        for place, handle in list(self.handles.items()):
+            end = handle.ended()
             if end is not None:
-                del self.members[place]
-                self._see_off(place, member, end)
+                del self.handles[place]
+                self._replace(place, handle, end)
 
     def stop(self, stop: Stop, patience: float) -> None:
-        """Ask every member to stop and wait for it."""
-        for member in self.members.values():
-            member.stop(stop.signal or 0)
+        """Ask every worker to stop and wait for it."""
+        for handle in self.handles.values():
+            handle.stop(stop.signal or 0)
         deadline = time.monotonic() + patience
-        while time.monotonic() < deadline and any(member.ended() is None for member in self.members.values()):
+        while time.monotonic() < deadline and any(handle.ended() is None for handle in self.handles.values()):
             time.sleep(_LOOK_EVERY)
 
     def kill(self) -> None:
-        """End every member that is left."""
-        for member in self.members.values():
-            member.kill()
+        """End every worker that is left."""
+        for handle in self.handles.values():
+            handle.kill()
 
     def _start(self, place: int) -> None:
-        self.members[place] = self._launcher.start(self._spec, place, new_worker_name())
+        self.handles[place] = self._launcher.start(self._spec, place, new_worker_name())
 
-    def _see_off(self, place: int, member: WorkerHandle, end: End) -> None:
-        member.kill()  # what it has started must not outlive it
-        session = self._sessions.read(member.worker)
+    def _replace(self, place: int, handle: WorkerHandle, end: End) -> None:
+        handle.kill()  # what it has started must not outlive it
+        session = self._sessions.read(handle.worker)
         if session is not None and session.ended == DONE:
             return
         if session is not None and session.ended == FAILED and session.error is not None:
             raise error_from(session.error)
-        self._bury(member.worker, session, end)
+        self._note_death(handle.worker, session, end)
         self._start(place)
 
-    def _bury(self, worker: str, session: Session | None, end: End) -> None:
+    def _note_death(self, worker: str, session: Session | None, end: End) -> None:
         """Note a death: what it says about the chains in flight, and that the worker's shards are free."""
         if session is None or session.ended != STOPPED:
             certainty = {True: CERTAIN, None: POSSIBLE, False: 0}[end.suspicious]
-            self._sessions.bury(worker, Death(f"the engine's process {end.how}", certainty))
+            self._sessions.note_death(worker, Death(f"the engine's process {end.how}", certainty))
         if self._has_answered(worker, session):
             self._deaths.answered()
         elif has_ended_any(self._segments, worker, [Status.FAILED]):
@@ -211,10 +211,10 @@ class LocalLauncher:
     def on_gpu(self) -> None:
         """Return None: its workers have what this machine has."""
 
-    def start(self, spec: JobSpec, place: int, worker: str) -> LocalMember:
+    def start(self, spec: JobSpec, place: int, worker: str) -> LocalWorkerHandle:
         """Start a worker's process on the GPUs or the cores of its place."""
         engine = with_tensor_parallel(spec.engine, self._tensor_parallel)
-        return LocalMember(replace(spec, engine=engine), worker, self._groups[place], self._cores[place])
+        return LocalWorkerHandle(replace(spec, engine=engine), worker, self._groups[place], self._cores[place])
 
     def close(self) -> None:
         """Do nothing: the launcher holds nothing beside its workers."""
@@ -228,7 +228,7 @@ def with_tensor_parallel(engine: EngineConfig, gpus: int) -> EngineConfig:
     return EngineConfig.create(engine.kind, arguments, engine.trust_remote_code)
 
 
-class LocalMember:
+class LocalWorkerHandle:
     """A worker's process. Where no `cores` are given it may run on all."""
 
     def __init__(self, spec: JobSpec, worker: str, devices: Sequence[str], cores: Sequence[int] = ()) -> None:

@@ -164,11 +164,11 @@ class PartWriter:
         self._whole: dict[int, ShardEnd] = {}
         self._lap = time.monotonic()
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="hfsynth-shelf", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="hfsynth-parts", daemon=True)
         self._thread.start()
 
     def put(self, item: ChainResult | ShardEnd) -> None:
-        """Hand something in; wait while the shelf is behind."""
+        """Hand something in; wait while the writing is behind."""
         self._incoming.put(item)
 
     def open_shards(self) -> Mapping[int, OpenShard]:

@@ -23,7 +23,7 @@ from hfsynth.core.errors import ConfigError, OutputError
 from hfsynth.core.files import temporary, writing
 from hfsynth.core.processes import mark
 from hfsynth.corpus.folder import Corpus
-from hfsynth.job.launcher import End, LocalMember, with_tensor_parallel
+from hfsynth.job.launcher import End, LocalWorkerHandle, with_tensor_parallel
 from hfsynth.job.spec import JobSpec
 
 try:
@@ -76,12 +76,12 @@ class RayLauncher:
             runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}},
         )
 
-    def start(self, spec: JobSpec, place: int, worker: str) -> RayMember:
+    def start(self, spec: JobSpec, place: int, worker: str) -> RayWorkerHandle:
         """Start an actor wherever the cluster has room, now or later."""
         self._sign = self._sign or signed(Path(spec.out))
         engine = with_tensor_parallel(spec.engine, self._tensor_parallel)
         actor = self._shell.remote(replace(spec, engine=engine).to_dict(), worker, str(self._sign))
-        return RayMember(actor, worker, Path(spec.out))
+        return RayWorkerHandle(actor, worker, Path(spec.out))
 
     def close(self) -> None:
         """Leave the cluster, where this launcher has joined it, and nothing in the folder."""
@@ -134,22 +134,22 @@ class _Shell:
     """
 
     def __init__(self, spec: dict[str, Any], worker: str, sign: str) -> None:
-        self._member = LocalMember(JobSpec.from_dict(spec), worker, ()) if sees(Path(sign)) else None
+        self._handle = LocalWorkerHandle(JobSpec.from_dict(spec), worker, ()) if sees(Path(sign)) else None
 
     def ended(self) -> End | str | None:
         """Return how the process ended, None while it runs, the node's name where there can be none."""
-        return socket.gethostname() if self._member is None else self._member.ended()
+        return socket.gethostname() if self._handle is None else self._handle.ended()
 
     def stop(self, signal: int) -> None:
-        if self._member is not None:
-            self._member.stop(signal)
+        if self._handle is not None:
+            self._handle.stop(signal)
 
     def kill(self) -> None:
-        if self._member is not None:
-            self._member.kill()
+        if self._handle is not None:
+            self._handle.kill()
 
 
-class RayMember:
+class RayWorkerHandle:
     """A worker in an actor, seen from the driver."""
 
     def __init__(self, actor: Any, worker: str, root: Path) -> None:  # noqa: ANN401

@@ -20,7 +20,7 @@ from hfsynth.job.shards import part_path, read_extent, read_record, record_paths
 _LOG = logging.getLogger(__name__)
 
 
-def is_whole(corpus: Corpus) -> bool:
+def has_all_files(corpus: Corpus) -> bool:
     """Return whether a finished folder holds all that its job wrote, byte by byte, and can say so."""
     try:
         lost = list(damages(corpus.root, folders=("pairs/",), digests=True))
@@ -38,7 +38,7 @@ def reopen(corpus: Corpus) -> None:
 
     What the old manifest says of other files is kept in `corpus.former` for the next.
     """
-    if not corpus.manifest.exists() or not is_whole(corpus):
+    if not corpus.manifest.exists() or not has_all_files(corpus):
         with writing(corpus.journal):
             if corpus.manifest.exists():
                 os.replace(corpus.manifest, corpus.former)

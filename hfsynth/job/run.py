@@ -21,7 +21,7 @@ from hfsynth.corpus.manifest import require_whole
 from hfsynth.documents.locate import locate
 from hfsynth.documents.readers import BadRow
 from hfsynth.documents.source import OpenSource, Source
-from hfsynth.documents.splits import SplitLayout, SplitSource, open_splits
+from hfsynth.documents.splits import SplitLayout, SplitSource, open_source_splits
 from hfsynth.job import changed_source
 from hfsynth.job.concurrency import Stop, stopping
 from hfsynth.job.finish import finish, stats_so_far, unreadable_rows
@@ -30,7 +30,7 @@ from hfsynth.job.launcher import PATIENCE, Launcher, supervise
 from hfsynth.job.leases import Holder, Leases, clear
 from hfsynth.job.leftovers import sweep, sweep_finished
 from hfsynth.job.progress import JournalView, Progress
-from hfsynth.job.reopen import is_whole, reopen
+from hfsynth.job.reopen import has_all_files, reopen
 from hfsynth.job.shards import finished_shards, read_extent, record_paths, write_extent, write_layout
 from hfsynth.job.spec import JobSpec, ShardRange, part_schema
 from hfsynth.job.worker import Worker
@@ -105,7 +105,7 @@ def synthesize(
     corpus = Corpus(Path(out))
     _refuse_url(corpus.root)
     _refuse_foreign(corpus)
-    source, opened = open_splits(source)
+    source, opened = open_source_splits(source)
     config = _pinned(config, engine, corpus, gpu=None if launcher is None else launcher.on_gpu)
     identity = _identity(source, opened, config, rows_a_shard)
     if continue_with_changed_source and isinstance(opened, SplitSource):
@@ -237,7 +237,7 @@ def _require_expected(corpus: Corpus) -> None:
     )
 
 
-def plan(
+def job_plan(
     source: Source,
     out: str | Path,
     config: SynthesizerConfig,
@@ -253,7 +253,7 @@ def plan(
     corpus = Corpus(Path(out))
     _refuse_url(corpus.root)
     _refuse_foreign(corpus)
-    source, opened = open_splits(source)
+    source, opened = open_source_splits(source)
     settled = _pinned(config, engine or EngineConfig(), corpus)
     identity = _identity(source, opened, settled, _shard_rows(shard_rows, config.shots))
     found = read_json(corpus.plan)
@@ -315,7 +315,7 @@ def _identity(source: Source, opened: OpenSource, config: SynthesizerConfig, sha
 def _is_whole(corpus: Corpus) -> bool:
     """Return whether nothing of a finished corpus is lost; raise OutputError where no job can make it anew."""
     if corpus.plan.exists():
-        return is_whole(corpus)
+        return has_all_files(corpus)
     require_whole(corpus.root, digests=True)
     return True
 

@@ -170,13 +170,13 @@ class Sessions:
             time.sleep(0.05)
 
     def _may_end(self, session: Session) -> bool:
-        return session.ended is None and lives(session.mark) is not False and not self.is_buried(session.worker)
+        return session.ended is None and lives(session.mark) is not False and not self.has_died(session.worker)
 
-    def bury(self, worker: str, death: Death) -> None:
+    def note_death(self, worker: str, death: Death) -> None:
         """Note that a worker's process is dead, and how it died."""
         write_json(self._death(worker), {"why": death.why, "certainty": death.certainty})
 
-    def is_buried(self, worker: str) -> bool:
+    def has_died(self, worker: str) -> bool:
         """Return whether the worker is known to have died."""
         return self._death(worker).exists()
 
@@ -185,7 +185,7 @@ class Sessions:
 
         Nobody watched a worker that left no record at all: its whole job was killed.
         """
-        if self.is_buried(worker):
+        if self.has_died(worker):
             return Death(**read_json(self._death(worker)))
         session = self.read(worker)
         ended = session is not None and session.ended is not None

@@ -25,7 +25,7 @@ from hfsynth.core.processes import mark
 from hfsynth.core.records import Counts
 from hfsynth.corpus.folder import Corpus
 from hfsynth.documents.source import OpenSource
-from hfsynth.documents.splits import SplitLayout, SplitSource, open_splits
+from hfsynth.documents.splits import SplitLayout, SplitSource, open_source_splits
 from hfsynth.engine.loading import drop_engine, engine_for
 from hfsynth.engine.protocol import Engine
 from hfsynth.job.concurrency import Channel, Closed, Stop
@@ -48,7 +48,7 @@ CLAIM_BELOW = 16
 SIGN_OF_LIFE = 1.0
 _log = logging.getLogger(__name__)
 _LOOK_AGAIN = 1.0  # for what other workers do
-_LOOK_AGAIN_SOON = 0.02  # for the shelf
+_LOOK_AGAIN_SOON = 0.02  # for the part writer
 _TELL_EVERY = 0.5
 _PATIENCE = 5.0
 
@@ -71,19 +71,19 @@ class Worker:
         self._told = 0.0
         corpus = Corpus(Path(spec.out))
         paths = JournalPaths(corpus.journal)
-        self._opened = opened or open_splits(spec.source)[1]
+        self._opened = opened or open_source_splits(spec.source)[1]
         _require_revision(self._opened, spec)
         if isinstance(self._opened, SplitSource):
             self._opened.layout = SplitLayout.of(read_extent(corpus), spec.shard_rows)
         self._holder = Holder.this_process(name)
         self.sessions = Sessions(paths.sessions)
-        is_gone = self.sessions.is_buried
+        is_gone = self.sessions.has_died
         self._leases = Leases(paths.leases, self._holder, is_gone=is_gone, stale_after=spec.stale_after)
         self._claims = Claims(corpus, self._leases, spec.shard_rows, spec.shards)
         self._segment_folder = paths.segments
         self._log_file = paths.logs / f"{self._holder.worker}.log"
         self._segments = Segments(paths.segments, self._holder.worker)
-        self._shelf = PartWriter(
+        self._writer = PartWriter(
             corpus.parts,
             part_schema(self._opened.features, spec.config, recipe=_names_recipe(corpus)),
             recipe=spec.config.fingerprint,
@@ -105,15 +105,15 @@ class Worker:
         try:
             with logging_into(self._log_file), self._signs_of_life():
                 self._work()
-                self._shelf.close()
+                self._writer.close()
             ended = STOPPED if self._stop.requested else DONE
         except HfsynthError as error:
             ended, failure = FAILED, error
-            with suppress(HfsynthError):  # that of the shelf itself
-                self._shelf.close()
+            with suppress(HfsynthError):  # that of the writer itself
+                self._writer.close()
             raise
         finally:
-            self._shelf.abandon()
+            self._writer.abandon()
             with suppress(OutputError):  # of a full disk: what went wrong first is told
                 self._segments.close()
                 self._leases.release_all()
@@ -129,7 +129,7 @@ class Worker:
             restarts=self._driver.restarts if self._driver else 0,
             preemptions=self._driver.preemptions if self._driver else None,
             counts=self._counts,
-            open=self._shelf.open_shards(),
+            open=self._writer.open_shards(),
             ended=ended,
             error=error_values(failure) if failure else None,
             mark=mark(),
@@ -186,20 +186,20 @@ class Worker:
             ahead.close(error)
 
     def _prepare(self, shard: int, reader: ShardReader, chainer: Chainer, ahead: Channel[Prepared]) -> None:
-        """Read a shard; send chains that are in the journal to the shelf and all others to the engine."""
+        """Read a shard; send chains that are in the journal to the part writer and all others to the engine."""
         journal = read_journal(self._segment_folder, shard, self.sessions.how_ended)
         chains = 0
         for number, rows in enumerate(reader.chains(shard)):
             chains += 1
             results = journal.results.get(number, [])
             if len(results) == len(rows):
-                self._shelf.put(ChainResult(shard, number, rows, results))
+                self._writer.put(ChainResult(shard, number, rows, results))
             else:
                 run = ChainRun(shard, number, rows, journal.strikes.get(number, NO_STRIKES))
                 ahead.put(Prepared.of(run, chainer))
         self._claims.has_read(shard, reader.rows_read)
         if chains:
-            self._shelf.put(ShardEnd(shard, chains, reader.rows_read, reader.digest, reader.unreadable))
+            self._writer.put(ShardEnd(shard, chains, reader.rows_read, reader.digest, reader.unreadable))
 
     def _shard_is_finished(self, shard: int) -> None:
         self._segments.drop(shard)
@@ -209,7 +209,7 @@ class Worker:
 
     def _work(self) -> None:
         while not self._stop.requested:
-            held = self._leases.held  # before looking: the shelf may finish them in the meantime
+            held = self._leases.held  # before looking: the writer may finish them in the meantime
             if self._claims.all_finished():
                 return
             shard = self._claims.next()
@@ -221,7 +221,7 @@ class Worker:
                 self._work_from(shard)
 
     def _wait(self, seconds: float) -> None:
-        """Wait for the shelf, or for other workers: they finish their shards, or die and leave them."""
+        """Wait for the part writer, or for other workers: they finish their shards, or die and leave them."""
         self._check()
         time.sleep(seconds)
 
@@ -243,14 +243,14 @@ class Worker:
     def _take(self, outcome: ChainOutcome) -> None:
         self._counts += Counts.of(outcome.results)
         self._times.worked()
-        self._shelf.put(ChainResult(outcome.shard, outcome.number, outcome.rows, outcome.results))
+        self._writer.put(ChainResult(outcome.shard, outcome.number, outcome.rows, outcome.results))
         self._check()
         if time.monotonic() - self._told > _TELL_EVERY:
             self._told = time.monotonic()
             self._on_session(self.session())
 
     def _check(self) -> None:
-        self._shelf.check()
+        self._writer.check()
         if self._failure is not None:
             raise self._failure
 
@@ -267,7 +267,7 @@ class Worker:
                 max_restarts=self._spec.max_engine_restarts,
             )
             self._reader = self._reader_for(self._driver.chainer)
-            self._shelf.start_lap()
+            self._writer.start_lap()
             self._times.worked()
         return self._driver, self._reader
 

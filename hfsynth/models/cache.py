@@ -76,7 +76,7 @@ def built(kind: str, revision: str, load: Callable[[], LoadedModel]) -> Path:
     process at the same time leaves half a model. Raise ModelError when the cache cannot be written.
     """
     final = cache_folder() / kind / revision
-    if is_whole(final):
+    if is_built(final):
         return final
     if final.exists():
         _log.warning("The model in %s is damaged and is built again.", final)
@@ -122,14 +122,14 @@ def store(model: LoadedModel, final: Path) -> None:
         fresh = Path(workshop, "fresh")
         fresh.mkdir()
         _write(model, fresh)
-        if is_whole(final):
+        if is_built(final):
             return
         if final.exists():
             os.rename(final, Path(workshop, "damaged"))
         try:
             os.rename(fresh, final)
         except OSError:
-            if not is_whole(final):
+            if not is_built(final):
                 raise
 
 
@@ -156,7 +156,7 @@ def _seal(folder: Path) -> None:
             os.fsync(stream.fileno())
 
 
-def is_whole(folder: Path) -> bool:
+def is_built(folder: Path) -> bool:
     """Tell whether `folder` holds exactly the bytes that its manifest lists. Sizes are compared before checksums.
 
     A process reads a file again only when its size or its time has changed since.

@@ -105,7 +105,7 @@ def _settle(found: Iterable[Pair | Rejected]) -> Parsed:
 
 
 def _storable(item: Pair | Rejected) -> Pair | Rejected:
-    """Replace halves of characters, which JSON escapes can hold and no file can."""
+    """Replace lone surrogates, which JSON escapes can hold and no file can."""
     if isinstance(item, Rejected):
         return Rejected(item.reason, encodable(item.text))
     return Pair(encodable(item.instruction), encodable(item.response))

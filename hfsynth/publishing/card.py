@@ -146,7 +146,7 @@ def _kind(column: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class CardSample:
     """A text from the corpus, shown in the card."""
 
     config: str
@@ -193,7 +193,7 @@ class CorpusFacts(Facts):
     """
 
     configs: tuple[ConfigFacts, ...] = ()
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[CardSample, ...] = ()
     example: str | None = None
     plots: tuple[Plot, ...] = ()
     recipe: Mapping[str, Any] | None = None

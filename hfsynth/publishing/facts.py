@@ -30,7 +30,7 @@ from hfsynth.corpus.readme import Card, is_web
 from hfsynth.models.adapters import EMBEDDED
 from hfsynth.publishing import plots
 from hfsynth.publishing.belongings import belongings
-from hfsynth.publishing.card import ConfigFacts, CorpusFacts, Licence, ModelFacts, Sample, SplitFacts
+from hfsynth.publishing.card import CardSample, ConfigFacts, CorpusFacts, Licence, ModelFacts, SplitFacts
 
 SAMPLES = 2
 _LETTERS, _ITEMS, _LOOKED_AT = 300, 5, 50  # of an example row, and the rows among which it is looked for
@@ -271,7 +271,7 @@ def _arrow_bytes(path: Path, changed: int) -> int:
         raise damaged_parquet(path) from error
 
 
-def _samples(root: Path, splits: list[SplitFiles]) -> Iterator[Sample]:
+def _samples(root: Path, splits: list[SplitFiles]) -> Iterator[CardSample]:
     """Take the first texts to train on; where there are none, the first documents with pairs."""
     split = splits[0]
     given = 0
@@ -279,7 +279,7 @@ def _samples(root: Path, splits: list[SplitFiles]) -> Iterator[Sample]:
         for row in _rows(root / path, columns=("text", "pairs")):
             if text := _shown_row(row):
                 given += 1
-                yield Sample(split.config, text)
+                yield CardSample(split.config, text)
             if given == SAMPLES:
                 return
 

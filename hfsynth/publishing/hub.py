@@ -29,8 +29,8 @@ from hfsynth.corpus.readme import Card, is_web
 from hfsynth.publishing.card import ConfigFacts, CorpusFacts
 from hfsynth.publishing.card_reuse import hub_id
 from hfsynth.publishing.facts import CardSettings, own_block, read_card
-from hfsynth.publishing.plan import Plan, Publication, Snapshot, plan, refuse_conflicts
-from hfsynth.publishing.prepare import prepare, summary
+from hfsynth.publishing.plan import Plan, Publication, Snapshot, push_plan, refuse_conflicts
+from hfsynth.publishing.prepare import prepare, publication_summary
 from hfsynth.publishing.replacing import Replaced, refuse_replacing, replaced_by
 from hfsynth.publishing.repo import HubRepo, PullRequest, card_metadata, no_bars
 
@@ -169,7 +169,7 @@ class PushResult:
     replaced: tuple[Replaced, ...] = ()
 
 
-def push(
+def push_folder(
     folder: str | Path,
     repo: str,
     options: PushOptions | None = None,
@@ -286,7 +286,7 @@ class _Push:
 
     def run(self) -> PushResult:
         first = self.remote.snapshot(self.options.revision)
-        planned = plan(self.publication, first)
+        planned = push_plan(self.publication, first)
         self._refuse_taken_tag(planned)
         replaced = self._replaced(planned)
         self._upload(planned)
@@ -331,7 +331,7 @@ class _Push:
         one that came too late is planned on top of what was quicker.
         """
         now = self.remote.snapshot(self.options.revision)
-        planned = plan(self.publication, now)
+        planned = push_plan(self.publication, now)
         if not planned.changes:
             return planned, None, now.commit
         refuse_conflicts(first, planned)
@@ -351,7 +351,9 @@ class _Push:
 
         Its title names the change and the state it starts from, so that a push that was killed finds it again.
         """
-        pull = self.remote.pull_request(f"{self._message} [hfsynth {planned.digest}]", summary(self.publication))
+        pull = self.remote.pull_request(
+            f"{self._message} [hfsynth {planned.digest}]", publication_summary(self.publication)
+        )
         commit = self._fill(pull, planned)
         self.remote.set_status(pull, "open")
         if self.options.create_pr:
@@ -375,4 +377,4 @@ class _Push:
 
     @property
     def _message(self) -> str:
-        return self.options.message or f"Publish {summary(self.publication)}"
+        return self.options.message or f"Publish {publication_summary(self.publication)}"

@@ -55,7 +55,7 @@ def merged(folder: Card, mine: Block, theirs: Card, sizes: Mapping[str, int]) ->
     return Card(joined.metadata, _words(folder, joined))
 
 
-def replaced(card: Card, built: Card) -> Card:
+def rebuilt_card(card: Card, built: Card) -> Card:
     """Return a folder's card with fresh metadata and block; words, and keys that are not ours, stay."""
     return Card({**built.metadata, **_foreign(card.metadata, built.metadata)}, card.content).with_block(built.blocks[0])
 
@@ -288,7 +288,7 @@ class Plan:
         return hashlib.sha256("\n".join([self.base.commit, *lines]).encode()).hexdigest()[:12]
 
 
-def plan(publication: Publication, now: Snapshot) -> Plan:
+def push_plan(publication: Publication, now: Snapshot) -> Plan:
     """Return what publishing changes in the repo as it is `now`.
 
     Raise HubError where the repo's card is damaged, or a file would take the place of another config's.

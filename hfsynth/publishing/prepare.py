@@ -26,7 +26,7 @@ from hfsynth.publishing.belongings import belongings, manifest_records
 from hfsynth.publishing.card import CorpusFacts, ModelFacts, card_of
 from hfsynth.publishing.facts import CardSettings, corpus_facts, model_facts, read_card, stated
 from hfsynth.publishing.leaks import refuse_leaks, refuse_secrets
-from hfsynth.publishing.plan import README, LocalFile, Publication, replaced
+from hfsynth.publishing.plan import README, LocalFile, Publication, rebuilt_card
 from hfsynth.publishing.plots import FOLDER
 
 
@@ -60,7 +60,7 @@ def write_card(
     return CardResult(path, changed, tuple(stated(facts)) if isinstance(facts, CorpusFacts) else ())
 
 
-def check_card(
+def check_folder_card(
     folder: str | Path, settings: CardSettings | None = None, *, kind: str = "dataset", template: str | None = None
 ) -> None:
     """Raise OutputError where the folder's card is not what `write_card` would write now, or a fact is missing."""
@@ -85,7 +85,7 @@ def facts_of(root: Path, settings: CardSettings, kind: str) -> CorpusFacts | Mod
 
 def folder_card(root: Path, facts: CorpusFacts | ModelFacts, template: str | None) -> Card:
     """Return the folder's card as it should be."""
-    return replaced(read_card(root), card_of(facts, template))
+    return rebuilt_card(read_card(root), card_of(facts, template))
 
 
 def _draw(root: Path) -> None:
@@ -143,7 +143,7 @@ def prepare(
     return Publication(repo, kind, facts, card, template, files, own, found.left)
 
 
-def summary(publication: Publication) -> str:
+def publication_summary(publication: Publication) -> str:
     """Return in a few words what is published."""
     facts = publication.facts
     if not isinstance(facts, CorpusFacts):

@@ -20,8 +20,7 @@ from hfsynth.documents.source import Source
 from hfsynth.publishing import hub
 from hfsynth.publishing.facts import CardSettings
 from hfsynth.publishing.hub import OnProgress, PushOptions, PushResult, completed
-from hfsynth.publishing.prepare import CardResult, check_name, write_card
-from hfsynth.publishing.prepare import check_card as check_folder
+from hfsynth.publishing.prepare import CardResult, check_folder_card, check_name, write_card
 from hfsynth.publishing.saving import SavedCorpus, save_corpus
 from hfsynth.synthesis.synthesizer import Synthesizer
 from hfsynth.texts.mixing import Mixture
@@ -77,7 +76,7 @@ def push(
     chosen = _with(options or PushOptions(), {**asked, "replace": replace, "kind": kind})
     folder, given = _given(what, pairs)
     if folder is not None:
-        return hub.push(folder, repo, chosen, settings=described, on_progress=on_progress, on_retry=on_retry)
+        return hub.push_folder(folder, repo, chosen, settings=described, on_progress=on_progress, on_retry=on_retry)
     if synthesizer is None:
         raise ConfigError(
             "Datasets are published with the synthesizer that they were mapped with.",
@@ -85,7 +84,7 @@ def push(
         )
     with TemporaryDirectory(prefix="hfsynth-") as place:
         made = save_corpus(Path(place) / "corpus", pairs=given, texts=texts, synthesizer=synthesizer, source=source)
-        return hub.push(made.root, repo, chosen, settings=described, on_progress=on_progress, on_retry=on_retry)
+        return hub.push_folder(made.root, repo, chosen, settings=described, on_progress=on_progress, on_retry=on_retry)
 
 
 def card(
@@ -119,7 +118,7 @@ def check_card(
     folder: Folder, *, settings: CardSettings | None = None, template: str | None = None, kind: str = "dataset"
 ) -> None:
     """Raise OutputError where the folder's card is not what `card` would write now, or a fact is missing."""
-    check_folder(Path(folder), settings, kind=kind, template=template)
+    check_folder_card(Path(folder), settings, kind=kind, template=template)
 
 
 def described_by(

@@ -29,7 +29,7 @@ from hfsynth.job.finish import counted, published_config
 from hfsynth.job.run import SHARD_ROWS
 from hfsynth.publishing.saved_rows import OnePass, SavedSplit, open_rows, save_split
 from hfsynth.synthesis.synthesizer import Synthesizer
-from hfsynth.texts.corpus_folder import Tally, pairs_rows
+from hfsynth.texts.corpus_folder import SplitTally, pairs_rows
 from hfsynth.texts.mixing import Mixture
 from hfsynth.texts.rendering import rendering_of, text_features
 from hfsynth.version import __version__
@@ -165,7 +165,7 @@ def _save_texts(
     """Write the texts; return what `stats.json` and what `synthesizer_config.json` say of them."""
     if not texts:
         return {}, {}
-    tally = Tally(lambda texts: None)
+    tally = SplitTally(lambda texts: None)
     for name, rows in texts.items():
         read, features = _text_rows(corpus, name, rows, pairs)
         files = write_split(tally.tallied(read, name), corpus.data, split=name, features=features)

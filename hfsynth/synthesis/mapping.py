@@ -59,7 +59,7 @@ class Tally:
 
 
 @contextmanager
-def shown(rows: int | None) -> Iterator[Tally | None]:
+def shown_progress(rows: int | None) -> Iterator[Tally | None]:
     """Lend a tally and show it as a bar of `rows` documents; none where the bars of `datasets` are switched off.
 
     The bar comes with the first document: what `datasets` finds in its cache shows none.

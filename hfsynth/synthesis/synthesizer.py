@@ -25,7 +25,7 @@ from hfsynth.engine.protocol import Chain, Engine
 from hfsynth.models.resolve import pinned, recommended_sampling
 from hfsynth.publishing.recipe import RecipePushed, push_recipe
 from hfsynth.synthesis.chains import chainer_for, generation_for
-from hfsynth.synthesis.mapping import MapSettings, Tally, map_splits, shown
+from hfsynth.synthesis.mapping import MapSettings, Tally, map_splits, shown_progress
 
 
 class Synthesizer:
@@ -156,7 +156,7 @@ class Synthesizer:
         """
         options = {"remove_columns": remove_columns, "load_from_cache_file": load_from_cache_file}
         asked = MapSettings.of(self.config.shots, batch_size, num_proc, options)
-        with shown(known_rows(ds)) as tally:
+        with shown_progress(known_rows(ds)) as tally:
             working = _rebuild(self.config, self.engine_config, self.text_column, self.id_column)
             working._cut_at_chains = True
             working._tally = tally if not is_streamed(ds) else None

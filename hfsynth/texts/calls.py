@@ -13,10 +13,9 @@ from hfsynth.core.errors import ConfigError
 from hfsynth.documents.dataset_splits import AnyDataset
 from hfsynth.models.tokenizers import TextTokenizer, Tokenizing
 from hfsynth.texts.corpus_folder import TextsReport, mix_folder, render_folder
-from hfsynth.texts.mixing import Mixture
-from hfsynth.texts.mixing import mix as mix_datasets
+from hfsynth.texts.mixing import Mixture, mix_datasets
 from hfsynth.texts.mixture_parts import Part
-from hfsynth.texts.rendering import render as render_dataset
+from hfsynth.texts.rendering import render_dataset
 from hfsynth.texts.styles import Styles
 
 if TYPE_CHECKING:

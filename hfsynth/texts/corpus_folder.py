@@ -67,7 +67,7 @@ def render_folder(
     weights = Styles.of(styles)
     count = load_tokenizer(tokenizer_place(tokenizer)).count if tokenizer else None
     features = text_features(tokens=count is not None)
-    tally = Tally(on_texts)
+    tally = SplitTally(on_texts)
     staged = _staged(corpus)
     for split, of in cut_splits(pair_splits(corpus), validation).items():
         rows = render_rows(
@@ -120,7 +120,7 @@ def mix_folder(
         ratios=ratios,
         preset=preset,
     )
-    tally = Tally(on_texts)
+    tally = SplitTally(on_texts)
     staged = _staged(corpus)
     for split, rows in made.items():
         write_split(tally.tallied(rows, split), staged, split=split, features=FEATURES)
@@ -148,7 +148,7 @@ class _Keep:
         return in_validation(chain, self.validation) == (self.split == "validation")
 
 
-class Tally:
+class SplitTally:
     """Count texts as they pass: by split, by style, their tokens; and what rendering left out."""
 
     def __init__(self, on_texts: Callable[[int], None]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hfsynth.core.errors import ColumnError
+from hfsynth.core.text import encodable
 
 Row = Mapping[str, object]
 
@@ -30,7 +31,7 @@ class Skip(StrEnum):
     NO_QUESTION = "no_question"
     NO_RESPONSE = "no_response"
     MALFORMED_MESSAGES = "malformed_messages"  # no list of role and content, or a role other than the known ones
-    INVALID_UNICODE = "invalid_unicode"  # half of a surrogate pair, which no file and no tokenizer takes
+    INVALID_UNICODE = "invalid_unicode"  # a lone surrogate, which no file and no tokenizer takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def layout_for(kind: Kind, columns: Iterable[str], *, part: str) -> Layout:
 def read_row(layout: Layout, row: Row, number: int) -> str | Skip:
     """Return the text of a row, or the reason why it has none that can be used."""
     text = layout.read(row, number)
-    return text if isinstance(text, Skip) or _is_unicode(text) else Skip.INVALID_UNICODE
+    return text if isinstance(text, Skip) or encodable(text) == text else Skip.INVALID_UNICODE
 
 
 def source_ids(row: Row) -> list[str]:
@@ -162,14 +163,6 @@ def _string(row: Row, column: str, number: int) -> str:
             hint=f"Cast it first, for example with ds.cast_column({column!r}, Value('string')).",
         )
     return value
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 _TEXT = Layout("text", ("text",), _read_plain)

@@ -174,7 +174,7 @@ class Mixture:
     report: MixReport
 
 
-def mix(
+def mix_datasets(
     parts: Sequence[Part],
     *,
     tokenizer: Tokenizing,

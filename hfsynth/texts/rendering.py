@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-__all__ = ["RenderCounts", "Styles", "in_validation", "render", "render_rows"]
+__all__ = ["RenderCounts", "Styles", "in_validation", "render_dataset", "render_rows"]
 
 _COLUMNS = ("text", "id", "pairs", "synthesis")
 
 _log = logging.getLogger(__name__)
 
 
-def render(
+def render_dataset(
     ds: AnyDataset,
     *,
     seed: int,
@@ -116,7 +116,7 @@ _renderings: WeakKeyDictionary[Dataset | IterableDataset, Rendering] = WeakKeyDi
 
 
 def rendering_of(texts: Dataset | IterableDataset) -> Rendering | None:
-    """Return how `render` made these texts in this process; None for any others, also for what was made of them."""
+    """Return how `render_dataset` made these texts in this process; None for others, and for what was made of them."""
     return _renderings.get(texts)
 
 
@@ -144,7 +144,7 @@ class _Settings:
         return in_validation(chain, self.asked.validation) is (split == "validation")
 
 
-def _counter(tokenizer: Any) -> Count | None:  # noqa: ANN401 - the four forms that `render` takes
+def _counter(tokenizer: Any) -> Count | None:  # noqa: ANN401 - the four forms that `render_dataset` takes
     if tokenizer is None:
         return None
     if not callable(tokenizer) or hasattr(tokenizer, "encode"):

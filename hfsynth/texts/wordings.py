@@ -239,10 +239,10 @@ def catalogue() -> Catalogue:
     sources = {name: (folder / f"{name}.yaml").read_text(encoding="utf-8") for name in ("common", *STYLE_NAMES)}
     digest = blake2b("\0".join(sources.values()).encode(), digest_size=8).hexdigest()
     read = {name: yaml.safe_load(source) for name, source in sources.items()}
-    return build(read.pop("common"), read, digest)
+    return build_catalogue(read.pop("common"), read, digest)
 
 
-def build(common: Mapping[str, Any], styles: Mapping[str, Mapping[str, Any]], digest: str) -> Catalogue:
+def build_catalogue(common: Mapping[str, Any], styles: Mapping[str, Mapping[str, Any]], digest: str) -> Catalogue:
     """Build a catalogue from plain values."""
     wordings = {style: _wordings(style, values) for style, values in styles.items()}
     return Catalogue(

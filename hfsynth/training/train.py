@@ -64,7 +64,7 @@ def train(
         return _train(str(data), folder, config, schedule or Schedule(), on_progress)
 
 
-def plan(data: str | Path, config: TrainingConfig) -> dict[str, Any]:
+def training_plan(data: str | Path, config: TrainingConfig) -> dict[str, Any]:
     """Return what `train` would train on, without loading the model or writing anything.
 
     Under the names of `training.json`: `sequences`, `tokens`, `tokens_learnt`, `steps` and `left_out`; and `held_out`,

@@ -429,8 +429,8 @@ def test_sessions_are_read_back_and_deaths_beside_them(tmp_path: Path) -> None:
     assert [found.worker for found in sessions.all()] == ["a", "b"]
     assert sessions.how_ended("a") is None
     assert sessions.how_ended("b") == Death("its process was killed", POSSIBLE)
-    sessions.bury("b", Death("bang"))
-    assert sessions.is_buried("b") and sessions.how_ended("b") == Death("bang", CERTAIN)
+    sessions.note_death("b", Death("bang"))
+    assert sessions.has_died("b") and sessions.how_ended("b") == Death("bang", CERTAIN)
     assert len(sessions.all()) == 2
     (tmp_path / "sessions" / "a.json").write_text(json.dumps({"worker": "a"}))
     with pytest.raises(OutputError, match="damaged"):

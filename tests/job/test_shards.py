@@ -28,7 +28,7 @@ from hfsynth.corpus.folder import Corpus, part_name
 from hfsynth.corpus.readme import configured_readme
 from hfsynth.engine.protocol import Generation
 from hfsynth.engine.scripted import CharacterTokenizer, ScriptedEngine
-from hfsynth.job.feeding import ChainRun, Prepared, ShardReader, watched
+from hfsynth.job.feeding import ChainRun, Prepared, ShardReader, watched_chain
 from hfsynth.job.journal import CERTAIN, POSSIBLE, Strikes
 from hfsynth.job.part_writer import ShardWriter
 from hfsynth.job.shards import ShardRecord, finished_shards, part_path
@@ -394,7 +394,7 @@ def test_shots_that_kill_engines_are_failed_without_one_and_the_others_are_asked
     strikes = Strikes(2, {1: (CERTAIN, "it died of this"), 2: (POSSIBLE, "perhaps")})
     chainer = Chainer(InstructionPretrain(CharacterTokenizer()), 65_536, 40, 4)
     asked: list[int] = []
-    chain = watched(ChainRun(0, 0, rows, strikes).outcome(chainer), asked.append)
+    chain = watched_chain(ChainRun(0, 0, rows, strikes).outcome(chainer), asked.append)
     (outcome,) = ScriptedEngine(quoting).run([chain], Generation())
     assert asked == [0, 2, 3]
     assert [result.synthesis.status for result in outcome.results] == ["ok", "failed", "ok", "ok"]

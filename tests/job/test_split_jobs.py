@@ -18,7 +18,7 @@ from hfsynth.core.config import EngineConfig, SynthesizerConfig
 from hfsynth.core.errors import ColumnError, ConfigError, OutputError, SourceError
 from hfsynth.documents.splits import SplitLayout
 from hfsynth.job.progress import describe, inspect
-from hfsynth.job.run import plan, synthesize
+from hfsynth.job.run import job_plan, synthesize
 from hfsynth.texts.corpus_folder import render_folder
 from hfsynth.texts.export.export import export
 
@@ -138,9 +138,10 @@ def test_splits_that_cannot_be_read_together_are_refused(saved: Path, tmp_path: 
         Source(str(saved), split=("train", "train"))
     assert not (tmp_path / "out").exists()
     assert (
-        plan(Source(str(tmp_path / "texts.jsonl"), split="all"), tmp_path / "out", config(), engine=ENGINE)["rows"] == 1
+        job_plan(Source(str(tmp_path / "texts.jsonl"), split="all"), tmp_path / "out", config(), engine=ENGINE)["rows"]
+        == 1
     )
-    assert plan(Source(str(saved), split="all", limit=3), tmp_path / "out", config(), engine=ENGINE)["rows"] == 9
+    assert job_plan(Source(str(saved), split="all", limit=3), tmp_path / "out", config(), engine=ENGINE)["rows"] == 9
 
 
 @given(

@@ -20,7 +20,7 @@ from hfsynth.core.errors import ModelError
 from hfsynth.models import adapters
 from hfsynth.models import cache as model_folders
 from hfsynth.models.adapters import EMBEDDED_WINDOW, embedded_path, embedded_revision
-from hfsynth.models.cache import LoadedModel, cache_folder, is_whole, merge_lora, store
+from hfsynth.models.cache import LoadedModel, cache_folder, is_built, merge_lora, store
 from hfsynth.models.resolve import recommended_sampling
 from hfsynth.synthesis.synthesizer import Synthesizer
 
@@ -127,7 +127,7 @@ def test_builds_at_the_same_time_leave_one_whole_model(tiny_model: LoadedModel, 
     for thread in threads:
         thread.join()
     assert not failures
-    assert is_whole(final)
+    assert is_built(final)
     assert [path.name for path in final.parent.iterdir()] == ["key"]
 
 
@@ -145,7 +145,7 @@ def test_a_build_that_dies_leaves_nothing_that_is_taken_for_a_model(
     assert list(final.parent.iterdir()) == []
 
     store(tiny_model, final)
-    assert is_whole(final)
+    assert is_built(final)
 
 
 def test_what_killed_builds_left_is_removed_once_it_is_old(tiny_model: LoadedModel, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hfsynth.core.errors import ConfigError, OutputError
 from hfsynth.core.files import read_json, write_json
 from hfsynth.corpus.folder import Corpus
 from hfsynth.documents.source import Source
-from hfsynth.job.run import plan, synthesize
+from hfsynth.job.run import job_plan, synthesize
 from hfsynth.models.precision import precision_arguments, settled_precision
 from hfsynth.models.resolve import pinned
 
@@ -110,7 +110,7 @@ def test_the_same_recipe_never_mixes_two_precisions_in_a_corpus(tmp_path: Path) 
     begun = read_json(corpus.plan)
     begun["synthesizer"]["precision"] = "bf16"  # as if it had been begun on a machine that computes in it
     write_json(corpus.plan, begun)
-    assert plan(source, corpus.root, config, engine=engine)["synthesizer"]["precision"] == "bf16"
+    assert job_plan(source, corpus.root, config, engine=engine)["synthesizer"]["precision"] == "bf16"
     with pytest.raises(OutputError, match=r"synthesizer\.precision is 'bf16' there and 'fp16' here"):
         synthesize(source, corpus.root, SynthesizerConfig("scripted", precision="fp16"), engine=engine)
 

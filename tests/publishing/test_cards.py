@@ -28,11 +28,11 @@ from hfsynth.corpus.readme import Block, Card, as_block, as_code, as_text, as_wr
 from hfsynth.documents.hf_datasets import open_texts
 from hfsynth.publishing import plots
 from hfsynth.publishing.belongings import belongings
-from hfsynth.publishing.card import CorpusFacts, Licence, Sample, build, card_of, size_category
+from hfsynth.publishing.card import CardSample, CorpusFacts, Licence, build, card_of, size_category
 from hfsynth.publishing.card_reuse import citation, render_command, synthesize_command
 from hfsynth.publishing.facts import CardSettings, corpus_facts
 from hfsynth.publishing.plan import home_of, merged
-from hfsynth.publishing.prepare import check_card, write_card
+from hfsynth.publishing.prepare import check_folder_card, write_card
 from hfsynth.texts.styles import DEFAULT_STYLES
 
 BOTH = {"default": {"train": 2, "validation": 1}, "pairs": {"train": 2}}
@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def facts_with(samples: list[str]) -> CorpusFacts:
-    return CorpusFacts("name", "Title", Licence("mit"), samples=tuple(Sample("default", text) for text in samples))
+    return CorpusFacts("name", "Title", Licence("mit"), samples=tuple(CardSample("default", text) for text in samples))
 
 
 def test_a_card_says_what_is_in_the_folder(folder: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_card_says_what_is_in_the_folder(folder: Path) -> None:
     assert "one default train 0 0" in text and 'load_dataset("corpus", "pairs", split="train")' in text
     assert all((folder / plot.path).is_file() for plot in corpus_facts(folder, STATED).plots)
     assert len(re.findall(r"!\[.*\]\(plots/\w+\.png\)", text)) == 2
-    check_card(folder)
+    check_folder_card(folder)
 
 
 def test_every_setting_is_described_and_shows_where_the_page_says(folder: Path) -> None:
@@ -148,32 +148,32 @@ def test_own_words_and_own_metadata_survive(folder: Path) -> None:
     before, mark, rest = text.partition("<!-- hfsynth:begin")
     readme.write_text(f"{before}Read this *first*.\n\n```\n<b>\n\n\nx\n```\n\n{mark}{rest}\n## Thanks\n\nTo all.\n")
     with pytest.raises(OutputError, match="stale"):
-        check_card(folder)
+        check_folder_card(folder)
     write_card(folder, CardSettings(license="mit"))
     card = Card.parse(readme.read_text())
     assert card.words == ["Read this *first*.\n\n```\n<b>\n\n\nx\n```", "## Thanks\n\nTo all."]
     assert isinstance(card.content[1], Block)
     assert card.metadata["viewer"] is False and card.metadata["pretty_name"] == "Mine"
     assert card.metadata["license"] == "mit" and card.metadata["language"] == ["en"]
-    check_card(folder)
+    check_folder_card(folder)
 
 
 def test_a_check_sees_every_change(folder: Path) -> None:
     with pytest.raises(OutputError, match="licence"):
-        check_card(folder)
+        check_folder_card(folder)
     write_card(folder, STATED)
     stats = json.dumps({**STATS, "pairs_per_document": {"0": 3, "2": 1}})
     (folder / "stats.json").write_text(stats)
     with pytest.raises(OutputError, match="pairs_per_document.png shows other numbers"):
-        check_card(folder)
+        check_folder_card(folder)
     readme = write_card(folder).path.read_bytes()
     corpus_folder(folder, {**BOTH, "pairs": {"train": 2, "test": 1}}, stats=json.loads(stats))
     (folder / "README.md").write_bytes(readme)
     with pytest.raises(OutputError, match=r"stale.*\n.*hfsynth card"):
-        check_card(folder, STATED)
+        check_folder_card(folder, STATED)
     (folder / "README.md").unlink()
     with pytest.raises(OutputError, match="has no card"):
-        check_card(folder)
+        check_folder_card(folder)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_a_mixture_of_other_corpora(tmp_path: Path) -> None:
     assert "The training texts have 18 tokens in `train`.\n" in text
     assert "A mixture of texts" in text and "`$x_{`" in text and "![Tokens of the mixture by part]" in text
     assert "Make it again" not in text and [path.name for path in (folder / "plots").iterdir()] == ["mixture.png"]
-    check_card(folder)
+    check_folder_card(folder)
     bare = corpus_folder(tmp_path / "bare", {"default": {"train": 1}}, recipe=False)
     assert "brought from elsewhere" in write_card(bare, STATED).path.read_text()
 
@@ -416,7 +416,7 @@ def test_a_model_card(tmp_path: Path) -> None:
     assert "--model user/model" in text and "`r` | `16`" in text
     assert yaml.safe_load(text.split("---")[1])["license"] == "cc-by-4.0"
     assert card_of(facts_with([])).blocks[0].parts == frozenset()
-    check_card(tmp_path, kind="model")
+    check_folder_card(tmp_path, kind="model")
 
 
 def test_rows_that_could_not_be_read_and_a_source_that_changed_are_on_the_card(folder: Path) -> None:

@@ -21,7 +21,7 @@ from hfsynth.core.records import content_id
 from hfsynth.corpus.parquet import FEATURES, write_split
 from hfsynth.models.tokenizers import TextTokenizer, load_tokenizer
 from hfsynth.texts.layouts import Kind, Skip, layout_for, read_row
-from hfsynth.texts.mixing import MixReport, mix, mix_rows, mix_splits
+from hfsynth.texts.mixing import MixReport, mix_datasets, mix_rows, mix_splits
 from hfsynth.texts.mixture_parts import Part
 from hfsynth.texts.presets import PRESETS
 
@@ -388,7 +388,7 @@ def test_every_split_is_mixed_from_the_parts_that_have_it() -> None:
         Part("r", texts("r", [3] * 90), "raw"),
     ]
     ratios = {"a": 0.4, "g": 0.4, "r": 0.2}
-    mixture = mix(parts, tokenizer=word_tokenizer(), ratios=ratios, seed=1)
+    mixture = mix_datasets(parts, tokenizer=word_tokenizer(), ratios=ratios, seed=1)
     assert isinstance(mixture.dataset, DatasetDict) and list(mixture.dataset) == ["train", "validation", "test"]
     sources = {name: set(rows["source"]) for name, rows in mixture.dataset.items()}
     assert sources == {"train": {"a", "g", "r"}, "validation": {"a", "g"}, "test": {"a"}}
@@ -396,13 +396,15 @@ def test_every_split_is_mixed_from_the_parts_that_have_it() -> None:
     assert [part.share_asked for part in held.parts] == [0.5, 0.5]
     assert abs(held.parts[0].tokens - held.parts[1].tokens) <= 5
     alone = [part for part in (part.of("train", main=True) for part in parts) if part]
-    assert mixture.dataset["train"][:] == mix(alone, tokenizer=word_tokenizer(), ratios=ratios, seed=1).dataset[:]
+    assert (
+        mixture.dataset["train"][:] == mix_datasets(alone, tokenizer=word_tokenizer(), ratios=ratios, seed=1).dataset[:]
+    )
     assert len(mixture.dataset["test"]) == 3
 
 
 def test_the_report_of_splits_is_their_sum() -> None:
     parts = [Part("a", augmented(), Kind.AUGMENTED), Part("g", general(30), Kind.GENERAL)]
-    mixture = mix(parts, tokenizer=word_tokenizer(), ratios=[0.5, 0.5])
+    mixture = mix_datasets(parts, tokenizer=word_tokenizer(), ratios=[0.5, 0.5])
     report = json.loads(json.dumps(mixture.report.to_dict()))
     rows = [row for split in mixture.dataset.values() for row in split]
     assert (report["documents"], report["tokens"]) == (len(rows), sum(row["tokens"] for row in rows))
@@ -412,7 +414,7 @@ def test_the_report_of_splits_is_their_sum() -> None:
     assert {name: one["documents"] for name, one in report["splits"].items()} == {
         name: len(split) for name, split in mixture.dataset.items()
     }
-    single = mix([Part("a", augmented()["train"], "raw")], tokenizer=word_tokenizer())
+    single = mix_datasets([Part("a", augmented()["train"], "raw")], tokenizer=word_tokenizer())
     assert "splits" not in single.report.to_dict() and isinstance(single.dataset, Dataset)
 
 
@@ -458,8 +460,8 @@ def test_a_tokenizer_that_is_not_there_is_a_model_error(tmp_path: Path) -> None:
 
 def test_mix_returns_a_dataset_and_a_report_that_json_takes() -> None:
     parts = [Part("a", texts("a", [5] * 30), Kind.AUGMENTED), Part("g", general(30), Kind.GENERAL)]
-    mixture = mix(parts, tokenizer=word_tokenizer(), ratios=[0.5, 0.5])
-    again = mix(parts, tokenizer=word_tokenizer(), ratios=[0.5, 0.5])
+    mixture = mix_datasets(parts, tokenizer=word_tokenizer(), ratios=[0.5, 0.5])
+    again = mix_datasets(parts, tokenizer=word_tokenizer(), ratios=[0.5, 0.5])
     assert mixture.dataset.to_dict() == again.dataset.to_dict()
     report = json.loads(json.dumps(mixture.report.to_dict()))
     assert report["tokens"] == sum(mixture.dataset["tokens"])

@@ -21,7 +21,7 @@ from hfsynth.core.draws import Draws
 from hfsynth.core.errors import ColumnError, ConfigError
 from hfsynth.core.records import Pair, content_id
 from hfsynth.prompting.pair_layout import TaskKind, recognise
-from hfsynth.texts.rendering import render
+from hfsynth.texts.rendering import render_dataset
 from hfsynth.texts.styles import DEFAULT_STYLES, Passage, Rendered, Styles, compose
 from hfsynth.texts.training_texts import RenderCounts, in_validation, render_rows
 from hfsynth.texts.wordings import STYLE_NAMES, OptionLook, catalogue, list_options
@@ -610,7 +610,7 @@ def ds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
 
 
 def test_a_dataset_gives_the_texts_of_its_rows(ds: Dataset) -> None:
-    train = render(ds, seed=5)
+    train = render_dataset(ds, seed=5)
     assert isinstance(train, Dataset)
     assert list(train) == list(render_rows(chains(40), seed=5))
     assert train.column_names == ["text", "source_ids", "shots", "num_pairs", "style", "chain"]
@@ -618,20 +618,24 @@ def test_a_dataset_gives_the_texts_of_its_rows(ds: Dataset) -> None:
 
 
 def test_a_second_call_reads_the_cache(ds: Dataset) -> None:
-    first = render(ds, seed=5)
+    first = render_dataset(ds, seed=5)
     times = [Path(file["filename"]).stat().st_mtime_ns for file in first.cache_files]
-    second = render(ds, seed=5)
+    second = render_dataset(ds, seed=5)
     assert second._fingerprint == first._fingerprint
     assert second.cache_files == first.cache_files
     assert [Path(file["filename"]).stat().st_mtime_ns for file in second.cache_files] == times
-    others = [render(ds, seed=6), render(ds, seed=5, styles={"dialogue": 1}), render(ds, seed=5, tokenizer=len)]
+    others = [
+        render_dataset(ds, seed=6),
+        render_dataset(ds, seed=5, styles={"dialogue": 1}),
+        render_dataset(ds, seed=5, tokenizer=len),
+    ]
     assert len({other._fingerprint for other in [first, *others]}) == 4
     assert list(others[0]) != list(first)
     assert all(text["style"].startswith("dialogue") for text in others[1])
 
 
 def test_tokens_are_counted(ds: Dataset) -> None:
-    train = render(ds, seed=0, tokenizer=lambda text: len(text.split()))
+    train = render_dataset(ds, seed=0, tokenizer=lambda text: len(text.split()))
     assert train["tokens"][:] == [len(text.split()) for text in train["text"]]
 
 
@@ -646,13 +650,13 @@ def test_a_fast_tokenizer_counts_without_special_tokens(ds: Dataset, tmp_path: P
         tmp_path / "t"
     )
     words = [len(text["text"].split()) for text in render_rows(chains(40), seed=0)]
-    assert render(ds, seed=0, tokenizer=str(tmp_path / "t"))["tokens"][:] == words
+    assert render_dataset(ds, seed=0, tokenizer=str(tmp_path / "t"))["tokens"][:] == words
     loaded = AutoTokenizer.from_pretrained(tmp_path / "t")
-    assert render(ds, seed=0, tokenizer=loaded)["tokens"][:] == words
+    assert render_dataset(ds, seed=0, tokenizer=loaded)["tokens"][:] == words
 
 
 def test_no_document_is_on_both_sides(ds: Dataset) -> None:
-    splits = render(ds, seed=0, validation=0.3)
+    splits = render_dataset(ds, seed=0, validation=0.3)
     assert isinstance(splits, DatasetDict)
     sides = {name: {source for text in split for source in text["source_ids"]} for name, split in splits.items()}
     assert set(sides) == {"train", "validation"}
@@ -664,51 +668,51 @@ def test_no_document_is_on_both_sides(ds: Dataset) -> None:
 
 
 def test_a_stream_gives_a_stream(ds: Dataset) -> None:
-    stream = render(ds.to_iterable_dataset(), seed=5, tokenizer=len)
+    stream = render_dataset(ds.to_iterable_dataset(), seed=5, tokenizer=len)
     assert isinstance(stream, IterableDataset)
     assert list(stream) == [{**text, "tokens": len(text["text"])} for text in render_rows(chains(40), seed=5)]
-    splits = render(ds.to_iterable_dataset(), seed=5, validation=0.3)
+    splits = render_dataset(ds.to_iterable_dataset(), seed=5, validation=0.3)
     assert isinstance(splits, IterableDatasetDict)
     assert sum(1 for split in splits.values() for _ in split) == 40
 
 
 def test_a_stream_of_unknown_columns_is_checked_when_read() -> None:
-    stream = render(IterableDataset.from_generator(lambda: iter([{"text": "a"}])), seed=0)
+    stream = render_dataset(IterableDataset.from_generator(lambda: iter([{"text": "a"}])), seed=0)
     with pytest.raises(ColumnError, match="pairs"):
         next(iter(stream))
 
 
 def test_a_dataset_without_texts_renders_to_none(ds: Dataset) -> None:
-    assert len(render(ds.select([]), seed=0)) == 0
-    assert len(render(Dataset.from_list([row("", FREE)]), seed=0)) == 0
+    assert len(render_dataset(ds.select([]), seed=0)) == 0
+    assert len(render_dataset(Dataset.from_list([row("", FREE)]), seed=0)) == 0
 
 
 def test_formats_and_other_columns_do_not_matter(ds: Dataset) -> None:
     other = ds.add_column("url", ["u"] * len(ds)).with_format("numpy")
-    assert list(render(other, seed=5)) == list(render(ds, seed=5))
+    assert list(render_dataset(other, seed=5)) == list(render_dataset(ds, seed=5))
 
 
 def test_what_was_left_out_is_logged(ds: Dataset, caplog: pytest.LogCaptureFixture) -> None:
     bad = Dataset.from_list([row("a", [*FREE, Pair("", "x")]), row("", (), "d")])
-    render(bad, seed=0)
+    render_dataset(bad, seed=0)
     assert "empty_documents: 1, empty_questions: 1" in caplog.text
 
 
 @pytest.mark.parametrize("column", ["pairs", "text"])
 def test_a_missing_column_is_named(ds: Dataset, column: str) -> None:
     with pytest.raises(ColumnError, match=f"needs a column '{column}'"):
-        render(ds.remove_columns(column), seed=0)
+        render_dataset(ds.remove_columns(column), seed=0)
 
 
 def test_a_column_of_the_wrong_type_is_named() -> None:
     with pytest.raises(ColumnError, match="row 0"):
-        render(Dataset.from_dict({"text": ["a"], "pairs": [["q"]]}), seed=0)
+        render_dataset(Dataset.from_dict({"text": ["a"], "pairs": [["q"]]}), seed=0)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1, 1.5])
 def test_a_share_that_cannot_work_is_refused(ds: Dataset, share: float) -> None:
     with pytest.raises(ConfigError, match="validation"):
-        render(ds, seed=0, validation=share)
+        render_dataset(ds, seed=0, validation=share)
 
 
 def test_every_kind_has_a_pattern_in_every_family() -> None:

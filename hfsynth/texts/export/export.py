@@ -214,8 +214,10 @@ def _plan(target: Target, out: Path, tokenizer: TextTokenizer, kind: FileFormat,
 def _llama_factory_plan(out: Path, name: str) -> _Plan:
     if Path(name).name != name or name in ("", ".", ".."):
         raise ConfigError(f"The name {name!r} cannot be that of a folder.", hint="Use letters, digits, - and _.")
-    llama_factory.check(out, name)
-    return _Plan(JsonLines(), out / name, out / f"{name}.{MANIFEST}", lambda done: llama_factory.register(out, name))
+    llama_factory.check_dataset_info(out, name)
+    return _Plan(
+        JsonLines(), out / name, out / f"{name}.{MANIFEST}", lambda done: llama_factory.register_dataset(out, name)
+    )
 
 
 def _text_format(tokenizer: TextTokenizer, kind: FileFormat) -> JsonLines | Parquet:

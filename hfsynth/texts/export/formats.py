@@ -33,7 +33,7 @@ class Batch:
     skipped: Counter[str] = field(default_factory=Counter)
 
 
-class ShardWriter(Protocol[Prepared_contra]):
+class ExportWriter(Protocol[Prepared_contra]):
     """One shard while it is written: its bytes so far, and its tokens where they are known."""
 
     size: int
@@ -56,7 +56,7 @@ class Format(Protocol[T]):
     def prepare(self, texts: list[str]) -> T:
         """Compute what the writer needs; runs beside the writer, in another thread."""
 
-    def open(self, paths: Sequence[Path]) -> ShardWriter[T]:
+    def open(self, paths: Sequence[Path]) -> ExportWriter[T]:
         """Begin a shard in these files, one for each ending."""
 
 
@@ -72,7 +72,7 @@ class JsonLines:
         lines = (json.dumps({"text": f"{self.before}{text}{self.after}"}, ensure_ascii=False) for text in texts)
         return "".join(f"{line}\n" for line in lines).encode("utf-8")
 
-    def open(self, paths: Sequence[Path]) -> ShardWriter[bytes]:
+    def open(self, paths: Sequence[Path]) -> ExportWriter[bytes]:
         return _JsonLinesWriter(paths[0])
 
 
@@ -102,7 +102,7 @@ class Parquet:
         column = pa.array([f"{self.before}{text}{self.after}" for text in texts], pa.string())
         return pa.RecordBatch.from_arrays([column], schema=_PARQUET_SCHEMA)
 
-    def open(self, paths: Sequence[Path]) -> ShardWriter[pa.RecordBatch]:
+    def open(self, paths: Sequence[Path]) -> ExportWriter[pa.RecordBatch]:
         return _ParquetWriter(paths[0])
 
 

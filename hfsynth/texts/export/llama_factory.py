@@ -15,7 +15,7 @@ from hfsynth.core.files import write_text
 FILE = "dataset_info.json"
 
 
-def check(folder: Path, name: str) -> None:
+def check_dataset_info(folder: Path, name: str) -> None:
     """Raise OutputError where dataset_info.json cannot take the entry `name`."""
     there = _read(folder / FILE).get(name)
     if there is not None and there != entry(name):
@@ -25,7 +25,7 @@ def check(folder: Path, name: str) -> None:
         )
 
 
-def register(folder: Path, name: str) -> None:
+def register_dataset(folder: Path, name: str) -> None:
     """Add the entry `name` to dataset_info.json, and keep the others."""
     path = folder / FILE
     write_text(path, json.dumps({**_read(path), name: entry(name)}, indent=2, ensure_ascii=False) + "\n")

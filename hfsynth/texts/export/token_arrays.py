@@ -33,7 +33,7 @@ import numpy as np
 
 from hfsynth.core.errors import ConfigError
 from hfsynth.models.tokenizers import TextTokenizer
-from hfsynth.texts.export.formats import Batch, ShardWriter
+from hfsynth.texts.export.formats import Batch, ExportWriter
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -73,7 +73,7 @@ class TokenArrays(ABC):
     def prepare(self, texts: list[str]) -> list[Encoding]:
         return self.tokenizer.encode(texts)
 
-    def open(self, paths: Sequence[Path]) -> ShardWriter[list[Encoding]]:
+    def open(self, paths: Sequence[Path]) -> ExportWriter[list[Encoding]]:
         return _TokenWriter(self, paths)
 
 
