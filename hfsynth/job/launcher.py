@@ -2,22 +2,14 @@
 
 Knows nothing of models, prompts or sources: a worker is something that can be polled, asked to stop, and killed.
 
-Workers as processes of this machine, each with GPUs, or else cores, of its own. Knows nothing of what they do.
-
-A worker is started, not forked: neither threads nor CUDA survive a fork. It leads a process group, so that what it has
-started ends with it, and watches its standard input: when that ends its parent is gone, and it goes too.
+Workers as processes of this machine, each with GPUs, or else cores, of its own (`hfsynth.job.child_process`).
 """
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +19,7 @@ from hfsynth.core.devices import core_groups, device_groups, usable_cores, visib
 from hfsynth.core.errors import EngineError
 from hfsynth.core.records import ANSWERED, Status
 from hfsynth.corpus.folder import Corpus
+from hfsynth.job.child_process import ChildProcess, way_of_ending
 from hfsynth.job.concurrency import Stop
 from hfsynth.job.journal import CERTAIN, POSSIBLE, Death, JournalPaths, chains_in_flight, has_ended_any
 from hfsynth.job.leases import new_worker_name
@@ -179,12 +172,6 @@ class _Supervisor:
         return bool(documents) or self._finished > before or has_ended_any(self._segments, worker, ANSWERED)
 
 
-_START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from hfsynth.job.parent_watch import ParentWatch; watch = ParentWatch(); "
-    "from hfsynth.job.worker_process import main; sys.exit(main(watch))"
-)
-_STDERR = 2
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS}
 
 
@@ -234,47 +221,35 @@ class LocalWorkerHandle:
     def __init__(self, spec: JobSpec, worker: str, devices: Sequence[str], cores: Sequence[int] = ()) -> None:
         self.worker = worker
         self._oom_kills = _oom_kills()
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, json.dumps(sys.path)],
-            stdin=subprocess.PIPE,
-            stdout=_STDERR,  # standard output is for the job's result
-            env={**os.environ, **({"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {})},
-            start_new_session=True,
+        self._child = ChildProcess(
+            "hfsynth.job.worker_process",
+            {"worker": worker, "spec": spec.to_dict()},
+            environment={"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {},
+            cores=cores,
         )
-        if cores:
-            with suppress(OSError):  # it died already: `ended` tells
-                os.sched_setaffinity(self._process.pid, cores)
-        order = json.dumps({"worker": worker, "spec": spec.to_dict()})
-        if self._process.stdin is not None:
-            with suppress(BrokenPipeError):  # it died already: `ended` tells
-                self._process.stdin.write(order.encode("ascii") + b"\n")
-                self._process.stdin.flush()
+
+    @property
+    def pid(self) -> int:
+        """Return the number of its process."""
+        return self._child.pid
 
     def ended(self) -> End | None:
         """Return how the process ended, None while it runs."""
-        code = self._process.poll()
+        code = self._child.ended()
         if code is None:
             return None
-        if code >= 0:
-            return End(f"ended with exit code {code}")
-        number = signal.Signals(-code)
-        if number == signal.SIGKILL:
+        if code == -signal.SIGKILL:
             out_of_memory = _oom_kills() > self._oom_kills
             return End("was killed for want of memory" if out_of_memory else "was killed", out_of_memory or None)
-        return End(f"was ended by {number.name}", number in _CRASHES)
+        return End(way_of_ending(code), code >= 0 or -code in _CRASHES)
 
     def stop(self, signal: int) -> None:
         """Pass a signal on to the process."""
-        self._process.send_signal(signal)
+        self._child.stop(signal)
 
     def kill(self) -> None:
         """End the process and everything it has started; wait until it is gone."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        if self._process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self._process.stdin.close()
+        self._child.kill()
 
 
 def _oom_kills() -> int:

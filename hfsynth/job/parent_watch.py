@@ -1,4 +1,4 @@
-"""End a worker's process with the one that ordered it, from its first moment on: before anything large is imported.
+"""End a child process with the one that ordered it, from its first moment on: before anything large is imported.
 
 The order comes as a line on standard input; when standard input ends, whoever gave the order is gone.
 """

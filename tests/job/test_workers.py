@@ -101,13 +101,13 @@ def test_a_worker_whose_shelf_ends_while_it_looks_does_not_wait_for_others(
     source, look = documents(tmp_path / "texts.jsonl", 20), Claims.next
     waits: list[float] = []
 
-    def look_until_the_shelf_is_done(claims: Claims) -> int | None:
+    def look_until_all_is_written(claims: Claims) -> int | None:
         shard = look(claims)
         while shard is None and threading.current_thread() is threading.main_thread() and claims._leases.held:
             time.sleep(0.001)
         return shard
 
-    monkeypatch.setattr(Claims, "next", look_until_the_shelf_is_done)
+    monkeypatch.setattr(Claims, "next", look_until_all_is_written)
     monkeypatch.setattr(Worker, "_wait", lambda _, seconds: waits.append(seconds))
     config, engine = SynthesizerConfig("scripted"), EngineConfig.create("scripted")
     synthesize(Source(str(source)), tmp_path / "out", config, engine=engine)
@@ -217,7 +217,7 @@ def test_workers_without_a_gpu_have_cores_of_their_own(tmp_path: Path) -> None:
     launcher = LocalLauncher(2, devices=[])
     members = [launcher.start(spec(tmp_path), place, f"w{place}") for place in range(2)]
     try:
-        cores = [os.sched_getaffinity(member._process.pid) for member in members]
+        cores = [os.sched_getaffinity(member.pid) for member in members]
         assert cores == [set(group) for group in core_groups(usable_cores(), 2)]
     finally:
         for member in members:
@@ -241,7 +241,7 @@ def test_each_worker_sees_its_own_gpus_and_spreads_its_model(tmp_path: Path) -> 
     assert launcher.size == 2
     member = launcher.start(spec(tmp_path), 1, "w")
     try:
-        environment = Path(f"/proc/{member._process.pid}/environ")
+        environment = Path(f"/proc/{member.pid}/environ")
         while not environment.read_text():  # the process has only just begun
             time.sleep(0.01)
         assert "CUDA_VISIBLE_DEVICES=7,8" in environment.read_text().split("\0")
@@ -264,8 +264,9 @@ def test_how_a_worker_ended_says_whether_its_work_is_to_blame(
     tmp_path: Path, number: signal.Signals, how: str, suspicious: bool | None
 ) -> None:
     member = LocalLauncher(1, devices=[]).start(spec(tmp_path), 0, "w")
-    os.kill(member._process.pid, number)
-    member._process.wait()
+    os.kill(member.pid, number)
+    while member.ended() is None:
+        time.sleep(0.01)
     assert member.ended() == End(how, suspicious)
     member.kill()
 

@@ -1,6 +1,6 @@
 """One trial of an engine setting: a sample of documents through a fresh engine, timed.
 
-`measure` does it with an engine at hand; the module is also the program of a trial's process (`trial_processes` starts
+`measure` does it with an engine at hand; the module is also the program of a trial's process (`trial_process` starts
 it). Knows nothing of which settings are worth trying.
 
 What a sample costs, and what a corpus will cost: shares of the engine's time, and an error bar on their mean.
@@ -11,11 +11,7 @@ Pure but for the clock that is handed in. Knows nothing of engines, models or te
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +23,7 @@ from hfsynth.core.errors import HfsynthError
 from hfsynth.core.records import Counts, Document, Synthesized
 from hfsynth.engine.loading import engine_for
 from hfsynth.engine.protocol import Chain, Completion, Engine, Generation, Request
+from hfsynth.job.parent_watch import ParentWatch
 from hfsynth.quality.agreement import Answer, Fingerprint
 from hfsynth.synthesis.chains import Chainer, Splitter, chainer_for, generation_for, grouped
 
@@ -113,7 +110,7 @@ def _per_hour(costs: Sequence[Cost]) -> float:
     return 3600 * sum(cost.documents for cost in costs) / max(seconds, 1e-9)
 
 
-ORDER, OUTCOME = "order.json", "outcome.json"
+FOLDER, OUTCOME = "folder", "outcome.json"
 _WARM_UP_TOKENS = 8
 
 Group = Sequence[Document]
@@ -288,22 +285,13 @@ def _warm_up(engine: Engine, chainer: Chainer) -> None:
     getattr(engine, "reset_cache", lambda: None)()
 
 
-def main(folder: Path) -> int:
-    """Try what the order in `folder` says; leave the outcome, or the error, beside it."""
-    threading.Thread(target=_end_with_parent, name="hfsynth-parent", daemon=True).start()
+def main(watch: ParentWatch) -> int:
+    """Try what the order says; leave the outcome, or the error, in the folder that it names."""
     try:
-        told = {"outcome": asdict(tried(Order.from_dict(json.loads((folder / ORDER).read_text("utf-8")))))}
+        told = {"outcome": asdict(tried(Order.from_dict(watch.order)))}
         code = 0
     except HfsynthError as error:
         told = {"error": {"kind": type(error).__name__, "message": error.message, "hint": error.hint}}
         code = error.exit_code
-    (folder / OUTCOME).write_text(json.dumps(told), "utf-8")
+    (Path(watch.order[FOLDER]) / OUTCOME).write_text(json.dumps(told), "utf-8")
     return code
-
-
-def _end_with_parent() -> None:
-    """End this process group when standard input does: whoever started the trial is gone."""
-    while os.read(sys.stdin.fileno(), 2**10):
-        pass
-    if os.getpgrp() == os.getpid():
-        os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -6,21 +6,13 @@ Knows nothing of what a trial does beyond its order and its outcome.
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from hfsynth.core.errors import EngineError
-from hfsynth.job.tuning.trial import ORDER, OUTCOME, Order, Outcome
+from hfsynth.job.child_process import ChildProcess, way_of_ending
+from hfsynth.job.tuning.trial import FOLDER, OUTCOME, Order, Outcome
 
-_START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from pathlib import Path; "
-    "from hfsynth.job.tuning.trial import main; sys.exit(main(Path(sys.argv[2])))"
-)
 _LOG = "log.txt"
 
 
@@ -35,8 +27,7 @@ def run_trial(order: Order, seconds: float) -> Outcome:
     """
     with tempfile.TemporaryDirectory(prefix="hfsynth-trial-") as name:
         folder = Path(name)
-        (folder / ORDER).write_text(json.dumps(order.to_dict()), "utf-8")
-        how = _run(folder, seconds)
+        how = _run(order, folder, seconds)
         if not (folder / OUTCOME).is_file():
             raise TrialFailed(f"The trial {how}. {_last_line(folder / _LOG)}".rstrip())
         told = json.loads((folder / OUTCOME).read_text("utf-8"))
@@ -45,24 +36,15 @@ def run_trial(order: Order, seconds: float) -> Outcome:
         return Outcome.from_dict(told["outcome"])
 
 
-def _run(folder: Path, seconds: float) -> str:
+def _run(order: Order, folder: Path, seconds: float) -> str:
     """Run the process to its end, or end it and all that it has started; say which."""
-    command = [sys.executable, "-c", _START, json.dumps(sys.path), str(folder)]
     with (folder / _LOG).open("wb") as log:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True, env=dict(os.environ)
-        )
+        child = ChildProcess("hfsynth.job.tuning.trial", {**order.to_dict(), FOLDER: str(folder)}, output=log)
         try:
-            code = process.wait(timeout=seconds)
-            return f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
-        except subprocess.TimeoutExpired:
-            return f"was not done after {seconds:.0f} seconds"
+            code = child.wait(seconds)
         finally:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            if process.stdin is not None:
-                process.stdin.close()
+            child.kill()
+    return f"was not done after {seconds:.0f} seconds" if code is None else way_of_ending(code)
 
 
 def _last_line(log: Path) -> str:
