@@ -56,6 +56,14 @@ class Draws:
             order[here], order[there] = order[there], order[here]
         return order
 
+    def sample(self, count: int, of: int) -> set[int]:
+        """Draw `count` different ones of the numbers 0 … of - 1, all sets equally likely."""
+        drawn: set[int] = set()
+        for last in range(of - count, of):  # Floyd
+            number = self.below(last + 1)
+            drawn.add(last if number in drawn else number)
+        return drawn
+
 
 @cache
 def _orders(count: int) -> tuple[tuple[int, ...], ...]:

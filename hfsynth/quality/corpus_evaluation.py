@@ -9,7 +9,6 @@ Memory does not grow with the documents. Knows nothing of files, models or cards
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hfsynth.core.draws import Draws
 from hfsynth.core.errors import ConfigError, OutputError
 from hfsynth.core.files import read_json, write_json
 from hfsynth.core.records import Pair
@@ -314,7 +314,7 @@ def _drawn(rows: int, sample: int | None, seed: int) -> Collection[int]:
     """Return the numbers of the rows to measure."""
     if sample is None or sample >= rows:
         return range(rows)
-    return frozenset(random.Random(seed).sample(range(rows), sample))
+    return Draws(f"evaluate/{seed}").sample(sample, rows)
 
 
 def _documents(parts: list[Path], drawn: Collection[int]) -> Iterator[tuple[str, str, list[Pair]]]:

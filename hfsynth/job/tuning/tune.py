@@ -7,7 +7,6 @@ Knows nothing of corpus folders and of how to show what it found.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import Any
 
 from hfsynth.core.config import PRECISIONS, EngineConfig, SynthesizerConfig
 from hfsynth.core.devices import visible_devices
+from hfsynth.core.draws import Draws
 from hfsynth.core.errors import ConfigError, SourceError
 from hfsynth.core.records import Document, Row
 from hfsynth.documents.locate import locate
@@ -188,16 +188,16 @@ def sample(rows: Iterable[Row], shots: int, documents: int, seed: int) -> tuple[
 
     Each group is one that a job would make a chain of. Reads all of `rows` and keeps only what is drawn.
     """
-    draw = random.Random(seed)
+    draws = Draws(f"tune/{seed}")
     wanted = -(-documents // shots)
     kept: list[list[Row]] = []
     for number, group in enumerate(grouped(rows, shots)):
         if len(kept) < wanted:
             kept.append(group)
-        elif (place := draw.randrange(number + 1)) < wanted:
+        elif (place := draws.below(number + 1)) < wanted:
             kept[place] = group
-    draw.shuffle(kept)
-    return tuple(tuple(Document(row["id"], row["text"]) for row in group) for group in kept)
+    drawn = (kept[place] for place in draws.order(len(kept)))
+    return tuple(tuple(Document(row["id"], row["text"]) for row in group) for group in drawn)
 
 
 class _Sweep:
