@@ -116,19 +116,22 @@ def mix(
 def export(
     folder: Folder,
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
-    to: Annotated[str, typer.Option(help="llama-factory, megatron, nanotron, olmo or text.")],
+    to: Annotated[str, typer.Option(help="llama-factory, megatron, nanotron, olmo, sft or text.")],
     tokenizer: Annotated[str, typer.Option(help="The tokenizer of the model to be trained.")],
     split: Annotated[
         list[str] | None, typer.Option(help="A split to export; may be repeated. [default: all of them]")
     ] = None,
     name: Annotated[str, typer.Option(help="The data set's name in LLaMA-Factory.")] = "hfsynth",
     file_format: Annotated[str, typer.Option(help="jsonl or parquet (for text).")] = "jsonl",
+    sft_row: Annotated[str, typer.Option(help="pair or chain: what a row holds (for sft).")] = "pair",
+    sft_columns: Annotated[str, typer.Option(help="messages or prompt-completion (for sft).")] = "messages",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Write the training texts of a corpus FOLDER as a trainer reads them; an interrupted export goes on.
 
     Of several splits each gets a folder of its own in OUT, and for LLaMA-Factory its entry: NAME, NAME_validation.
+    --to sft takes the pairs themselves, to fine-tune on.
 
     Example: hfsynth export corpus/ tokens/ --to olmo --tokenizer allenai/OLMo-2-0425-1B
     """
@@ -144,17 +147,20 @@ def export(
             split=split or None,
             name=name,
             file_format=file_format,
+            sft_row=sft_row,
+            sft_columns=sft_columns,
             on_progress=lambda progress: on_texts(progress.documents),
         )
     if as_json:
         return console.emit_json(asdict(report))
+    what = "examples" if report.target == "sft" else "texts"
     for each, part in (report.splits or {"": report}).items():
         tokens = "" if part.tokens is None else f" of {part.tokens:,} tokens"
-        console.emit(f"{part.folder}: {part.documents:,} texts{tokens}{each and f' of split {each}'}")
+        console.emit(f"{part.folder}: {part.documents:,} {what}{tokens}{each and f' of split {each}'}")
     for reason, number in report.skipped.items():
         console.emit(f"  left out: {number:,} {reason}")
     if report.neutralized:
-        console.emit(f"  {report.neutralized:,} texts held a control string, which was broken up")
+        console.emit(f"  {report.neutralized:,} {what} held a control string, which was broken up")
 
 
 def _weights(given: list[str] | None) -> dict[str, float]:

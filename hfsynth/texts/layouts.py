@@ -31,6 +31,8 @@ class Skip(StrEnum):
     NO_QUESTION = "no_question"
     NO_RESPONSE = "no_response"
     MALFORMED_MESSAGES = "malformed_messages"  # no list of role and content, or a role other than the known ones
+    NO_PAIRS = "no_pairs"
+    BROKEN_CHAIN = "broken_chain"  # its prompt showed a document that is no longer right before it
     INVALID_UNICODE = "invalid_unicode"  # a lone surrogate, which no file and no tokenizer takes
 
 

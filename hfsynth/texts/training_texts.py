@@ -55,8 +55,8 @@ class RenderCounts:
 _numbers = attrgetter(*(field.name for field in fields(RenderCounts)))
 
 
-class _Row(NamedTuple):
-    """What rendering needs of a row. A blank text is empty here, and pairs have both sides, without space around."""
+class PairedDocument(NamedTuple):
+    """A synthesized row, read. A blank text is empty here, and pairs have both sides, without space around."""
 
     text: str
     pairs: list[tuple[str, str]]
@@ -101,7 +101,7 @@ def _texts(
     keep: Callable[[str], bool] | None,
     on_counts: Callable[[RenderCounts], None] | None,
 ) -> Iterator[dict[str, Any]]:
-    for run in _runs(rows):
+    for run in runs(rows):
         if keep is not None and not keep(run[0].chain):
             continue
         text = _text(run, seed, styles)
@@ -111,10 +111,14 @@ def _texts(
             yield text
 
 
-def _runs(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[_Row]]:
-    run: list[_Row] = []
+def runs(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[PairedDocument]]:
+    """Yield the documents that follow one another, a run at a time; the first of one `follows` where rows are missing.
+
+    Raises ColumnError naming the column and the row.
+    """
+    run: list[PairedDocument] = []
     for number, values in enumerate(rows):
-        row = _row(values, number)
+        row = paired_document(values, number)
         if run and not _follows(row, run[-1]):
             yield run
             run = []
@@ -123,12 +127,12 @@ def _runs(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[_Row]]:
         yield run
 
 
-def _follows(row: _Row, last: _Row) -> bool:
+def _follows(row: PairedDocument, last: PairedDocument) -> bool:
     """Tell whether `last` is the document that the prompt about `row` showed right before it."""
     return row.follows and row.chain == last.chain and row.shot == last.shot + 1
 
 
-def _text(run: Sequence[_Row], seed: int, styles: Styles) -> dict[str, Any] | None:
+def _text(run: Sequence[PairedDocument], seed: int, styles: Styles) -> dict[str, Any] | None:
     """Render a run. Its place in the chain is that of its first shot, which no other run of the chain has."""
     there = [row for row in run if row.text]
     if not there or run[0].follows:
@@ -145,7 +149,7 @@ def _text(run: Sequence[_Row], seed: int, styles: Styles) -> dict[str, Any] | No
     }
 
 
-def _counts(run: Sequence[_Row], text: Mapping[str, Any] | None) -> RenderCounts:
+def _counts(run: Sequence[PairedDocument], text: Mapping[str, Any] | None) -> RenderCounts:
     return RenderCounts(
         documents=len(run),
         empty_documents=sum(not row.text for row in run),
@@ -159,7 +163,8 @@ def _counts(run: Sequence[_Row], text: Mapping[str, Any] | None) -> RenderCounts
     )
 
 
-def _row(values: Mapping[str, Any], number: int) -> _Row:
+def paired_document(values: Mapping[str, Any], number: int) -> PairedDocument:
+    """Read a synthesized row; raise ColumnError naming the column and the row."""
     for column in ("text", "pairs"):
         if column not in values:
             raise missing_column(column, sorted(values))
@@ -170,7 +175,7 @@ def _row(values: Mapping[str, Any], number: int) -> _Row:
     synthesis = values.get("synthesis") or {}
     chain, shot = synthesis.get("chain") or source, synthesis.get("shot") or 0
     follows = bool(synthesis.get("follows") and synthesis.get("chain"))
-    return _Row(text if text.strip() else "", pairs, source, chain, shot, follows, unasked, unanswered)
+    return PairedDocument(text if text.strip() else "", pairs, source, chain, shot, follows, unasked, unanswered)
 
 
 def _pairs(values: Any, number: int) -> tuple[list[tuple[str, str]], int, int]:  # noqa: ANN401 - whatever a row holds

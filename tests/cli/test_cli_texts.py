@@ -167,6 +167,24 @@ def test_mixing_one_to_one_and_exporting_to_three_trainers(
     assert (array == 2).sum() == len(rows)
 
 
+def test_the_pairs_are_exported_to_fine_tune_on(
+    corpus: Path, tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["--to", "sft", "--tokenizer", tokenizer]
+    assert run("export", corpus, tmp_path / "sft", *settings) == 0
+    shown = capsys.readouterr().out
+    lines = (tmp_path / "sft" / "hfsynth" / "part-00000.jsonl").read_text("utf-8").splitlines()
+    pairs = json.loads((corpus / "stats.json").read_text())["pairs"]
+    assert len(lines) == pairs and f"{pairs:,} examples" in shown and "empty_text" in shown
+    chains = [*settings, "--sft-row", "chain", "--sft-columns", "prompt-completion"]
+    assert run("export", corpus, tmp_path / "chains", *chains, "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert 0 < report["documents"] < pairs
+    (name,) = report["files"]
+    first = json.loads((tmp_path / "chains" / "hfsynth" / name).read_text("utf-8").splitlines()[0])
+    assert list(first) == ["prompt", "completion"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -193,6 +211,7 @@ def test_mixing_one_to_one_and_exporting_to_three_trainers(
             "general",
         ),
         (["export", "{corpus}", "{out}", "--to", "vinyl", "--tokenizer", "{tokenizer}"], 2, "llama-factory"),
+        (["export", "{corpus}", "{out}", "--to", "sft", "--tokenizer", "{tokenizer}", "--sft-row", "x"], 2, "chain"),
     ],
 )
 def test_bad_input_is_explained_and_leaves_no_texts(

@@ -11,6 +11,9 @@ olmo, megatron, nanotron
     `hfsynth.texts.export.token_arrays`), and OUT/dataset.json with the files, the dtype, and the arguments for
     OLMo-core's `TokenizerConfig`: where there is a BOS, it finds the end of a document by EOS followed by BOS when
     `bos_token_id` is given. For Megatron `paths` have no ending, as `--data-path` takes them.
+sft
+    Examples to fine-tune on out of the pairs, not the texts (see `hfsynth.texts.export.sft`), in a folder OUT/NAME, and
+    the entry NAME in OUT/dataset_info.json, as for llama-factory. TRL and axolotl are given the files of that folder.
 text
     JSON lines or Parquet with BOS and EOS written around each text, for trainers that tokenize with
     `add_special_tokens=False` (the published rule: `<|begin_of_text|>{text}<|end_of_text|>` for Llama 3).
@@ -26,54 +29,26 @@ behind its first character, and such documents are counted.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from hfsynth.core.errors import ConfigError, OutputError, SourceError
-from hfsynth.core.files import write_text
-from hfsynth.core.text import Escape
 from hfsynth.corpus.folder import main_split
-from hfsynth.models.tokenizers import TextTokenizer, Tokenizing, load_tokenizer
-from hfsynth.texts.export import llama_factory, records
-from hfsynth.texts.export.formats import Format, JsonLines, Parquet
+from hfsynth.models.tokenizers import Tokenizing, load_tokenizer
+from hfsynth.texts.export import records
 from hfsynth.texts.export.records import Manifest
+from hfsynth.texts.export.sft import SftColumns, SftRow
 from hfsynth.texts.export.shards import ExportProgress, ExportRun, write_shards
 from hfsynth.texts.export.source import Exportable, ExportSource, open_sources
-from hfsynth.texts.export.token_arrays import MegatronArrays, NanotronArrays, OlmoArrays, TokenArrays
+from hfsynth.texts.export.targets import NAMED, FileFormat, Options, Plan, Target, content_of, plan_for
 
 VERSION = 1
 SHARD_BYTES = 500_000_000
-MANIFEST = "export.json"
 E = TypeVar("E", bound=StrEnum)
-
-
-class Target(StrEnum):
-    """Whom an export is for."""
-
-    LLAMA_FACTORY = "llama-factory"
-    MEGATRON = "megatron"
-    NANOTRON = "nanotron"
-    OLMO = "olmo"
-    TEXT = "text"
-
-
-_ARRAYS: Mapping[Target, type[TokenArrays]] = {
-    Target.MEGATRON: MegatronArrays,
-    Target.NANOTRON: NanotronArrays,
-    Target.OLMO: OlmoArrays,
-}
-
-
-class FileFormat(StrEnum):
-    """The files of the target `text`."""
-
-    JSONL = "jsonl"
-    PARQUET = "parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +72,6 @@ class ExportReport:
     splits: dict[str, ExportReport] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What a target needs: its files' form and folder, where its manifest is, and what is written last."""
-
-    format: Format[Any]
-    folder: Path
-    manifest: Path
-    finish: Callable[[Manifest], None]
-
-
 def export(
     data: Exportable,
     out: str | Path,
@@ -116,11 +81,16 @@ def export(
     split: str | Sequence[str] | None = None,
     name: str = "hfsynth",
     file_format: FileFormat | str = FileFormat.JSONL,
+    sft_row: SftRow | str = SftRow.PAIR,
+    sft_columns: SftColumns | str = SftColumns.MESSAGES,
     shard_bytes: int = SHARD_BYTES,
     identity: str | None = None,
     on_progress: Callable[[ExportProgress], None] = lambda progress: None,
 ) -> ExportReport:
     """Write the column `text` of a corpus folder, a dataset, a stream, a dict of splits or plain rows for a trainer.
+
+    The target `sft` takes the columns `text` and `pairs` instead: what was synthesized, a row for each `sft_row` (pair
+    or chain) in the columns `sft_columns` (messages or prompt-completion).
 
     `tokenizer` is that of the model to be trained: a Hub id, a folder, or a tokenizer of transformers. `split` names
     one split or several of a folder or a dict; without it every split is written, see the module for where. `name` is
@@ -131,25 +101,30 @@ def export(
     Raises SourceError, ColumnError or ConfigError for input and settings that cannot work, and OutputError where the
     folder holds something else.
     """
-    target, kind = _member(Target, to, "to"), _member(FileFormat, file_format, "file_format")
+    options = Options(
+        to=_member(Target, to, "to"),
+        file_format=_member(FileFormat, file_format, "file_format"),
+        sft_row=_member(SftRow, sft_row, "sft_row"),
+        sft_columns=_member(SftColumns, sft_columns, "sft_columns"),
+    )
     if shard_bytes < 1:
         raise ConfigError(f"shard_bytes must be 1 or more; got {shard_bytes}.", hint="The default is half a gigabyte.")
     loaded = load_tokenizer(tokenizer)
     loaded.require_eos()
-    sources = open_sources(data, split=split, identity=identity)
-    places = _places(target, Path(out), name, sources)
-    plans = {each: _plan(target, folder, loaded, kind, entry) for each, (folder, entry) in places.items()}
+    sources = open_sources(data, split=split, identity=identity, content=content_of(options))
+    places = _places(options.to, Path(out), name, sources)
+    plans = {each: plan_for(options, loaded, folder, entry) for each, (folder, entry) in places.items()}
     for plan in plans.values():
         _check_free(plan)
     reports: dict[str, ExportReport] = {}
     for each, source in sources.items():
-        options = (VERSION, source.identity, loaded.identity, target.value, kind.value, places[each][1], shard_bytes)
-        fresh = Manifest(
-            identity=hashlib.blake2b(repr(options).encode(), digest_size=16).hexdigest(),
-            about={"to": target.value, "tokenizer": loaded.name},
-        )
         plan, told = plans[each], _further(on_progress, reports.values(), sources.values())
-        job = ExportRun(source, plan.format, Escape.of(loaded.specials), plan.folder, plan.manifest, shard_bytes, told)
+        settled = (VERSION, source.identity, loaded.identity, *options.identity(places[each][1], shard_bytes))
+        fresh = Manifest(
+            identity=hashlib.blake2b(repr(settled).encode(), digest_size=16).hexdigest(),
+            about={"to": options.to.value, "tokenizer": loaded.name},
+        )
+        job = ExportRun(plan.source(source), plan.read, plan.format, plan.folder, plan.manifest, shard_bytes, told)
         reports[each] = _run(job, plan, fresh)
     return next(iter(reports.values())) if len(reports) == 1 else _together(reports, Path(out))
 
@@ -158,7 +133,7 @@ def _places(target: Target, out: Path, name: str, splits: Collection[str]) -> di
     """Return the folder and the entry of each split; raise OutputError where `out` cannot hold several."""
     if len(splits) == 1:
         return {split: (out, name) for split in splits}
-    if target is Target.LLAMA_FACTORY:
+    if target in NAMED:
         first = main_split(splits)
         return {split: (out, name if split == first else f"{name}_{split}") for split in splits}
     others = sorted(path.name for path in out.iterdir() if path.name not in splits) if out.is_dir() else []
@@ -189,7 +164,7 @@ def _further(
     )
 
 
-def _run(job: ExportRun, plan: _Plan, fresh: Manifest) -> ExportReport:
+def _run(job: ExportRun, plan: Plan, fresh: Manifest) -> ExportReport:
     """Do what is not done yet, and say what is there."""
     before = records.resume(plan.manifest, fresh, files_in=plan.folder)
     manifest = before
@@ -202,62 +177,7 @@ def _run(job: ExportRun, plan: _Plan, fresh: Manifest) -> ExportReport:
     return _report(manifest, plan.folder, resumed=len(before.shards))
 
 
-def _plan(target: Target, out: Path, tokenizer: TextTokenizer, kind: FileFormat, name: str) -> _Plan:
-    if target is Target.LLAMA_FACTORY:
-        return _llama_factory_plan(out, name)
-    if target in _ARRAYS:
-        arrays = _ARRAYS[target](tokenizer)
-        return _Plan(arrays, out, out / MANIFEST, lambda done: _describe_arrays(arrays, done, out))
-    return _Plan(_text_format(tokenizer, kind), out, out / MANIFEST, lambda done: None)
-
-
-def _llama_factory_plan(out: Path, name: str) -> _Plan:
-    if Path(name).name != name or name in ("", ".", ".."):
-        raise ConfigError(f"The name {name!r} cannot be that of a folder.", hint="Use letters, digits, - and _.")
-    llama_factory.check_dataset_info(out, name)
-    return _Plan(
-        JsonLines(), out / name, out / f"{name}.{MANIFEST}", lambda done: llama_factory.register_dataset(out, name)
-    )
-
-
-def _text_format(tokenizer: TextTokenizer, kind: FileFormat) -> JsonLines | Parquet:
-    """Write BOS and EOS as text; both must be strings that can be told from ordinary text."""
-    bos, eos = tokenizer.leading_bos(), tokenizer.require_eos()
-    for token in (bos, eos):
-        if token is not None and len(token.text) < 2:
-            raise ConfigError(
-                f"The tokenizer's {token.text!r} cannot be told from the same character in a text.",
-                hint="Export token arrays (--to olmo), or use a tokenizer with longer BOS and EOS tokens.",
-            )
-    form = JsonLines if kind is FileFormat.JSONL else Parquet
-    return form(before=bos.text if bos else "", after=eos.text)
-
-
-def _describe_arrays(arrays: TokenArrays, done: Manifest, out: Path) -> None:
-    """Write dataset.json: the settings under which the arrays are read, in OLMo-core's words."""
-    tokenizer = arrays.tokenizer
-    bos, eos = tokenizer.leading_bos(), tokenizer.require_eos()
-    described = {
-        "paths": [_as_named(name, arrays) for name in _files(done) if name.endswith(arrays.endings[0])],
-        "dtype": arrays.dtype,
-        "tokenizer": {
-            "vocab_size": tokenizer.vocab_size,
-            "eos_token_id": eos.id,
-            "pad_token_id": tokenizer.pad.id if tokenizer.pad else eos.id,
-            "bos_token_id": bos.id if bos else None,
-            "identifier": tokenizer.name,
-        },
-        "tokens": done.tokens,
-        "documents": done.documents,
-    }
-    write_text(out / "dataset.json", json.dumps(described, indent=2) + "\n")
-
-
-def _as_named(file: str, arrays: TokenArrays) -> str:
-    return file.removesuffix(arrays.endings[0]) if isinstance(arrays, MegatronArrays) else file
-
-
-def _check_free(plan: _Plan) -> None:
+def _check_free(plan: Plan) -> None:
     """Refuse a folder with files in it that no manifest explains."""
     if plan.manifest.exists() or not plan.folder.exists():
         return
@@ -282,7 +202,7 @@ def _report(manifest: Manifest, folder: Path, *, resumed: int) -> ExportReport:
     return ExportReport(
         target=str(manifest.about["to"]),
         folder=str(folder),
-        files=tuple(_files(manifest)),
+        files=tuple(manifest.files),
         documents=manifest.documents,
         tokens=manifest.tokens,
         shards=sum(bool(shard.files) for shard in manifest.shards),
@@ -308,10 +228,6 @@ def _together(reports: Mapping[str, ExportReport], out: Path) -> ExportReport:
         skipped=dict(sum((Counter(report.skipped) for report in done), Counter())),
         splits=dict(reports),
     )
-
-
-def _files(manifest: Manifest) -> list[str]:
-    return [name for shard in manifest.shards for name in shard.files]
 
 
 def _member(kinds: type[E], value: str, option: str) -> E:

@@ -10,15 +10,45 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 
+from hfsynth.core.text import Escape
 from hfsynth.corpus.parquet import RowGroupWriter
+from hfsynth.texts.layouts import Row, Skip, read_text
 
 T = TypeVar("T")
 Prepared_contra = TypeVar("Prepared_contra", contravariant=True)
 _PARQUET_SCHEMA = pa.schema({"text": pa.string()})
+
+
+class Reading(NamedTuple):
+    """What is written of a row, and whether a control string was broken up in it."""
+
+    text: str
+    neutralized: bool
+
+
+class Reader(Protocol):
+    """How a row is read."""
+
+    def __call__(self, row: Row, number: int) -> Reading | Skip:
+        """Return what is written of the row of this number, or why nothing is."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextReader:
+    """Read the column `text`, with control strings broken up."""
+
+    escape: Escape
+
+    def __call__(self, row: Row, number: int) -> Reading | Skip:
+        text = read_text(row, number)
+        if isinstance(text, Skip):
+            return text
+        clean = self.escape.escape(text)
+        return Reading(clean, clean != text)
 
 
 @dataclass(slots=True)
@@ -71,6 +101,19 @@ class JsonLines:
     def prepare(self, texts: list[str]) -> bytes:
         lines = (json.dumps({"text": f"{self.before}{text}{self.after}"}, ensure_ascii=False) for text in texts)
         return "".join(f"{line}\n" for line in lines).encode("utf-8")
+
+    def open(self, paths: Sequence[Path]) -> ExportWriter[bytes]:
+        return _JsonLinesWriter(paths[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Texts that are lines of JSON already."""
+
+    endings: tuple[str, ...] = (".jsonl",)
+
+    def prepare(self, texts: list[str]) -> bytes:
+        return "".join(f"{text}\n" for text in texts).encode("utf-8")
 
     def open(self, paths: Sequence[Path]) -> ExportWriter[bytes]:
         return _JsonLinesWriter(paths[0])

@@ -7,32 +7,38 @@ column that `stage: pt` trains on.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
-from hfsynth.core.errors import OutputError
+from hfsynth.core.errors import ConfigError, OutputError
 from hfsynth.core.files import write_text
 
 FILE = "dataset_info.json"
 
 
-def check_dataset_info(folder: Path, name: str) -> None:
-    """Raise OutputError where dataset_info.json cannot take the entry `name`."""
+Entry = Mapping[str, object]
+
+
+def check_dataset_info(folder: Path, name: str, described: Entry) -> None:
+    """Raise OutputError where dataset_info.json cannot take the entry `name`, ConfigError where no folder can."""
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise ConfigError(f"The name {name!r} cannot be that of a folder.", hint="Use letters, digits, - and _.")
     there = _read(folder / FILE).get(name)
-    if there is not None and there != entry(name):
+    if there is not None and there != described:
         raise OutputError(
             f"{folder / FILE} already has an entry {name!r} that is not this export.",
             hint="Give the export another name (--name), or delete that entry.",
         )
 
 
-def register_dataset(folder: Path, name: str) -> None:
+def register_dataset(folder: Path, name: str, described: Entry) -> None:
     """Add the entry `name` to dataset_info.json, and keep the others."""
     path = folder / FILE
-    write_text(path, json.dumps({**_read(path), name: entry(name)}, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps({**_read(path), name: described}, indent=2, ensure_ascii=False) + "\n")
 
 
-def entry(name: str) -> dict[str, object]:
-    """Return what dataset_info.json says of the export."""
+def texts_entry(name: str) -> dict[str, object]:
+    """Return what dataset_info.json says of texts in the folder `name`."""
     return {"file_name": name, "columns": {"prompt": "text"}}
 
 

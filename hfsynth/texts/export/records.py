@@ -59,6 +59,11 @@ class Manifest:
         return sum(counts) if counts else None
 
     @property
+    def files(self) -> list[str]:
+        """Name the files of all shards, in order."""
+        return [name for shard in self.shards for name in shard.files]
+
+    @property
     def neutralized(self) -> int:
         """Count the documents in which a control string was broken up."""
         return sum(shard.neutralized for shard in self.shards)

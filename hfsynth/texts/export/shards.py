@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from hfsynth.core.files import publish, temporary
-from hfsynth.core.text import Escape
 from hfsynth.texts.export import records
-from hfsynth.texts.export.formats import Batch, Format
+from hfsynth.texts.export.formats import Batch, Format, Reader
 from hfsynth.texts.export.records import Manifest, Shard
 from hfsynth.texts.export.source import ExportSource
-from hfsynth.texts.layouts import Row, Skip, read_text, source_ids
+from hfsynth.texts.layouts import Row, Skip, source_ids
 
 BATCH_DOCUMENTS = 1000
 BATCH_CHARACTERS = 1_000_000
@@ -42,11 +41,11 @@ class ExportProgress:
 
 @dataclass(frozen=True, slots=True)
 class ExportRun:
-    """One export: what, in which form, the folder of its shards, its manifest, and who is told how far it is."""
+    """One export: what, how it is read, in which form, the folder of its shards, its manifest, who is told of it."""
 
     source: ExportSource
+    read: Reader
     format: Format[Any]
-    escape: Escape
     folder: Path
     manifest: Path
     shard_bytes: int
@@ -119,7 +118,7 @@ class _Tally:
 def _prepared(pool: ThreadPoolExecutor, job: ExportRun, start: int) -> Iterator[tuple[Batch, Any]]:
     """Yield batches with what their format computes, a few batches ahead."""
     waiting: deque[tuple[Batch, Future[Any]]] = deque()
-    for batch in _batches(job.source.read(start), start, job.escape):
+    for batch in _batches(job.source.read(start), start, job.read):
         waiting.append((batch, pool.submit(job.format.prepare, batch.texts)))
         if len(waiting) > BATCHES_AHEAD:
             done, future = waiting.popleft()
@@ -128,21 +127,20 @@ def _prepared(pool: ThreadPoolExecutor, job: ExportRun, start: int) -> Iterator[
         yield done, future.result()
 
 
-def _batches(rows: Iterator[Row], start: int, escape: Escape) -> Iterator[Batch]:
+def _batches(rows: Iterator[Row], start: int, read: Reader) -> Iterator[Batch]:
     """Cut rows into batches of so many documents or characters; only the last one may hold no document."""
     batch, characters = Batch(), 0
     for number, row in enumerate(rows, start):
         batch.rows += 1
-        text = read_text(row, number)
-        if isinstance(text, Skip):
-            batch.skipped[text.value] += 1
+        reading = read(row, number)
+        if isinstance(reading, Skip):
+            batch.skipped[reading.value] += 1
             continue
-        clean = escape.escape(text)
-        batch.neutralized += clean != text
-        batch.texts.append(clean)
+        batch.neutralized += reading.neutralized
+        batch.texts.append(reading.text)
         batch.ids.append(_one_line("|".join(source_ids(row))))
         batch.row_numbers.append(number)
-        characters += len(clean)
+        characters += len(reading.text)
         if len(batch.texts) == BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS:
             yield batch
             batch, characters = Batch(), 0

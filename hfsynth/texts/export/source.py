@@ -20,14 +20,28 @@ from hfsynth.documents.dataset_splits import AnyDataset, Rows, splits_of
 from hfsynth.texts.layouts import Row
 
 ROWS_AT_A_TIME = 1000
-COLUMNS = ("text", "id", "source_ids")
 _FOOTER = 1 << 16
 
 Exportable: TypeAlias = str | Path | AnyDataset | Iterable[Mapping[str, object]]
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What of a corpus is exported: the folder it is in, its columns, those it cannot do without, what makes it."""
+
+    folder: str
+    columns: tuple[str, ...]
+    needs: tuple[str, ...]
+    called: str
+    remedy: str
+
+
+TEXTS = Content("data", ("text", "id", "source_ids"), ("text",), "training texts", "`hfsynth render` or `hfsynth mix`")
+PAIRS = Content("pairs", ("id", "text", "pairs", "synthesis"), ("text", "pairs"), "pairs", "`hfsynth synthesize`")
+
+
 class ExportSource(Protocol):
-    """Rows with a `text`, in an order that stays the same as long as `identity` does."""
+    """Rows in an order that stays the same as long as `identity` does."""
 
     @property
     def identity(self) -> str:
@@ -42,72 +56,83 @@ class ExportSource(Protocol):
 
 
 def open_sources(
-    data: Exportable, *, split: str | Sequence[str] | None = None, identity: str | None = None
+    data: Exportable,
+    *,
+    split: str | Sequence[str] | None = None,
+    identity: str | None = None,
+    content: Content = TEXTS,
 ) -> dict[str, ExportSource]:
     """Open every split of a corpus folder or of a dict of datasets, or those that `split` names, in their usual order.
 
     A Dataset, a stream or any rows are the split `train`. Streams and plain rows have no identity of their own: give
-    one to be able to resume. Raises SourceError for a split that is not there, ColumnError where no column is `text`.
+    one to be able to resume. Raises SourceError for a split that is not there, ColumnError where a column is missing.
     """
     asked = (split,) if isinstance(split, str) else split
     if isinstance(data, str | Path):
-        return _open_folder(Path(data), asked)
+        return _open_folder(Path(data), asked, content)
     if isinstance(data, Mapping):
         splits = splits_of(data, what="what is exported")
-        names = sorted(_chosen(asked, splits, "The dict"), key=split_order)
-        return {name: _open_rows(splits[name], identity and f"{identity} {name}", f"Split {name!r}") for name in names}
+        names = sorted(_chosen(asked, splits, "The dict", content), key=split_order)
+        named = {name: identity and f"{identity} {name}" for name in names}
+        return {name: _open_rows(splits[name], named[name], f"Split {name!r}", content) for name in names}
     if isinstance(data, Dataset):
-        return {"train": _open_rows(data, identity, "The dataset")}
-    return {"train": _RowsSource(data, identity or uuid4().hex)}
+        return {"train": _open_rows(data, identity, "The dataset", content)}
+    return {"train": _RowsSource(data, identity or uuid4().hex, content)}
 
 
-def _open_rows(rows: Rows, identity: str | None, where: str) -> ExportSource:
+def _open_rows(rows: Rows, identity: str | None, where: str, content: Content) -> ExportSource:
     if isinstance(rows, IterableDataset):
-        return _RowsSource(rows, identity or uuid4().hex)
-    _check_text(rows.column_names, where)
-    return _DatasetSource(rows)
+        return _RowsSource(rows, identity or uuid4().hex, content)
+    _check_columns(rows.column_names, where, content)
+    return _DatasetSource(rows, content)
 
 
-def _chosen(asked: Sequence[str] | None, there: Iterable[str], where: str) -> list[str]:
+def _chosen(asked: Sequence[str] | None, there: Iterable[str], where: str, content: Content) -> list[str]:
     """Return the splits that are asked for, all where none is; raise SourceError for one that is not there."""
     found = sorted(there, key=split_order)
     missing = [name for name in asked or () if name not in found]
     if missing or not found:
         raise SourceError(
-            f"{where} has no texts in split {missing[0]!r}; splits there: {', '.join(found) or 'none'}."
+            f"{where} has no {_short(content)} in split {missing[0]!r}; splits there: {', '.join(found) or 'none'}."
             if missing
-            else f"{where} has no training texts.",
-            hint="Give a corpus folder that `hfsynth render` or `hfsynth mix` wrote, and leave --split out for all.",
+            else f"{where} has no {content.called}.",
+            hint=f"Give a corpus folder that {content.remedy} wrote, and leave --split out for all.",
         )
     return list(dict.fromkeys(asked or found))
 
 
-def _open_folder(folder: Path, asked: Sequence[str] | None) -> dict[str, ExportSource]:
-    files = sorted((folder / "data").glob("*-*.parquet"))
-    require_whole(folder, "data/")
-    names = _chosen(asked, {path.name.partition("-")[0] for path in files}, str(folder))
-    require_whole(folder, "data/", digests=True)
+def _short(content: Content) -> str:
+    return content.called.rpartition(" ")[2]
+
+
+def _open_folder(folder: Path, asked: Sequence[str] | None, content: Content) -> dict[str, ExportSource]:
+    files = sorted((folder / content.folder).glob("*-*.parquet"))
+    require_whole(folder, f"{content.folder}/")
+    names = _chosen(asked, {path.name.partition("-")[0] for path in files}, str(folder), content)
+    require_whole(folder, f"{content.folder}/", digests=True)
     for file in files:
-        _check_text(pq.read_schema(file).names, str(file))
+        _check_columns(pq.read_schema(file).names, str(file), content)
     return {
-        name: _ParquetSource(folder, tuple(path for path in files if path.name.partition("-")[0] == name))
+        name: _ParquetSource(folder, tuple(path for path in files if path.name.partition("-")[0] == name), content)
         for name in sorted(names, key=split_order)
     }
 
 
-def _check_text(columns: Iterable[str], where: str) -> None:
+def _check_columns(columns: Iterable[str], where: str, content: Content) -> None:
     names = list(columns)
-    if "text" not in names:
-        raise ColumnError(
-            f"{where} has no column 'text'; it has {', '.join(names) or 'none'}.",
-            hint="Export what `hfsynth render` or `hfsynth mix` made.",
-        )
+    for needed in content.needs:
+        if needed not in names:
+            raise ColumnError(
+                f"{where} has no column {needed!r}; it has {', '.join(names) or 'none'}.",
+                hint=f"Export what {content.remedy} made.",
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class _ParquetSource:
     folder: Path
     files: tuple[Path, ...]
+    content: Content
 
     @property
     def identity(self) -> str:
@@ -131,12 +156,12 @@ class _ParquetSource:
                 for group in range(file.num_row_groups):
                     count = file.metadata.row_group(group).num_rows
                     if start < count:
-                        yield from islice(_group_rows(file, group), start, None)
+                        yield from islice(_group_rows(file, group, self.content), start, None)
                     start = max(0, start - count)
 
 
-def _group_rows(file: pq.ParquetFile, group: int) -> Iterator[Row]:
-    columns = [name for name in COLUMNS if name in file.schema_arrow.names]
+def _group_rows(file: pq.ParquetFile, group: int, content: Content) -> Iterator[Row]:
+    columns = [name for name in content.columns if name in file.schema_arrow.names]
     for batch in file.iter_batches(batch_size=ROWS_AT_A_TIME, row_groups=[group], columns=columns):
         yield from batch.to_pylist()
 
@@ -144,6 +169,7 @@ def _group_rows(file: pq.ParquetFile, group: int) -> Iterator[Row]:
 @dataclass(frozen=True, slots=True)
 class _DatasetSource:
     data: Dataset
+    content: Content
 
     @property
     def identity(self) -> str:
@@ -154,7 +180,7 @@ class _DatasetSource:
         return len(self.data)
 
     def read(self, start: int) -> Iterator[Row]:
-        chosen = self.data.select_columns([name for name in COLUMNS if name in self.data.column_names])
+        chosen = self.data.select_columns([name for name in self.content.columns if name in self.data.column_names])
         rest = chosen.with_format(None).select(range(start, len(self.data)))
         for batch in rest.iter(batch_size=ROWS_AT_A_TIME):
             yield from (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
@@ -164,6 +190,7 @@ class _DatasetSource:
 class _RowsSource:
     data: Iterable[Mapping[str, object]]
     identity: str
+    content: Content
     rows: None = None
 
     def read(self, start: int) -> Iterator[Row]:
@@ -178,6 +205,6 @@ class _RowsSource:
 
     def _checked(self, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:
-            if "text" not in row:
-                _check_text(row, "A row")
+            if any(needed not in row for needed in self.content.needs):
+                _check_columns(row, "A row", self.content)
             yield row
