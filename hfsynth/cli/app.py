@@ -203,7 +203,7 @@ def synthesize(
         plan = run.job_plan(read_from, out, synthesizer, **planned)
         launchers.slurm(wanted, plan, sbatch or [], submit=submit)
         return
-    with launchers.interruptible(), console.progress(quiet=quiet or as_json) as display:
+    with launchers.interruptible(), console.job_progress(quiet=quiet or as_json) as display:
         result = run.synthesize(
             read_from,
             out,
@@ -238,7 +238,7 @@ def info(
     from hfsynth.job.progress import describe, follow, inspect
 
     if watch:
-        with console.progress(quiet=as_json) as display:
+        with console.job_progress(quiet=as_json) as display:
             follow(folder, display)
     facts = inspect(folder)
     if as_json:

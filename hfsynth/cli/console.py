@@ -1,6 +1,6 @@
 """What the command line shows: progress of long work, results, errors. Progress goes to standard error.
 
-Knows nothing of jobs beyond the numbers they report.
+There is one display of progress for every command. Knows nothing of jobs beyond the numbers they report.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -44,9 +44,15 @@ class Figures(Protocol):
 
 
 class Display(Protocol):
-    """Takes a job's figures as they come."""
+    """Is told how much is done, of how much where that is known, and both in words."""
 
-    def __call__(self, figures: Figures) -> None: ...
+    def __call__(self, done: int, total: int | None, words: str) -> None: ...
+
+
+class Count(Protocol):
+    """Is told how many there are so far, and of how many where that is known."""
+
+    def __call__(self, number: int, of: int | None = None) -> None: ...
 
 
 def say(text: str) -> None:
@@ -74,17 +80,34 @@ def show_error(error: HfsynthError) -> None:
 
 
 @contextmanager
-def progress(*, quiet: bool) -> Iterator[Display]:
-    """Lend a display: a bar on a terminal, a line every ten seconds elsewhere, nothing when quiet."""
+def progress(*, quiet: bool, estimate: bool = False) -> Iterator[Display]:
+    """Lend a display: a bar on a terminal, a line every ten seconds and a last one elsewhere, nothing when quiet.
+
+    With `estimate` the bar says how long the rest will take, for work whose words do not.
+    """
     if quiet:
-        yield lambda figures: None
+        yield lambda done, total, words: None
     elif sys.stderr.isatty():
-        with _bar() as display:
+        with _bar(estimate) as display:
             yield display
     else:
         lines = _Lines()
         yield lines
         lines.last()
+
+
+@contextmanager
+def counting(what: str, *, quiet: bool) -> Iterator[Count]:
+    """Lend a display of a count that grows: how many of `what` there are."""
+    with progress(quiet=quiet) as show:
+        yield lambda number, of=None: show(number, of, f"{number:,}{'' if of is None else f' of {of:,}'} {what}")
+
+
+@contextmanager
+def job_progress(*, quiet: bool) -> Iterator[Callable[[Figures], None]]:
+    """Lend a display of what a running job reports."""
+    with progress(quiet=quiet) as show:
+        yield lambda figures: show(figures.rows, figures.total, summary(figures))
 
 
 def summary(figures: Figures) -> str:
@@ -118,34 +141,42 @@ class _Lines:
 
     def __init__(self) -> None:
         self._said = time.monotonic()
-        self._unsaid: Figures | None = None
+        self._unsaid = ""
 
-    def __call__(self, figures: Figures) -> None:
-        self._unsaid = figures
+    def __call__(self, done: int, total: int | None, words: str) -> None:
+        self._unsaid = words
         if time.monotonic() - self._said >= _LINE_EVERY:
             self.last()
 
     def last(self) -> None:
-        """Say the newest figures if they have not been said."""
-        if self._unsaid is not None:
-            say(summary(self._unsaid))
-            self._said, self._unsaid = time.monotonic(), None
+        """Say the newest words if they have not been said."""
+        if self._unsaid:
+            say(self._unsaid)
+            self._said, self._unsaid = time.monotonic(), ""
 
 
 @contextmanager
-def _bar() -> Iterator[Display]:
+def _bar(estimate: bool) -> Iterator[Display]:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-    columns = (SpinnerColumn(), BarColumn(bar_width=24), TextColumn("{task.description}"))
+    words = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), BarColumn(bar_width=24), words, *([TimeRemainingColumn()] if estimate else []))
     with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
         task = bar.add_task("starting", total=None)
+        newest: tuple[int, int | None, str] | None = None
         drawn = 0.0
 
-        def display(figures: Figures) -> None:
-            nonlocal drawn
+        def draw() -> None:
+            if newest is not None:
+                bar.update(task, total=newest[1], completed=newest[0], description=newest[2])
+
+        def display(done: int, total: int | None, words: str) -> None:
+            nonlocal newest, drawn
+            newest = (done, total, words)
             if time.monotonic() - drawn >= _DRAW_EVERY:
                 drawn = time.monotonic()
-                bar.update(task, total=figures.total, completed=figures.rows, description=summary(figures))
+                draw()
 
         yield display
+        draw()

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hfsynth.cli import console
-from hfsynth.cli.counting import counting
 from hfsynth.cli.options import EngineArgs, Json, Quiet, TrustRemoteCode, Window, key_values
 from hfsynth.cli.rooms import EVALUATE, in_rooms
 from hfsynth.core.errors import ConfigError
@@ -220,7 +219,7 @@ def evaluate(
         sampling=replace(recommended_sampling(named), max_tokens=max_tokens, temperature=temperature),
     )
     sets = {"seen": seen, "unseen": unseen, "gold": gold}
-    with counting("completions", quiet=silent) as on_progress:
+    with console.counting("completions", quiet=silent) as on_progress:
         values = evaluate_synthesizer(
             config,
             {name: location for name, location in sets.items() if location},
@@ -298,7 +297,7 @@ def _counting_in_turn(*whats: str, quiet: bool) -> Iterator[list[OnCount]]:
                 nonlocal show
                 if show is None:
                     shown.close()
-                    show = shown.enter_context(counting(what, quiet=quiet))
+                    show = shown.enter_context(console.counting(what, quiet=quiet))
                 show(number)
 
             return count

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,7 +36,6 @@ AllowSecrets = Annotated[
     typer.Option(help="What looks like a secret and may pass, by its id; may be repeated."),
 ]
 Kind = Annotated[str, typer.Option("--type", help="dataset or model.")]
-_SECONDS_BETWEEN_LINES = 5.0
 
 
 def register(app: typer.Typer) -> None:
@@ -133,8 +130,10 @@ def push(
     settings = _settings(license, license_name, license_link, language, title, repo, include)
     if dry_run:
         return console.emit(_dry_run(folder, repo, options, settings))
-    with _progress(quiet=quiet or as_json) as (on_progress, on_retry):
-        result = push_folder(folder, repo, options, settings=settings, on_progress=on_progress, on_retry=on_retry)
+    silent = quiet or as_json
+    with console.progress(quiet=silent, estimate=True) as show:
+        on_retry = (lambda reason: None) if silent else console.say
+        result = push_folder(folder, repo, options, settings=settings, on_progress=sending(show), on_retry=on_retry)
     if result.left:
         console.say(_left(result.left))
     for one in result.replaced:
@@ -192,44 +191,18 @@ def _dry_run(folder: Path, repo: str, options: Any, settings: CardSettings) -> s
     return "\n".join([*lines, "---", as_yaml(publication.card.metadata) + "---"])
 
 
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
-    """Lend a display of bytes and of what is tried again: a bar on a terminal, lines elsewhere."""
-    if quiet:
-        yield lambda done, total: None, lambda reason: None
-    elif sys.stderr.isatty():
-        with _bar() as display:
-            yield display, console.say
-    else:
-        yield _lines(), console.say
+def sending(show: console.Display, clock: Callable[[], float] = time.monotonic) -> Callable[[int, int], None]:
+    """Return what tells a display how many bytes were sent, and how fast since it was first told."""
+    from hfsynth.corpus.readme import as_size
 
+    first: tuple[float, int] | None = None
 
-def _lines() -> Callable[[int, int], None]:
-    """Say how far it is, not oftener than every few seconds: once at the start, once at the end, and in between."""
-    said = 0.0
+    def tell(done: int, total: int) -> None:
+        nonlocal first
+        now = clock()
+        first = first or (now, done)
+        seconds = now - first[0]
+        speed = f", {as_size(round((done - first[1]) / seconds))}/s" if seconds >= 1 else ""
+        show(done, total, f"{as_size(done)} of {as_size(total)} sent{speed}")
 
-    def say(done: int, total: int) -> None:
-        nonlocal said
-        if done in (0, total) or time.monotonic() - said >= _SECONDS_BETWEEN_LINES:
-            said = time.monotonic()
-            console.say(f"{done:,} of {total:,} bytes sent")
-
-    return say
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        SpinnerColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (SpinnerColumn(), BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, total=total, completed=done)
+    return tell

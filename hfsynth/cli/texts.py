@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hfsynth.cli import console
-from hfsynth.cli.counting import counting
 from hfsynth.cli.options import Json, Quiet
 from hfsynth.core.errors import ConfigError
 
@@ -51,7 +50,7 @@ def render(
     from hfsynth.texts.styles import Styles
 
     weights = {**(_weights(style) if style else asdict(Styles())), "inverted": inverted}
-    with counting("texts", quiet=quiet or as_json) as on_texts:
+    with console.counting("texts", quiet=quiet or as_json) as on_texts:
         report = render_folder(
             folder, seed=seed, tokenizer=tokenizer, styles=weights, validation=validation, on_texts=on_texts
         )
@@ -99,7 +98,7 @@ def mix(
     unknown = repeating - {part.name for part in parts}
     if unknown:
         raise ConfigError(f"There is no part {min(unknown)!r} to repeat.", hint=f"Parts: {_names(parts)}.")
-    with counting("texts", quiet=quiet or as_json) as on_texts:
+    with console.counting("texts", quiet=quiet or as_json) as on_texts:
         report = mix_folder(
             parts,
             out,
@@ -138,7 +137,7 @@ def export(
     from hfsynth.texts.corpus_folder import tokenizer_place
     from hfsynth.texts.export.export import export as export_texts
 
-    with counting("texts", quiet=quiet or as_json) as on_texts:
+    with console.counting("texts", quiet=quiet or as_json) as on_texts:
         report = export_texts(
             folder,
             out,

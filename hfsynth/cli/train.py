@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,10 +15,9 @@ from hfsynth.core.errors import ConfigError, ModelError
 from hfsynth.models.siblings import hide_unfit_siblings
 
 if TYPE_CHECKING:
-    from hfsynth.training.trainer import OnProgress, TrainingProgress
+    from hfsynth.training.trainer import TrainingProgress
 
 
-_LINE_EVERY = 10.0
 _PLANNED = ("sequences", "tokens", "tokens_learnt", "steps", "held_out", "left_out")
 _SHOWN = ("method", "sequences", "tokens", "tokens_learnt", "steps", "final_loss", "held_out_loss", "device")
 
@@ -97,8 +93,12 @@ def train(
     if dry_run:
         return _tell(library.plan(data, config), _PLANNED, as_json=as_json)
     schedule = Schedule(evaluate=evaluate_every, save=save_every, tensorboard=tensorboard)
-    with _progress(quiet=quiet or as_json) as show:
-        figures = library.train(data, out, config, schedule=schedule, on_progress=show)
+    with console.progress(quiet=quiet or as_json, estimate=True) as show:
+
+        def told(now: TrainingProgress) -> None:
+            show(now.step, now.steps, _line(now))
+
+        figures = library.train(data, out, config, schedule=schedule, on_progress=told)
     _describe(out, license, tuple(language or ()))
     _tell(figures, _SHOWN, as_json=as_json)
     return None if as_json else console.emit(f"Use it: hfsynth synthesize SOURCE corpus/ --model {out}")
@@ -151,34 +151,6 @@ def _caps(given: list[str]) -> tuple[tuple[str, int], ...]:
             )
         caps.append((source, int(number)))
     return tuple(sorted(caps))
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[OnProgress | None]:
-    """Lend a display: a bar on a terminal, a line every ten seconds elsewhere, nothing when quiet."""
-    if quiet:
-        yield None
-    elif sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import Progress
-
-        with Progress(console=Console(stderr=True)) as bar:
-            task = bar.add_task("reading the data and the model", total=None)
-            yield lambda now: bar.update(task, total=now.steps, completed=now.step, description=_line(now))
-    else:
-        yield _lines()
-
-
-def _lines() -> OnProgress:
-    said = time.monotonic()
-
-    def show(now: TrainingProgress) -> None:
-        nonlocal said
-        if time.monotonic() - said >= _LINE_EVERY or now.step == now.steps:
-            said = time.monotonic()
-            console.say(_line(now))
-
-    return show
 
 
 def _line(now: TrainingProgress) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import time
 from collections import Counter
 from dataclasses import replace
@@ -9,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from hfsynth.cli import console
 from hfsynth.cli.console import summary
+from hfsynth.cli.publish import sending
 from hfsynth.core.config import Condition
 from hfsynth.core.phases import phase, phases
 from hfsynth.core.records import Counts, Document, Synthesized
@@ -93,3 +97,56 @@ def test_the_pairs_of_a_first_shot_are_seen_before_its_chain_has_ended(keep: tup
     assert keep or results[0].pairs
     early.ended(results)
     assert (early.documents, early.pairs) == (0, 0)
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(on: io.StringIO, monkeypatch: pytest.MonkeyPatch, *, quiet: bool = False) -> str:
+    """Return what the one display shows of a count, of a job and of any other work."""
+    monkeypatch.setattr(sys, "stderr", on)
+    with console.counting("texts", quiet=quiet) as count:
+        for number in range(1, 1001):
+            count(number, 1000)
+    with console.job_progress(quiet=quiet) as display:
+        display(Progress(Counts(), 0, 24, 0.0, phase="loading the model", phase_seconds=12.3))
+    with console.progress(quiet=quiet, estimate=True) as show:
+        show(0, 4, "no step")
+        show(4, 4, "step 4 [of 4]")
+    return on.getvalue()
+
+
+def test_the_display_is_a_bar_on_a_terminal_lines_elsewhere_and_nothing_when_quiet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {"TERM": "xterm-256color", "COLUMNS": "120"}.items():
+        monkeypatch.setenv(name, value)
+    lines = shown(io.StringIO(), monkeypatch)
+    assert lines.splitlines() == ["1,000 of 1,000 texts", "loading the model: 12 s", "step 4 [of 4]"]
+    bar = shown(_Terminal(), monkeypatch)
+    assert "\x1b[" in bar and "\u2501" in bar  # drawn over itself, with a bar
+    assert all(line in bar for line in lines.splitlines())  # the last figures are drawn, not those of a moment before
+    assert shown(io.StringIO(), monkeypatch, quiet=True) == shown(_Terminal(), monkeypatch, quiet=True) == ""
+
+
+def test_elsewhere_a_line_comes_every_so_many_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", errors)
+    monkeypatch.setattr(console, "_LINE_EVERY", 0.0)
+    with console.counting("texts", quiet=False) as count:
+        count(1)
+        count(2)
+    assert errors.getvalue() == "1 texts\n2 texts\n"
+
+
+def test_a_push_tells_how_fast_it_is() -> None:
+    told: list[tuple[int, int | None, str]] = []
+    sent = sending(lambda done, total, words: told.append((done, total, words)), iter([50.0, 54.0]).__next__)
+    sent(1_000_000, 9_000_000)
+    sent(9_000_000, 9_000_000)
+    assert told == [
+        (1_000_000, 9_000_000, "1.0 MB of 9.0 MB sent"),
+        (9_000_000, 9_000_000, "9.0 MB of 9.0 MB sent, 2.0 MB/s"),
+    ]
