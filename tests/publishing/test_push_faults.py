@@ -35,11 +35,11 @@ STATED = CardSettings(license="mit", language=("en",), title="Title")
 WORKER = """
 import json, sys
 from hfsynth.core.errors import HfsynthError
-from hfsynth.publishing.hub import PushOptions, push
+from hfsynth.publishing.hub import PushOptions, push_folder
 for line in sys.stdin:
     folder, repo, limit = json.loads(line)
     try:
-        answer = push(folder, repo, PushOptions(timeout=60, commit_limit=limit)).changed
+        answer = push_folder(folder, repo, PushOptions(timeout=60, commit_limit=limit)).changed
     except HfsynthError as error:
         answer = str(error)
     print(json.dumps(answer), flush=True)

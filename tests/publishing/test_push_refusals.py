@@ -20,13 +20,14 @@ from hfsynth.publishing.prepare import write_card
 CLIENT = """
 import json
 from hfsynth.core.errors import HfsynthError
-from hfsynth.publishing.hub import PushOptions, push
+from hfsynth.publishing.hub import PushOptions, push_folder
 
 def pushed(folder, timeout):
     told, said = [], []
     show = lambda done, total: told.append([done, total])
     try:
-        result = push(folder, "user/corpus", PushOptions(timeout=timeout), on_progress=show, on_retry=said.append)
+        options = PushOptions(timeout=timeout)
+        result = push_folder(folder, "user/corpus", options, on_progress=show, on_retry=said.append)
         found = [result.changed]
     except HfsynthError as error:
         found = [type(error).__name__, error.message, error.hint]
