@@ -23,7 +23,7 @@ from hfsynth.corpus.folder import Corpus, split_order
 _BEGIN = re.compile(r"^<!-- hfsynth:begin (\{.*\}) -->$", re.MULTILINE)
 _END = "<!-- hfsynth:end -->"
 _NOTICE = "<!-- Made by hfsynth. What is between these marks is made again; write before or after them. -->"
-_FRONT = re.compile(r"\A\s*---[ \t]*\n(.*?)(?:^---[ \t]*$\n?|\Z)", re.DOTALL | re.MULTILINE)
+_FRONT = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)^---[ \t]*\r?(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 # Controls, and what is invisible or turns the direction of writing: zero-width and bidirectional characters, fillers,
 # selectors, tags, halves of surrogate pairs.
 _UNPRINTABLE = re.compile(
@@ -71,11 +71,9 @@ class Card:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Take a README apart; raise ConfigError where its front matter or one of our marks is damaged."""
-        text = text.replace("\r\n", "\n")
-        front = _FRONT.match(text)
-        body = text[front.end() :] if front else text
-        return cls(_metadata(front.group(1)) if front else {}, tuple(_content(body)))
+        """Take a README apart; raise OutputError where its front matter or one of our marks is damaged."""
+        metadata, body = front_matter(text.replace("\r\n", "\n"))
+        return cls(metadata, tuple(_content(body)))
 
     @property
     def blocks(self) -> list[Block]:
@@ -219,15 +217,23 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
-def _metadata(front: str) -> dict[str, Any]:
+def front_matter(readme: str) -> tuple[dict[str, Any], str]:
+    """Return the values of a README's front matter, and what comes after it as it is.
+
+    As on the Hub it lies between two lines of dashes; without the second there is none. Raise OutputError where it
+    cannot be read.
+    """
+    front = _FRONT.match(readme)
+    if front is None:
+        return {}, readme
     try:
-        found = yaml.safe_load(front)
+        found = yaml.safe_load(front.group(1))
     except yaml.YAMLError as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"The front matter of README.md is no valid YAML: {reason}.", hint="Repair it.") from error
+        raise OutputError(f"The front matter of README.md is no valid YAML: {reason}.", hint="Repair it.") from error
     if not isinstance(found or {}, dict):
-        raise ConfigError("The front matter of README.md must be a mapping.", hint="Repair it, or remove it.")
-    return found or {}
+        raise OutputError("The front matter of README.md must be a mapping.", hint="Repair it, or remove it.")
+    return found or {}, readme[front.end() :]
 
 
 def _content(body: str) -> Iterator[str | Block]:
@@ -238,7 +244,7 @@ def _content(body: str) -> Iterator[str | Block]:
         yield from _words(body[position : begin.start()])
         end = re.compile(rf"^{re.escape(_END)}$", re.MULTILINE).search(body, begin.end())
         if end is None:
-            raise ConfigError(f"README.md has a begin mark of hfsynth without {_END}.", hint="Remove that mark.")
+            raise OutputError(f"README.md has a begin mark of hfsynth without {_END}.", hint="Remove that mark.")
         yield Block(_known(begin.group(1)), body[begin.end() : end.start()].replace(_NOTICE, "", 1).strip())
         position = end.end()
     yield from _words(body[position:])
@@ -253,7 +259,7 @@ def _known(text: str) -> dict[str, Any]:
     try:
         return dict(json.loads(text))
     except (ValueError, TypeError) as error:
-        raise ConfigError("A begin mark of hfsynth in README.md is damaged.", hint="Remove that block.") from error
+        raise OutputError("A begin mark of hfsynth in README.md is damaged.", hint="Remove that block.") from error
 
 
 class _Dumper(yaml.SafeDumper):
@@ -290,7 +296,7 @@ def configured_readme(readme: str, configs: Mapping[str, Mapping[str, str]]) -> 
 
     What the front matter says about other files (`dataset_info`) no longer holds and is dropped.
     """
-    front, body = _front_matter(readme)
+    front, body = front_matter(readme)
     entries: list[dict[str, Any]] = [
         {"config_name": name, "data_files": [{"split": split, "path": path} for split, path in splits.items()]}
         for name, splits in configs.items()
@@ -300,17 +306,6 @@ def configured_readme(readme: str, configs: Mapping[str, Mapping[str, str]]) -> 
     kept = {name: value for name, value in front.items() if name != "dataset_info"}
     values = {"tags": ["synthetic", "hfsynth"], **kept, "configs": entries}
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---\n{body}"
-
-
-def _front_matter(readme: str) -> tuple[dict[str, Any], str]:
-    """Return the values of a README's front matter, and what comes after it."""
-    if not readme.startswith("---\n") or (end := readme.find("\n---\n", 3)) < 0:
-        return {}, readme
-    try:
-        values = yaml.safe_load(readme[4 : end + 1])
-    except yaml.YAMLError as error:
-        raise OutputError(f"The front matter of README.md is not YAML: {error}", hint="Mend or remove it.") from error
-    return (values if isinstance(values, dict) else {}), readme[end + 5 :]
 
 
 def describe_configs(corpus: Corpus) -> None:

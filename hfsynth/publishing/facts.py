@@ -9,13 +9,10 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import DatasetInfo, Features
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
@@ -23,9 +20,9 @@ from huggingface_hub import DatasetCardData
 from hfsynth.core.addresses import public_values
 from hfsynth.core.errors import ConfigError, OutputError
 from hfsynth.core.files import read_json
+from hfsynth.corpus.files import CorpusFiles
 from hfsynth.corpus.folder import Corpus, SplitFiles, assigned
-from hfsynth.corpus.manifest import damaged_parquet, require_whole
-from hfsynth.corpus.parquet import footer
+from hfsynth.corpus.manifest import require_whole
 from hfsynth.corpus.readme import Card, is_web
 from hfsynth.models.adapters import EMBEDDED
 from hfsynth.publishing import plots
@@ -93,12 +90,12 @@ def own_block(card: Card) -> Mapping[str, Any]:
     return next((block.known for block in card.blocks), {})
 
 
-def corpus_facts(root: Path, settings: CardSettings) -> CorpusFacts:
-    """Return what the card of the corpus in `root` says.
+def corpus_facts(root: Path, settings: CardSettings, files: CorpusFiles | None = None) -> CorpusFacts:
+    """Return what the card of the corpus in `root` says; `files` are its files where they are read elsewhere, too.
 
     Raise OutputError where there is no whole corpus, ConfigError where the licence is missing or a value cannot be.
     """
-    corpus, card = Corpus(root), read_card(root)
+    corpus, card, files = Corpus(root), read_card(root), files or CorpusFiles(root)
     require_whole(root)
     splits = assigned(belongings(root, "dataset", settings.include).files, card.metadata)
     if not splits:
@@ -116,9 +113,9 @@ def corpus_facts(root: Path, settings: CardSettings) -> CorpusFacts:
         licence=licence_of(settings, card.metadata),
         language=languages_of(settings, card.metadata),
         repo=repo,
-        configs=tuple(_configs(root, splits)),
-        samples=tuple(_samples(root, splits)),
-        example=_example(root, splits),
+        configs=tuple(_configs(files, splits)),
+        samples=tuple(_samples(files, splits)),
+        example=_example(files, splits),
         plots=plots.current(root, counted),
         recipe=recipe if "source" in recipe else None,  # a mixture was not synthesized here
         stats=counted if "total_documents" in counted else None,
@@ -221,10 +218,10 @@ def _scalars(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if isinstance(value, (str, int, float, dict))}
 
 
-def _configs(root: Path, splits: list[SplitFiles]) -> Iterator[ConfigFacts]:
+def _configs(files: CorpusFiles, splits: list[SplitFiles]) -> Iterator[ConfigFacts]:
     for config in dict.fromkeys(split.config for split in splits):
         own = [split for split in splits if split.config == config]
-        schemas = {path: footer(root / path).schema.to_arrow_schema() for split in own for path in split.files}
+        schemas = {path: files.footer(path).schema.to_arrow_schema() for split in own for path in split.files}
         features = {path: Features.from_arrow_schema(schema) for path, schema in schemas.items()}
         first, *others = features
         for path in others:
@@ -232,7 +229,7 @@ def _configs(root: Path, splits: list[SplitFiles]) -> Iterator[ConfigFacts]:
                 raise OutputError(
                     f"{first} and {path} of config {config!r} have different columns.", hint="Make one of them again."
                 )
-        yield ConfigFacts(config, tuple(_split_facts(root, split) for split in own), _as_metadata(features[first]))
+        yield ConfigFacts(config, tuple(_split_facts(files, split) for split in own), _as_metadata(features[first]))
 
 
 def _as_metadata(features: Features) -> list[Any]:
@@ -242,41 +239,35 @@ def _as_metadata(features: Features) -> list[Any]:
     return list(data["dataset_info"]["features"])
 
 
-def _split_facts(root: Path, split: SplitFiles) -> SplitFacts:
-    footers = [footer(root / path) for path in split.files]
+def _split_facts(files: CorpusFiles, split: SplitFiles) -> SplitFacts:
     return SplitFacts(
         name=split.split,
         paths=split.patterns,
-        rows=sum(found.num_rows for found in footers),
-        nbytes=sum(_arrow_bytes(root / path, (root / path).stat().st_mtime_ns) for path in split.files),
-        size=sum((root / path).stat().st_size for path in split.files),
+        rows=sum(files.footer(path).num_rows for path in split.files),
+        nbytes=sum(_arrow_bytes(files, path) for path in split.files),
+        size=sum((files.root / path).stat().st_size for path in split.files),
         files=len(split.files),
     )
 
 
-@lru_cache(maxsize=4096)
-def _arrow_bytes(path: Path, changed: int) -> int:
+def _arrow_bytes(files: CorpusFiles, path: str) -> int:
     """Return the bytes of a file's rows in memory, which `datasets` calls `num_bytes`.
 
     It reads in pieces of the first row group's size, and so does this: the bytes of a column depend on the pieces.
-    `changed` is when the file was written: what was read once is not read again before it is another.
     """
-    try:
-        with pq.ParquetFile(path) as file:
-            groups = file.metadata.num_row_groups
-            size = max(file.metadata.row_group(0).num_rows, 1) if groups else 1
-            pieces = (file.iter_batches(batch_size=size, row_groups=[group]) for group in range(groups))
-            return sum(batch.nbytes for batches in pieces for batch in batches)
-    except (pa.ArrowException, OSError) as error:
-        raise damaged_parquet(path) from error
+    with files.opened(path) as file:
+        groups = file.metadata.num_row_groups
+        size = max(file.metadata.row_group(0).num_rows, 1) if groups else 1
+        pieces = (file.iter_batches(batch_size=size, row_groups=[group]) for group in range(groups))
+        return sum(batch.nbytes for batches in pieces for batch in batches)
 
 
-def _samples(root: Path, splits: list[SplitFiles]) -> Iterator[CardSample]:
+def _samples(files: CorpusFiles, splits: list[SplitFiles]) -> Iterator[CardSample]:
     """Take the first texts to train on; where there are none, the first documents with pairs."""
     split = splits[0]
     given = 0
     for path in split.files:
-        for row in _rows(root / path, columns=("text", "pairs")):
+        for row in _rows(files, path, columns=("text", "pairs")):
             if text := _shown_row(row):
                 given += 1
                 yield CardSample(split.config, text)
@@ -284,18 +275,15 @@ def _samples(root: Path, splits: list[SplitFiles]) -> Iterator[CardSample]:
                 return
 
 
-def _rows(path: Path, columns: Collection[str] | None = None) -> Iterator[Mapping[str, Any]]:
+def _rows(files: CorpusFiles, path: str, columns: Collection[str] | None = None) -> Iterator[Mapping[str, Any]]:
     """Yield a file's rows, or what `columns` name of them; raise OutputError where it is damaged."""
-    try:
-        with pq.ParquetFile(path) as file:
-            wanted = [name for name in file.schema_arrow.names if columns is None or name in columns]
-            for batch in file.iter_batches(batch_size=50, columns=wanted) if wanted else ():
-                yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise damaged_parquet(path) from error
+    with files.opened(path) as file:
+        wanted = [name for name in file.schema_arrow.names if columns is None or name in columns]
+        for batch in file.iter_batches(batch_size=50, columns=wanted) if wanted else ():
+            yield from batch.to_pylist()
 
 
-def _example(root: Path, splits: list[SplitFiles]) -> str | None:
+def _example(files: CorpusFiles, splits: list[SplitFiles]) -> str | None:
     """Return the first row with pairs of the config `pairs`, as JSON in which long texts are shortened.
 
     None where there are no pairs among the first rows.
@@ -303,7 +291,7 @@ def _example(root: Path, splits: list[SplitFiles]) -> str | None:
     path = next((path for split in splits if split.config == "pairs" for path in split.files), None)
     if path is None:
         return None
-    row = next((row for row in islice(_rows(root / path), _LOOKED_AT) if row.get("pairs")), None)
+    row = next((row for row in islice(_rows(files, path), _LOOKED_AT) if row.get("pairs")), None)
     return None if row is None else json.dumps(_short(row), ensure_ascii=False, indent=2, default=str)
 
 

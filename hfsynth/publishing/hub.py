@@ -24,7 +24,6 @@ from huggingface_hub.errors import HfHubHTTPError
 from hfsynth.core.errors import ConfigError, HubError
 from hfsynth.core.files import read_json
 from hfsynth.core.remote_calls import OnRetry, explained, is_transient, no_right, no_token, retrying
-from hfsynth.corpus.parquet import footer
 from hfsynth.corpus.readme import Card, is_web
 from hfsynth.publishing.card import ConfigFacts, CorpusFacts
 from hfsynth.publishing.card_reuse import hub_id
@@ -56,12 +55,9 @@ def verify(remote: HubRepo, publication: Publication, plan: Plan, commit: str) -
 
 def _check_footers(remote: HubRepo, publication: Publication, plan: Plan, commit: str) -> None:
     for path in _last_of_each_split(publication):
-        source = plan.desired[path].source
-        if isinstance(source, bytes):
-            continue
-        here, there = footer(source), remote.footer(path, plan.desired[path].size, commit)
-        if here.num_rows != there.num_rows:
-            raise _failed(publication.repo, commit, f"{path} has {there.num_rows} rows there and {here.num_rows} here")
+        here, there = publication.rows[path], remote.footer(path, plan.desired[path].size, commit).num_rows
+        if here != there:
+            raise _failed(publication.repo, commit, f"{path} has {there} rows there and {here} here")
 
 
 def _last_of_each_split(publication: Publication) -> Iterator[str]:

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from hfsynth.core.errors import ConfigError, OutputError
-from hfsynth.corpus.manifest import damaged_parquet
+from hfsynth.corpus.files import CorpusFiles
 
 _NAMES = re.compile(
     r"(?:^|/)(?:id_(?:rsa|dsa|ed25519|ecdsa)|credentials(?:\.json)?|token|[^/]*\.(?:pem|key|p12|pfx|env))$"
@@ -81,7 +79,9 @@ def rules() -> tuple[Rule, ...]:
     )
 
 
-def refuse_leaks(root: Path, paths: Iterable[str], *, token: str | None, allowed: Collection[str] = ()) -> None:
+def refuse_leaks(
+    corpus: CorpusFiles, paths: Iterable[str], *, token: str | None, allowed: Collection[str] = ()
+) -> None:
     """Raise OutputError where files hold credentials; `token` is the caller's own, `allowed` are ids or kinds.
 
     Nothing lets the caller's own token pass.
@@ -91,7 +91,7 @@ def refuse_leaks(root: Path, paths: Iterable[str], *, token: str | None, allowed
     for path in paths:
         if _NAMES.search(path):
             found.append(Finding("file", "a file of credentials, by its name", path, f"file:{path}"))
-        found += _first(_in_file(root / path, path, token), allowed)
+        found += _first(_in_file(corpus, path, token), allowed)
         if len(found) >= _LISTED:
             break
     _refuse([finding for finding in found if not {finding.kind, finding.id} & set(allowed)])
@@ -148,12 +148,12 @@ def _in_content(content: bytes, place: str, token: str | None) -> Iterator[Findi
             yield Finding(rule.name, rule.about, place, f"{rule.name}:{number}")
 
 
-def _in_file(path: Path, name: str, token: str | None) -> Iterator[Finding]:
-    if path.suffix == ".parquet":
-        yield from _in_parquet(path, name, token)
+def _in_file(corpus: CorpusFiles, name: str, token: str | None) -> Iterator[Finding]:
+    if name.endswith(".parquet"):
+        yield from _in_parquet(corpus, name, token)
         return
     tail = b""
-    with path.open("rb") as file:
+    with (corpus.root / name).open("rb") as file:
         while block := file.read(_BLOCK):
             content = tail + block
             if _suspect(pa.array([content], pa.large_binary()), token):
@@ -161,22 +161,19 @@ def _in_file(path: Path, name: str, token: str | None) -> Iterator[Finding]:
             tail = content[-_OVERLAP:]
 
 
-def _in_parquet(path: Path, name: str, token: str | None) -> Iterator[Finding]:
+def _in_parquet(corpus: CorpusFiles, name: str, token: str | None) -> Iterator[Finding]:
     """Search the texts and bytes of every column, and what the file says about itself."""
-    try:
-        with pq.ParquetFile(path) as file:
-            about = [*(file.schema_arrow.metadata or {}).items(), *(file.metadata.metadata or {}).items()]
-            yield from _in_content(b"\n".join([*(b"%b %b" % item for item in about)]), f"{name}, its schema", token)
-            yield from _in_content(str(file.schema_arrow).encode(), f"{name}, its columns", token)
-            first = 0
-            for batch in file.iter_batches(batch_size=_ROWS):
-                for column, values in zip(batch.schema.names, batch.columns, strict=True):
-                    for row, finding in _in_column(values, token):
-                        place = f"{name}, row {first + row:,} (from 0), column {column}"
-                        yield Finding(finding.kind, finding.about, place, finding.id)
-                first += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise damaged_parquet(path) from error
+    with corpus.opened(name) as file:
+        about = [*(file.schema_arrow.metadata or {}).items(), *(file.metadata.metadata or {}).items()]
+        yield from _in_content(b"\n".join([*(b"%b %b" % item for item in about)]), f"{name}, its schema", token)
+        yield from _in_content(str(file.schema_arrow).encode(), f"{name}, its columns", token)
+        first = 0
+        for batch in file.iter_batches(batch_size=_ROWS):
+            for column, values in zip(batch.schema.names, batch.columns, strict=True):
+                for row, finding in _in_column(values, token):
+                    place = f"{name}, row {first + row:,} (from 0), column {column}"
+                    yield Finding(finding.kind, finding.about, place, finding.id)
+            first += batch.num_rows
 
 
 def _in_column(values: pa.Array, token: str | None) -> Iterator[tuple[int, Finding]]:

@@ -14,10 +14,12 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from hfsynth.core.errors import ConfigError, HubError
+from hfsynth.core.errors import HubError, OutputError
+from hfsynth.core.files import file_digest
 from hfsynth.corpus.folder import declared, matching, split_order, usual_pattern
 from hfsynth.corpus.readme import Block, Card, united
 from hfsynth.publishing.card import CorpusFacts, ModelFacts, card_of, size_category
@@ -191,24 +193,28 @@ class Snapshot:
     readme: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LocalFile:
-    """A file to publish, by its path or by its content; `oid` is the git blob id of the content."""
+    """A file to publish, by its path or by its content."""
 
     source: Path | bytes
     size: int
     sha256: str
-    oid: str
 
     @classmethod
     def of(cls, source: Path | bytes) -> Self:
         """Read and digest a file."""
-        size = len(source) if isinstance(source, bytes) else source.stat().st_size
-        sha256, oid = hashlib.sha256(), hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
-        for block in _blocks(source):
-            sha256.update(block)
-            oid.update(block)
-        return cls(source, size, sha256.hexdigest(), oid.hexdigest())
+        if isinstance(source, bytes):
+            return cls(source, len(source), hashlib.sha256(source).hexdigest())
+        sha256, size = file_digest(source)
+        return cls(source, size, sha256)
+
+    @cached_property
+    def oid(self) -> str:
+        """The git blob id of the content: asked for small files alone, since the Hub has the large ones' SHA-256."""
+        found = hashlib.sha1(f"blob {self.size}\0".encode(), usedforsecurity=False)
+        found.update(self.source if isinstance(self.source, bytes) else self.source.read_bytes())
+        return found.hexdigest()
 
     def is_at(self, entry: Entry | None) -> bool:
         """Say whether an entry of a repo has this content."""
@@ -222,7 +228,7 @@ class Publication:
     """A folder that has passed every check: its facts, its card, its files by path.
 
     `own` are the files about the corpus as a whole: in a repo of several corpora each has its own folder for them.
-    `left` are the files of the folder that are not published.
+    `left` are the files of the folder that are not published, `rows` how many each Parquet file of a corpus has.
     """
 
     repo: str
@@ -233,6 +239,7 @@ class Publication:
     files: Mapping[str, LocalFile]
     own: frozenset[str] = frozenset()
     left: tuple[str, ...] = ()
+    rows: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def parts(self) -> list[str]:
@@ -293,7 +300,7 @@ def push_plan(publication: Publication, now: Snapshot) -> Plan:
 
     Raise HubError where the repo's card is damaged, or a file would take the place of another config's.
     """
-    theirs = _their_card(publication.repo, now)
+    theirs = their_card(publication.repo, now)
     home = home_of(publication.parts, theirs, now.tree) if publication.kind == "dataset" else ""
     parts = {name: tuple(matching(now.tree, _patterns(theirs, name))) for name in publication.parts}
     desired, region = _desired(publication, theirs, now, home)
@@ -363,17 +370,9 @@ def _refuse_taken(publication: Publication, theirs: Card, now: Snapshot, paths: 
             )
 
 
-def _their_card(repo: str, now: Snapshot) -> Card:
+def their_card(repo: str, now: Snapshot) -> Card:
+    """Return the repo's card taken apart; raise HubError where it is damaged."""
     try:
         return Card.parse(now.readme or "")
-    except ConfigError as error:
+    except OutputError as error:
         raise HubError(f"The card of {repo} on the Hub is damaged: {error.message}", hint="Repair it there.") from error
-
-
-def _blocks(source: Path | bytes) -> Iterable[Any]:
-    if isinstance(source, bytes):
-        yield source
-        return
-    with source.open("rb") as file:
-        while block := file.read(2**20):
-            yield block

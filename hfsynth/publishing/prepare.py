@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from huggingface_hub import get_token
@@ -18,8 +18,8 @@ from hfsynth.core.addresses import public_values
 from hfsynth.core.errors import OutputError, UsageError
 from hfsynth.core.files import read_json, write_text
 from hfsynth.core.remote_calls import invalid_name
+from hfsynth.corpus.files import CorpusFiles
 from hfsynth.corpus.folder import Corpus, incomplete
-from hfsynth.corpus.parquet import footer
 from hfsynth.corpus.readme import Card
 from hfsynth.publishing import plots
 from hfsynth.publishing.belongings import belongings, manifest_records
@@ -48,16 +48,10 @@ def write_card(
     earlier (licence, language, title) is kept where `settings` leave it open. Raise ConfigError for a missing licence
     or a failing template, OutputError where the folder holds nothing to describe.
     """
-    root, settings = Path(folder), settings or CardSettings()
-    if kind == "dataset":
-        corpus_facts(root, settings)  # says what is wrong before anything is written
-        _draw(root)
-    facts = facts_of(root, settings, kind)
-    path, text = root / "README.md", folder_card(root, facts, template).text()
-    changed = not path.exists() or path.read_text("utf-8") != text
-    if changed:
-        write_text(path, text)
-    return CardResult(path, changed, tuple(stated(facts)) if isinstance(facts, CorpusFacts) else ())
+    root = Path(folder)
+    facts = _drawn(root, facts_of(CorpusFiles(root), settings or CardSettings(), kind))
+    changed = _write(root, folder_card(root, facts, template))
+    return CardResult(root / README, changed, tuple(stated(facts)) if isinstance(facts, CorpusFacts) else ())
 
 
 def check_folder_card(
@@ -69,7 +63,7 @@ def check_folder_card(
     if not (root / "README.md").exists():
         raise OutputError(f"{folder} has no card.", hint=again)
     try:
-        facts = facts_of(root, settings or CardSettings(), kind)
+        facts = facts_of(CorpusFiles(root), settings or CardSettings(), kind)
     except UsageError as error:
         raise OutputError(error.message, hint=error.hint) from error
     if isinstance(facts, CorpusFacts) and (old := plots.stale(root, read_json(root / "stats.json") or {})):
@@ -78,9 +72,9 @@ def check_folder_card(
         raise OutputError(f"The card of {folder} is stale: it does not say what is in the folder now.", hint=again)
 
 
-def facts_of(root: Path, settings: CardSettings, kind: str) -> CorpusFacts | ModelFacts:
+def facts_of(files: CorpusFiles, settings: CardSettings, kind: str) -> CorpusFacts | ModelFacts:
     """Return what the card of a folder says."""
-    return corpus_facts(root, settings) if kind == "dataset" else model_facts(root, settings)
+    return corpus_facts(files.root, settings, files) if kind == "dataset" else model_facts(files.root, settings)
 
 
 def folder_card(root: Path, facts: CorpusFacts | ModelFacts, template: str | None) -> Card:
@@ -88,10 +82,22 @@ def folder_card(root: Path, facts: CorpusFacts | ModelFacts, template: str | Non
     return rebuilt_card(read_card(root), card_of(facts, template))
 
 
-def _draw(root: Path) -> None:
+def _drawn(root: Path, facts: CorpusFacts | ModelFacts) -> CorpusFacts | ModelFacts:
+    """Draw a corpus's pictures where they are not there yet, and return its facts with them."""
     stats = read_json(root / "stats.json")
-    if stats is not None and plots.available():
-        plots.draw(root, stats)
+    if stats is None or not isinstance(facts, CorpusFacts) or not plots.available():
+        return facts
+    plots.draw(root, stats)
+    return replace(facts, plots=plots.current(root, stats))
+
+
+def _write(root: Path, card: Card) -> bool:
+    """Write a folder's card, and say whether another was there."""
+    path, text = root / README, card.text()
+    if path.exists() and path.read_text("utf-8") == text:
+        return False
+    write_text(path, text)
+    return True
 
 
 _OWN = ("synthesizer_config.json", "stats.json", "evaluation.json")
@@ -128,19 +134,22 @@ def prepare(
     check_name(repo)
     if kind == "dataset":
         _refuse_unfinished(root)
+    corpus = CorpusFiles(root)
+    facts = facts_of(corpus, settings, kind)
     if write:
-        write_card(root, settings, kind=kind, template=template)
-    facts = facts_of(root, settings, kind)
+        facts = _drawn(root, facts)
+        _write(root, folder_card(root, facts, template))
     card = folder_card(root, facts, template)
     found = belongings(root, kind, settings.include)
     paths = [path for path in found.files if path != README]
-    _refuse_secrets(root, found.files, card, allowed)
+    _refuse_secrets(corpus, found.files, card, allowed)
     _refuse_script(paths, repo)
     files = {path: LocalFile.of(_content(root, path)) for path in paths}
     if kind == "dataset":
-        _refuse_damaged(root, files)
+        _refuse_damaged(corpus, files)
+    rows = {path: corpus.footer(path).num_rows for path in paths if kind == "dataset" and path.endswith(".parquet")}
     own = frozenset(path for path in paths if path in _OWN or path.startswith(f"{FOLDER}/"))
-    return Publication(repo, kind, facts, card, template, files, own, found.left)
+    return Publication(repo, kind, facts, card, template, files, own, found.left, rows)
 
 
 def publication_summary(publication: Publication) -> str:
@@ -160,8 +169,9 @@ def _refuse_unfinished(root: Path) -> None:
         )
 
 
-def _refuse_damaged(root: Path, files: dict[str, LocalFile]) -> None:
+def _refuse_damaged(corpus: CorpusFiles, files: dict[str, LocalFile]) -> None:
     """Compare every file with the manifest; look at the numbers in the names of those that are not in one."""
+    root = corpus.root
     records = manifest_records(root)
     again = "Remove the folder and make it again; nothing was published."
     for path, record in records.items():
@@ -171,16 +181,16 @@ def _refuse_damaged(root: Path, files: dict[str, LocalFile]) -> None:
             raise OutputError(f"{root / path} {gone}.", hint=again)
         if file.sha256 != record["sha256"]:
             raise OutputError(f"{root / path} is damaged: it is not what the job wrote.", hint=again)
-        if "rows" in record and footer(root / path).num_rows != record["rows"]:
+        if "rows" in record and corpus.footer(path).num_rows != record["rows"]:
             raise OutputError(f"{root / path} does not have the {record['rows']} rows of the manifest.", hint=again)
     if gaps := incomplete(files):
         raise OutputError(f"{root} is not whole: {'; '.join(gaps)}.", hint=again)
 
 
-def _refuse_secrets(root: Path, paths: Sequence[str], card: Card, allowed: Collection[str]) -> None:
+def _refuse_secrets(corpus: CorpusFiles, paths: Sequence[str], card: Card, allowed: Collection[str]) -> None:
     """Search everything that would be sent, the new card included, which others' words come into."""
     token = get_token()
-    refuse_leaks(root, paths, token=token, allowed=allowed)
+    refuse_leaks(corpus, paths, token=token, allowed=allowed)
     refuse_secrets(card.text().encode("utf-8", "replace"), f"the new {README}", token=token, allowed=allowed)
 
 

@@ -18,7 +18,7 @@ from hfsynth.core.recipes import CONFIG_FILE
 from hfsynth.core.remote_calls import explained, invalid_name, no_right, no_token, retrying
 from hfsynth.corpus.readme import Card
 from hfsynth.publishing.card import recipe_card
-from hfsynth.publishing.plan import README, LocalFile, Snapshot
+from hfsynth.publishing.plan import README, LocalFile, Snapshot, their_card
 from hfsynth.publishing.repo import HubRepo, no_bars
 from hfsynth.version import __version__
 
@@ -105,7 +105,7 @@ def _published(remote: HubRepo, config: SynthesizerConfig, license: str | None, 
 
 def _files(repo: str, config: SynthesizerConfig, license: str | None, now: Snapshot) -> Mapping[str, LocalFile]:
     values: dict[str, Any] = {**config.to_dict(), "hfsynth_version": __version__}
-    theirs = Card.parse(now.readme or "")
+    theirs = their_card(repo, now)
     ours = recipe_card(values, repo, license or theirs.metadata.get("license"))
     kept = {key: value for key, value in theirs.metadata.items() if key not in ours.metadata}
     card = Card({**ours.metadata, **kept}, theirs.content).with_block(ours.blocks[0])

@@ -25,6 +25,7 @@ from hfsynth.core.addresses import public_location, public_values, without_crede
 from hfsynth.core.config import EngineConfig, SynthesizerConfig
 from hfsynth.core.errors import ConfigError, HfsynthError, OutputError, SourceError
 from hfsynth.core.recipes import MOST_BYTES, config_from, read_recipe
+from hfsynth.corpus.files import CorpusFiles
 from hfsynth.corpus.readme import Card, as_block, as_code
 from hfsynth.models.resolve import pinned
 from hfsynth.publishing.facts import CardSettings
@@ -430,32 +431,32 @@ def test_a_secret_in_the_data_is_named_by_row_and_column(tmp_path: Path, column:
     table = table.set_column(at, "kind", table["kind"].dictionary_encode())
     pq.write_table(table, tmp_path / "x.parquet", row_group_size=1000)
     with pytest.raises(OutputError, match=rf"x.parquet, row 4,321 \(from 0\), column {column} \(a Slack token"):
-        refuse_leaks(tmp_path, ["x.parquet"], token=None)
-    refuse_leaks(tmp_path, ["x.parquet"], token=None, allowed=["slack"])
+        refuse_leaks(CorpusFiles(tmp_path), ["x.parquet"], token=None)
+    refuse_leaks(CorpusFiles(tmp_path), ["x.parquet"], token=None, allowed=["slack"])
 
 
 def test_values_that_stand_side_by_side_make_no_secret_and_hide_none(tmp_path: Path) -> None:
     apart = [SECRETS["slack"][:20], SECRETS["slack"][20:]]
     pq.write_table(pa.table({"text": apart}), tmp_path / "x.parquet")
-    refuse_leaks(tmp_path, ["x.parquet"], token=None)
+    refuse_leaks(CorpusFiles(tmp_path), ["x.parquet"], token=None)
     pq.write_table(pa.table({"text": ["ends with a letter", SECRETS["huggingface"], "x"]}), tmp_path / "x.parquet")
     with pytest.raises(OutputError, match="row 1 "):
-        refuse_leaks(tmp_path, ["x.parquet"], token=None)
+        refuse_leaks(CorpusFiles(tmp_path), ["x.parquet"], token=None)
 
 
 def test_what_a_parquet_file_says_of_itself_is_searched(tmp_path: Path) -> None:
     table = pa.table({"a": [1]}).replace_schema_metadata({"made": SECRETS["npm"]})
     pq.write_table(table, tmp_path / "x.parquet")
     with pytest.raises(OutputError, match="its schema"):
-        refuse_leaks(tmp_path, ["x.parquet"], token=None)
+        refuse_leaks(CorpusFiles(tmp_path), ["x.parquet"], token=None)
 
 
 def test_ones_own_token_never_passes(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("it is hf_loopback.")
     with pytest.raises(OutputError, match="your own"):
-        refuse_leaks(tmp_path, ["a.txt"], token="hf_loopback", allowed=["huggingface", "own:x"][:1])
+        refuse_leaks(CorpusFiles(tmp_path), ["a.txt"], token="hf_loopback", allowed=["huggingface", "own:x"][:1])
     with pytest.raises(ConfigError, match="no kind of secret"):
-        refuse_leaks(tmp_path, ["a.txt"], token="hf_loopback", allowed=["own"])
+        refuse_leaks(CorpusFiles(tmp_path), ["a.txt"], token="hf_loopback", allowed=["own"])
 
 
 CORPORA = Path(__file__).parents[3] / "shared" / "data" / "corpora"
@@ -469,7 +470,7 @@ def test_real_corpora_hold_no_false_alarm(tmp_path: Path, name: str) -> None:
         pytest.skip(f"the corpus {name} is not at hand")
     content = path.read_bytes() if name == "demo" else gzip.decompress(path.read_bytes())
     (tmp_path / "x.jsonl").write_bytes(content)
-    refuse_leaks(tmp_path, ["x.jsonl"], token=None)
+    refuse_leaks(CorpusFiles(tmp_path), ["x.jsonl"], token=None)
 
 
 # --- the card -------------------------------------------------------------------------------------------------------

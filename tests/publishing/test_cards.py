@@ -24,7 +24,18 @@ from started import run_process
 
 from hfsynth.core.errors import ConfigError, HubError, OutputError
 from hfsynth.corpus.folder import assigned, incomplete, matching
-from hfsynth.corpus.readme import Block, Card, as_block, as_code, as_text, as_wrapped, printable, shortened
+from hfsynth.corpus.readme import (
+    Block,
+    Card,
+    as_block,
+    as_code,
+    as_text,
+    as_wrapped,
+    configured_readme,
+    front_matter,
+    printable,
+    shortened,
+)
 from hfsynth.documents.hf_datasets import open_texts
 from hfsynth.publishing import plots
 from hfsynth.publishing.belongings import belongings
@@ -266,8 +277,23 @@ def test_templates(folder: Path) -> None:
 @pytest.mark.parametrize("text", ["---\na: [\n---\n", "---\n- a\n---\n", '<!-- hfsynth:begin {"parts": []} -->\nx'])
 def test_a_damaged_readme_is_named(folder: Path, text: str) -> None:
     (folder / "README.md").write_text(text)
-    with pytest.raises(ConfigError, match=r"README\.md"):
+    with pytest.raises(OutputError, match=r"README\.md"):
         write_card(folder, STATED)
+
+
+def test_everybody_who_reads_a_readme_reads_its_front_matter_alike() -> None:
+    for damaged in ("---\na: [\n---\n", "---\n- a\n---\n"):
+        with pytest.raises(OutputError) as by_card:
+            Card.parse(damaged)
+        with pytest.raises(OutputError) as by_configs:
+            configured_readme(damaged, {})
+        assert by_card.value.message == by_configs.value.message
+    for text in ("---\na: 1\n---\nWords.\n", " \n--- \r\na: 1\r\n---\r\nWords.\n", "---\na: 1\n---\nWords.\n---\n"):
+        assert Card.parse(text).metadata == {"a": 1}
+        assert configured_readme(text, {}).endswith(f"\na: 1\nconfigs: []\n---\n{text[text.index('Words') :]}")
+    for text in ("---\nA line, and no front matter.\n", "Words.\n\n---\na: 1\n---\n", ""):
+        assert front_matter(text) == ({}, text) and Card.parse(text).metadata == {}
+        assert configured_readme(text, {}).endswith(f"---\n{text}")
 
 
 def test_plots_are_left_out_where_they_cannot_be_drawn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

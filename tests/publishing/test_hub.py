@@ -41,11 +41,11 @@ PRELUDE = """
 import json, os
 from hfsynth.publishing.facts import CardSettings
 from hfsynth.core.errors import HfsynthError
-from hfsynth.publishing.hub import PushOptions, push
+from hfsynth.publishing.hub import PushOptions, push_folder
 
 def pushed(folder, repo="user/corpus", stated=CardSettings(license="cc-by-4.0", language=("en",)), **options):
     try:
-        result = push(folder, repo, PushOptions(**{"timeout": 60, **options}), settings=stated)
+        result = push_folder(folder, repo, PushOptions(**{"timeout": 60, **options}), settings=stated)
         return [result.url, result.commit, result.changed]
     except HfsynthError as error:
         return [type(error).__name__, error.message, error.hint]
@@ -124,6 +124,52 @@ def test_a_new_version_takes_the_place_of_the_old(hub: Hub, tmp_path: Path) -> N
     assert pushed(hub, tmp_path, new)[2] is True
     assert hub.files("user/corpus") == contents(new) | {"notes/theirs.txt": b"keep"}
     assert hub.commits("user/corpus") == 3
+
+
+def test_a_push_reads_a_footer_once_and_digests_a_file_once(hub: Hub, tmp_path: Path) -> None:
+    folder = corpus_folder(tmp_path / "corpus", SHAPE)
+    out = client(
+        hub,
+        tmp_path,
+        f"""
+import sys
+from pathlib import Path
+import pyarrow.parquet as pq
+from hfsynth.publishing import prepare
+
+folder, footers, opened, facts = Path({str(folder)!r}), [], [], []
+init, read, collect = pq.ParquetFile.__init__, pq.read_metadata, prepare.corpus_facts
+
+def watched(self, source, *args, metadata=None, **kwargs):
+    if metadata is None and str(source).startswith(str(folder)):
+        footers.append(Path(source).name)
+    init(self, source, *args, metadata=metadata, **kwargs)
+
+def watched_read(source):
+    footers.extend([source.name] if isinstance(source, Path) else [])  # else it is one in the repo
+    return read(source)
+
+def watched_facts(*args):
+    facts.append(args)
+    return collect(*args)
+
+def heard(event, args):
+    if event == "open" and str(args[0]).startswith(str(folder)) and str(args[0]).endswith(".parquet"):
+        opened.append(str(args[0]))
+
+pq.ParquetFile.__init__, pq.read_metadata, prepare.corpus_facts = watched, watched_read, watched_facts
+sys.addaudithook(heard)
+out["first"] = [pushed(folder)[2], sorted(footers), len(facts)]
+footers.clear(), opened.clear(), facts.clear()
+out["again"] = [pushed(folder)[2], sorted(footers), len(facts)]
+out["opened"] = sorted(str(Path(path).relative_to(folder)) for path in opened)
+""",
+    )
+    parts = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
+    names = sorted(Path(part).name for part in parts)
+    assert len(parts) == 4
+    assert out["first"] == [True, names, 1] and out["again"] == [False, names, 1]
+    assert out["opened"] == parts  # for the digest; whoever reads rows goes by Arrow
 
 
 def pushed(hub: Hub, tmp_path: Path, folder: Path, **options: object) -> list[Any]:
