@@ -78,6 +78,13 @@ def processes() -> Iterator[None]:
 
 needs_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="there is no wheel of vLLM for this machine")
 
+
+def needs(*libraries: str) -> pytest.MarkDecorator:
+    """Skip where one of them is not installed; to see that imports none, which would take every process seconds."""
+    missing = [name for name in libraries if find_spec(name) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
 _SENTENCES = (
     "The lighthouse keeper lit the lamp every evening and wrote down the weather.",
     "Potatoes were first grown in the Andes, thousands of years ago.",

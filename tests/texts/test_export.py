@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import transformers
 from datasets import Dataset, load_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from started import run_process
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
 
 from hfsynth.core.errors import ColumnError, ConfigError, OutputError, SourceError
 from hfsynth.models.tokenizers import load_tokenizer
@@ -48,22 +48,22 @@ def train_bpe(specials: tuple[str, ...]) -> Tokenizer:
     return tokenizer
 
 
-def llama3_style() -> PreTrainedTokenizerFast:
+def llama3_style() -> transformers.PreTrainedTokenizerFast:
     """Adds BOS itself when asked for special tokens, as Llama 3's does."""
     tokenizer = train_bpe(LLAMA)
     bos = LLAMA[0]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]
     )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=bos, eos_token=LLAMA[1])
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=bos, eos_token=LLAMA[1])
 
 
-def gpt2_style() -> PreTrainedTokenizerFast:
-    return PreTrainedTokenizerFast(tokenizer_object=train_bpe(GPT2), bos_token=GPT2[0], eos_token=GPT2[0])
+def gpt2_style() -> transformers.PreTrainedTokenizerFast:
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=train_bpe(GPT2), bos_token=GPT2[0], eos_token=GPT2[0])
 
 
-def eos_only() -> PreTrainedTokenizerFast:
-    return PreTrainedTokenizerFast(tokenizer_object=train_bpe(GPT2), eos_token=GPT2[0])
+def eos_only() -> transformers.PreTrainedTokenizerFast:
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=train_bpe(GPT2), eos_token=GPT2[0])
 
 
 TOKENIZERS = {"llama3": llama3_style(), "gpt2": gpt2_style(), "eos-only": eos_only()}
@@ -117,19 +117,19 @@ TEXTS = st.lists(NASTY.filter(str.strip), min_size=1, max_size=6)
 SLOW = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def expected_ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+def expected_ids(tokenizer: transformers.PreTrainedTokenizerFast, text: str) -> list[int]:
     """One BOS, where it is not EOS, the text with no control id in it, one EOS."""
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     bos = [] if tokenizer.bos_token in (None, tokenizer.eos_token) else [tokenizer.bos_token_id]
     return [*bos, *ids, tokenizer.eos_token_id]
 
 
-def specials_in(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> list[int]:
+def specials_in(tokenizer: transformers.PreTrainedTokenizerFast, ids: list[int]) -> list[int]:
     control = tokenizer.added_tokens_decoder
     return [one for one in ids if one in control]
 
 
-def control_frame(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+def control_frame(tokenizer: transformers.PreTrainedTokenizerFast) -> list[int]:
     both = [tokenizer.bos_token_id, tokenizer.eos_token_id]
     return both if tokenizer.bos_token not in (None, tokenizer.eos_token) else both[1:]
 
@@ -465,7 +465,7 @@ def test_few_rows_are_read_ahead(tmp_path: Path, small_batches: None) -> None:
 
 
 def test_a_tokenizer_without_eos_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    bare = PreTrainedTokenizerFast(tokenizer_object=train_bpe(GPT2), bos_token=GPT2[0])
+    bare = transformers.PreTrainedTokenizerFast(tokenizer_object=train_bpe(GPT2), bos_token=GPT2[0])
     for target in Target:
         with pytest.raises(ConfigError, match="no EOS token") as error:
             export(documents(3), tmp_path / "out", to=target, tokenizer=bare)
@@ -474,7 +474,7 @@ def test_a_tokenizer_without_eos_is_refused_before_anything_is_written(tmp_path:
 
 
 def test_an_eos_that_is_ordinary_text_is_refused(tmp_path: Path) -> None:
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=train_bpe(()), eos_token="g")
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=train_bpe(()), eos_token="g")
     with pytest.raises(ConfigError, match="ordinary text as its BOS or EOS"):
         export([{"text": "dog"}], tmp_path / "olmo", to="olmo", tokenizer=tokenizer)
     with pytest.raises(ConfigError, match="cannot be told from"):

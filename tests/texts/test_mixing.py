@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import transformers
 from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from hfsynth.core.errors import BudgetError, ColumnError, ConfigError, ModelError, OutputError, SourceError
 from hfsynth.core.records import content_id
@@ -33,11 +33,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def word_tokenizer() -> PreTrainedTokenizerFast:
+def word_tokenizer() -> transformers.PreTrainedTokenizerFast:
     """One token a word: shares can be counted by eye."""
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "</s>": 1}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", unk_token="[UNK]")
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", unk_token="[UNK]")
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import transformers
 from test_export import documents, llama3_style, train_bpe
-from transformers import PreTrainedTokenizerFast
 
 from hfsynth.models.tokenizers import load_tokenizer
 from hfsynth.texts.export.export import export
@@ -70,7 +70,7 @@ def test_the_number_of_tokens_for_people(tokens: int, told: str) -> None:
 def test_the_width_of_an_id_is_the_trainers(size: int, megatron: str, nanotron: str) -> None:
     tokenizer = train_bpe(("<|end|>",))
     tokenizer.add_tokens([f"<extra-{number}>" for number in range(size - tokenizer.get_vocab_size())])
-    loaded = load_tokenizer(PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>"))
+    loaded = load_tokenizer(transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>"))
     assert (loaded.vocab_size, MegatronArrays(loaded).dtype, NanotronArrays(loaded).dtype) == (size, megatron, nanotron)
 
 

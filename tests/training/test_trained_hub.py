@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
-from conftest import needs_vllm
+from conftest import needs, needs_vllm
 from loopback_hub.server import Hub
-
-pytest.importorskip("peft")
 
 HFSYNTH = [sys.executable, "-m", "hfsynth"]
 
 
+@needs("peft")
 @needs_vllm
 def test_an_adapter_of_a_base_on_the_hub_is_published_and_used_by_its_name(tiny_llama: Path, tmp_path: Path) -> None:
     tasks, documents, out = tmp_path / "tasks.parquet", tmp_path / "documents.jsonl", tmp_path / "synthesizer"

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import needs_vllm
+from conftest import needs, needs_vllm
 from datasets import Dataset
 from typer.testing import CliRunner
 
@@ -20,14 +20,12 @@ from hfsynth import Synthesizer
 from hfsynth.cli.app import app
 from hfsynth.core.config import Sampling
 from hfsynth.core.errors import ConfigError, ModelError, OutputError, SourceError
-from hfsynth.training.config import Packing, TrainingFolder
+from hfsynth.training.config import Lora, Packing, Schedule, TrainingConfig, TrainingFolder
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("peft")
+if TYPE_CHECKING:
+    from hfsynth.training.trainer import TrainingProgress
 
-from hfsynth.training.config import Lora, Schedule, TrainingConfig  # noqa: E402
-from hfsynth.training.train import train  # noqa: E402
-from hfsynth.training.trainer import TrainingProgress  # noqa: E402
+pytestmark = needs("torch", "peft")
 
 THINGS = "lamp tide bond root salt fish rope moon rain bell sand wolf milk coal gate nest seed wind hare kite".split()  # noqa: SIM905
 
@@ -51,6 +49,13 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tasks") / "tasks.parquet"
     pq.write_table(pa.Table.from_pylist(task_rows()), path)
     return path
+
+
+def train(*arguments: Any, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Train, by a function that is imported where it is called: it reads torch and PEFT."""
+    from hfsynth.training import train
+
+    return train.train(*arguments, **options)
 
 
 def config(base: Path, **settings: Any) -> TrainingConfig:  # noqa: ANN401
@@ -183,6 +188,7 @@ def test_a_plan_says_what_would_be_trained_on_and_writes_nothing(tasks: Path, ti
 
 def test_the_loss_is_the_mean_over_the_tokens_that_count(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
     """One step over all sequences in four device batches: the logged loss is that of plain cross-entropy."""
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from hfsynth.documents.examples import read_examples
