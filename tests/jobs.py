@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from glob import glob
 from pathlib import Path
@@ -32,20 +32,29 @@ def command(source: Path | str, out: Path, *options: object) -> list[str]:
     return [sys.executable, "-m", "hfsynth", "synthesize", *map(str, arguments)]
 
 
+def forking(arguments: list[str]) -> list[str]:
+    """Return the same command where vLLM forks its engine's process: see `scripts_forking`."""
+    return [sys.executable, str(TESTS / "scripts_forking.py"), *arguments[3:]]
+
+
 def scripted(script: str = "noted", *, latency: float = 0.0, in_flight: int = 4) -> tuple[str, ...]:
     """Return the options that name a script of `scripts_kill` as the engine."""
     arguments = ("--engine-arg", f"latency={latency}", "--engine-arg", f"max_in_flight={in_flight}")
     return ("--engine", "scripted", "--model", f"scripts_kill:{script}", *arguments)
 
 
-def start(arguments: list[str], log: Path | None = None) -> subprocess.Popen[str]:
-    """Start a command that finds the scripts and, where `log` is given, notes their calls there."""
+def start(arguments: list[str], log: Path | None = None, *, reads: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """Start a command that finds the scripts and, where `log` is given, notes their calls there.
+
+    `reads` are modules that it will read: see `started`.
+    """
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join((str(TESTS), *sys.path)),
         **({LOG: str(log)} if log else {}),
     }
-    return start_process(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    pipe = subprocess.PIPE
+    return start_process(arguments, reads=reads, env=environment, stdout=pipe, stderr=pipe)
 
 
 def ended(process: subprocess.Popen[str], *, seconds: float = 600) -> tuple[int, str, str]:
@@ -59,9 +68,9 @@ def ended(process: subprocess.Popen[str], *, seconds: float = 600) -> tuple[int,
     return process.returncode, out, errors
 
 
-def run(arguments: list[str], log: Path | None = None) -> None:
+def run(arguments: list[str], log: Path | None = None, *, reads: Sequence[str] = ()) -> None:
     """Run a command that must succeed."""
-    code, _, errors = ended(start(arguments, log))
+    code, _, errors = ended(start(arguments, log, reads=reads))
     assert code == 0, errors
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 from conftest import needs_vllm
-from jobs import command, documents, ended, journaled, run, until
+from jobs import command, documents, ended, forking, journaled, run, until
 from started import start_process
 from test_engine_start import blocked
+from warm_python import VLLM
 
 
 @needs_vllm
@@ -20,7 +21,10 @@ def test_a_signal_that_reaches_the_engines_process_loses_no_document(tiny_llama:
     options = ("--model", tiny_llama, "--shots", 2, "--max-tokens", 100, "--engine-arg", "max_num_seqs=4")
     arguments = command(source, out, *options, "--workers", 0)
     own = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "OMP_NUM_THREADS": "1"}
-    process = start_process(arguments, env={**os.environ, **own}, stdout=-1, stderr=-1, start_new_session=True)
+    environment = {**os.environ, **own}
+    process = start_process(
+        forking(arguments), reads=VLLM, env=environment, stdout=-1, stderr=-1, start_new_session=True
+    )
     assert until(lambda: journaled(out), process, seconds=600)
     (engine,) = [pid for pid in _descendants(process.pid) if "EngineCore" in _name(pid)]
     assert {signal.SIGINT, signal.SIGHUP} <= blocked(engine)
@@ -28,7 +32,7 @@ def test_a_signal_that_reaches_the_engines_process_loses_no_document(tiny_llama:
         os.kill(pid, signal.SIGTERM)
     assert ended(process)[0] == 128 + signal.SIGTERM
     assert not Path(f"/proc/{engine}").exists()
-    run(arguments)
+    run(arguments, reads=VLLM)
     rows = [row for path in sorted((out / "pairs").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
     assert [row["id"] for row in rows] == [f"d{n}" for n in range(24)]
     assert {row["synthesis"]["status"] for row in rows} <= {"ok", "no_pairs"}

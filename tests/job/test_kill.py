@@ -14,8 +14,23 @@ from pathlib import Path
 import pytest
 from conftest import needs_vllm
 from datasets import load_dataset
-from jobs import children, command, documents, ended, journaled, journals, parts, run, scripted, start, stats, until
+from jobs import (
+    children,
+    command,
+    documents,
+    ended,
+    forking,
+    journaled,
+    journals,
+    parts,
+    run,
+    scripted,
+    start,
+    stats,
+    until,
+)
 from seeds import EVERYTHING, SEED
+from warm_python import VLLM
 
 KILLS = 20 if EVERYTHING else 8
 IN_FLIGHT = 4
@@ -120,14 +135,14 @@ def test_no_worker_outlives_the_command(uninterrupted: Path, tmp_path: Path) -> 
 @needs_vllm
 def test_the_real_engine_is_killed(tiny_llama: Path, tmp_path: Path) -> None:
     source, out = documents(tmp_path / "texts.jsonl", 60), tmp_path / "out"
-    more = ("--model", tiny_llama, "--shots", 2, "--max-tokens", 60, "--shard-rows", 10, "--workers", 1)
+    more = ("--model", tiny_llama, "--shots", 2, "--max-tokens", 60, "--shard-rows", 10, "--workers", 0)
     arguments = command(source, out, *more, "--engine-arg", "max_num_seqs=4")
-    process = start(arguments)
+    process = start(arguments, reads=VLLM)
     assert until(lambda: journaled(out), process, seconds=600)
     process.kill()
     process.communicate()
     assert not (out / "pairs").exists()
-    run(arguments)
+    run(arguments, reads=VLLM)
     rows = load_dataset("parquet", data_files=str(out / "pairs" / "*.parquet"), split="train", cache_dir=str(tmp_path))
     assert rows["id"] == [f"d{number}" for number in range(60)]
     found = stats(out)
@@ -144,7 +159,7 @@ def test_the_real_engine_in_a_process_of_its_own_is_killed_and_loaded_again(
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     source, out = documents(tmp_path / "texts.jsonl", 60), tmp_path / "out"
     more = ("--model", tiny_llama, "--shots", 2, "--max-tokens", 60, "--shard-rows", 10, "--workers", 0)
-    process = start(command(source, out, *more, "--engine-arg", "max_num_seqs=4"))
+    process = start(forking(command(source, out, *more, "--engine-arg", "max_num_seqs=4")), reads=VLLM)
     assert until(lambda: journaled(out), process, seconds=600)
     os.kill(engine_core(process), signal.SIGKILL)
     code, _, errors = ended(process)
