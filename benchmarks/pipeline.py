@@ -55,7 +55,12 @@ BESIDE: dict[str, list[tuple[Any, str]]] = {
     "parsing": [(InstructionPretrain, "parse")],
     "rendering": [(corpus_folder, "render_rows")],
     "writing": [(part_writer.ShardWriter, "add"), (part_writer.ShardWriter, "finish"), (finish, "_publish_pairs")],
-    "hashing": [(sources, "content_id"), (sources, "digest"), (finish, "file_digest"), (part_writer, "file_digest")],
+    "hashing": [
+        (sources, "content_id"),
+        (sources, "files_digest"),
+        (finish, "file_digest"),
+        (part_writer, "file_digest"),
+    ],
 }
 """Functions that make up each part, where they are looked up."""
 

@@ -33,8 +33,8 @@ def command(source: Path | str, out: Path, *options: object) -> list[str]:
 
 
 def forking(arguments: list[str]) -> list[str]:
-    """Return the same command where vLLM forks its engine's process: see `scripts_forking`."""
-    return [sys.executable, str(TESTS / "scripts_forking.py"), *arguments[3:]]
+    """Return a command of `python -m` where vLLM forks its engine's process: see `scripts_forking`."""
+    return [sys.executable, str(TESTS / "scripts_forking.py"), *arguments[2:]]
 
 
 def scripted(script: str = "noted", *, latency: float = 0.0, in_flight: int = 4) -> tuple[str, ...]:

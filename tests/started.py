@@ -43,16 +43,18 @@ def start_process(
     *,
     fresh: bool = False,
     reads: Sequence[str] = (),
+    outlives: bool = False,
     **options: Any,  # noqa: ANN401
 ) -> subprocess.Popen[str]:
     """Start a process that speaks text and ends with the test; `options` are those of Popen.
 
-    `reads` are more modules that the program will read.
+    `reads` are more modules that the program will read. One that `outlives` the test is ended by whoever started it.
     """
     argv = [str(argument) for argument in arguments]
     warm = None if fresh else _kind(argv, options, reads)
     process = WarmProcess(argv, warm, **options) if warm else subprocess.Popen(argv, text=True, **options)
-    _STARTED.append(process)
+    if not outlives:
+        _STARTED.append(process)
     return process
 
 

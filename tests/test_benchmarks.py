@@ -15,6 +15,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 from conftest import needs_vllm
+from started import run_process, start_process
+from warm_python import VLLM
 
 from hfsynth.core.records import Document, Pair
 from hfsynth.engine.scripted import ScriptedEngine
@@ -280,7 +282,7 @@ def test_scale_runs_with_the_scripted_engine(tmp_path: Path) -> None:
 @needs_vllm
 def test_the_pipeline_is_measured_with_a_real_model(tiny_llama: Path, tmp_path: Path) -> None:
     options = ["--model", str(tiny_llama), "--documents", "4", "--max-tokens", "8", "--results", str(tmp_path)]
-    subprocess.run([sys.executable, str(FOLDER / "pipeline.py"), *options], check=True, stdout=subprocess.DEVNULL)
+    run_process([sys.executable, FOLDER / "pipeline.py", *options], reads=VLLM, check=True)
     values = json.loads((tmp_path / "pipeline.json").read_text())
     seconds = {row["part"]: row["seconds"] for row in values["rows"]}
     assert set(seconds) == {"engine", "tokenising", "parsing", "rendering", "writing", "hashing"}
@@ -395,12 +397,21 @@ def test_the_use_of_the_gpu_is_read_while_work_is_done(monkeypatch: pytest.Monke
     assert used == []
 
 
+def started_warm(command: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
+    return start_process(command, reads=VLLM, env=env)
+
+
 @needs_vllm
-def test_the_gpu_table_is_made_without_a_gpu_and_goes_on_where_it_ended(tmp_path: Path) -> None:
+def test_the_gpu_table_is_made_without_a_gpu_and_goes_on_where_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """In-process rows alone: an engine process of its own takes 40 seconds longer to load."""
-    command = [sys.executable, str(FOLDER / "gpu.py"), "--tiny", "--results", str(tmp_path), "--rows", "in-process"]
-    first = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "no GPU: a check of the script" in first.stdout
+    processes = SimpleNamespace(Popen=started_warm, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(script("gpu"), "subprocess", processes)
+    options = ["--tiny", "--results", tmp_path, "--rows", "in-process"]
+    called("gpu", *options)
+    first = capsys.readouterr().out
+    assert "no GPU: a check of the script" in first
     rows = [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines() if line]
     assert [row["row"] for row in rows] == ["fp32 in-process generate 100", "fp32 in-process job-3 100"]
     limit, job = rows
@@ -409,9 +420,9 @@ def test_the_gpu_table_is_made_without_a_gpu_and_goes_on_where_it_ended(tmp_path
     assert job["computed"] > limit["computed"] > limit["raw"]  # the made-up answers, which chains show again
     assert job["cached_share"] > 0.2  # and chains do follow
     before = (tmp_path / "gpu.jsonl").read_text()
-    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    called("gpu", *options)
     assert (tmp_path / "gpu.jsonl").read_text() == before
-    assert again.stdout == first.stdout
+    assert capsys.readouterr().out == first
     assert "| fp32 in-process job-3 100 | 6 |" in (tmp_path / "gpu.md").read_text()
 
 

@@ -91,7 +91,7 @@ def train(
         max_steps=max_steps,
     )
     if dry_run:
-        return _tell(library.plan(data, config), _PLANNED, as_json=as_json)
+        return _tell(library.training_plan(data, config), _PLANNED, as_json=as_json)
     schedule = Schedule(evaluate=evaluate_every, save=save_every, tensorboard=tensorboard)
     with console.progress(quiet=quiet or as_json, estimate=True) as show:
 

@@ -23,6 +23,9 @@ from completions_server import FOREVER, NAME, CompletionsServer, Fault
 from conftest import needs_vllm
 from hypothesis import given
 from hypothesis import strategies as st
+from jobs import forking
+from started import start_process
+from warm_python import VLLM
 
 from hfsynth import Synthesizer
 from hfsynth.core.config import EngineConfig, Sampling
@@ -560,13 +563,11 @@ def vllm_server(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         port = probe.getsockname()[1]
     flags = "--dtype float32 --enforce-eager --max-num-seqs 4 --generation-config vllm --enable-prompt-tokens-details"
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tiny_llama)]
+    options = ["--host", "127.0.0.1", "--port", str(port), *flags.split()]
     log = tmp_path_factory.mktemp("vllm") / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port), *flags.split()],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+        argv = forking([*command, *options])
+        process = start_process(argv, reads=VLLM, outlives=True, stdout=output, stderr=subprocess.STDOUT)
         try:
             _await_health(f"http://127.0.0.1:{port}", process, log)
             yield f"http://127.0.0.1:{port}"
@@ -575,7 +576,7 @@ def vllm_server(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> I
             process.wait()
 
 
-def _await_health(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _await_health(url: str, process: subprocess.Popen[str], log: Path) -> None:
     deadline = time.monotonic() + 600
     while process.poll() is None and time.monotonic() < deadline:
         try:

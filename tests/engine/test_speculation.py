@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from conftest import needs_vllm
+from started import run_process
+from warm_python import VLLM
 
 from hfsynth.cli import app
 from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig
@@ -24,8 +25,10 @@ from hfsynth.job.run import synthesize
 
 # Commands one after the other in one process, where they share the engine that guesses; what the first such engine
 # leaves in a process (llvmlite is read before it), the next one of that process finds.
+# What numba says of vLLM's code while it compiles it is not for a user to read, nor for a program that allows none.
 PROGRAM = """
-import json, sys
+import json, sys, warnings
+warnings.simplefilter("error", PendingDeprecationWarning)
 import llvmlite.binding
 from hfsynth.cli import app
 for sys.argv in json.loads(sys.argv[1]):
@@ -157,14 +160,9 @@ def test_completions_are_the_same_with_and_without(tiny_llama: Path, tmp_path: P
         options = ["--recipe", str(recipe), "--workers", "0", "--quiet", "--engine-arg", "max_num_seqs=4"]
         out = str(tmp_path / f"{name}-guessed")
         commands.append(["hfsynth", "synthesize", str(source), out, *options, "--speculative", "ngram"])
-    # What numba says of vLLM's code while it compiles it is not for a user to read, nor for a program that allows none.
-    ran = subprocess.run(
-        [sys.executable, "-W", "error::PendingDeprecationWarning", "-c", PROGRAM, json.dumps(commands)],
-        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "nothing compiled yet")},
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "nothing compiled yet")}
+    program = [sys.executable, "-c", PROGRAM, json.dumps(commands)]
+    ran = run_process(program, reads=VLLM, env=environment, check=True)
     assert ran.stdout.split()[-1] != "omp"  # it would slow down everything else
     for name in PENALTIES:
         assert said(tmp_path / f"{name}-guessed") == said(tmp_path / name)

@@ -14,6 +14,7 @@ import scripts_map
 from conftest import needs_vllm
 from datasets import Dataset, IterableDataset, load_dataset
 from started import start_process
+from warm_python import VLLM
 
 from hfsynth import Synthesizer
 from hfsynth.core.errors import ColumnError, ConfigError, ModelError
@@ -267,7 +268,7 @@ def test_a_real_model_under_num_proc_leaves_no_process_behind(tiny_llama: Path, 
     script = tmp_path / "program.py"
     script.write_text(program)
     arguments = [sys.executable, script, tiny_llama]
-    with start_process(arguments, stdout=subprocess.PIPE, start_new_session=True) as process:
+    with start_process(arguments, reads=VLLM, stdout=subprocess.PIPE, start_new_session=True) as process:
         printed, _ = process.communicate(timeout=600)
     assert process.returncode == 0
     assert all(1 <= int(number) <= 4 for number in printed.split()[-8:])
