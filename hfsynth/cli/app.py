@@ -33,6 +33,7 @@ from hfsynth.cli.options import (
     Temperature,
     TextColumn,
     TrustRemoteCode,
+    Verbose,
     Window,
     key_values,
     recipe_fields,
@@ -150,6 +151,7 @@ def synthesize(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, write nothing.")] = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
     as_json: Json = False,
 ) -> None:
     """Write instruction-response pairs about every document of SOURCE into the corpus folder OUT.
@@ -229,6 +231,7 @@ def synthesize(
 def info(
     folder: Annotated[Path, typer.Argument(help="A corpus folder.")],
     watch: Annotated[bool, typer.Option("--watch", help="Follow a running job until it is finished.")] = False,
+    verbose: Verbose = 0,
     as_json: Json = False,
 ) -> None:
     """Print what is in a corpus folder; with --watch, first show how the job that fills it comes along.
@@ -250,6 +253,7 @@ def info(
 @app.command()
 def check(
     folder: Annotated[Path, typer.Argument(help="A corpus folder.")],
+    verbose: Verbose = 0,
     as_json: Json = False,
 ) -> None:
     """Compare every file of FOLDER with what its job wrote, byte by byte; the exit code is 1 where one was lost.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hfsynth.cli import console
-from hfsynth.cli.options import EngineArgs, Json, Quiet, TrustRemoteCode, Window, key_values
+from hfsynth.cli.options import EngineArgs, Json, Quiet, TrustRemoteCode, Verbose, Window, key_values
 from hfsynth.cli.rooms import EVALUATE, in_rooms
 from hfsynth.core.errors import ConfigError
 from hfsynth.corpus.readme import as_mean, as_score, as_share
@@ -182,6 +182,7 @@ def evaluate(
     engine_arg: EngineArgs = None,
     trust_remote_code: TrustRemoteCode = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
     as_json: Json = False,
 ) -> None:
     """Say how good the pairs of CORPUS are, or how good the synthesizer --model is on gold data.

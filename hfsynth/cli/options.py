@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -10,7 +11,26 @@ from typing import Annotated, Any
 import typer
 
 from hfsynth.core.errors import ConfigError
+from hfsynth.core.logs import logging_to_terminal
 
+
+def _show_log(context: typer.Context, verbose: int) -> int:
+    """Show the log on the terminal for as long as the command runs."""
+    if verbose and not context.resilient_parsing:
+        context.with_resource(logging_to_terminal(logging.INFO if verbose == 1 else logging.DEBUG))
+    return verbose
+
+
+Verbose = Annotated[
+    int,
+    typer.Option(
+        *("--verbose", "-v"),
+        count=True,
+        show_default=False,
+        callback=_show_log,
+        help="Show the log, a line an event; -vv shows more, which may quote documents.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hfsynth.cli import console
-from hfsynth.cli.options import Json, Quiet
+from hfsynth.cli.options import Json, Quiet, Verbose
 from hfsynth.cli.rooms import PUSH, in_rooms
 from hfsynth.core.errors import ConfigError
 
@@ -56,6 +56,7 @@ def card(
     kind: Kind = "dataset",
     include: Include = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when the card is stale.")] = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Write the card (README.md and plots) of FOLDER from what is in it.
 
@@ -103,6 +104,7 @@ def push(
     timeout: Annotated[float, typer.Option(help="Seconds to go on trying a step that fails or stands.")] = 300.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, send nothing, write nothing.")] = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
     as_json: Json = False,
 ) -> None:
     """Publish FOLDER as REPO on the Hub, in one change that readers see whole or not at all.

@@ -31,7 +31,7 @@ SYNTHESIZE: Rooms = {
         *("launcher", "tensor_parallel", "address", "gpus_per_worker", "sbatch", "submit"),
         *("shard_range", "shard_rows", "grace"),
     ),
-    "Output": ("quiet", "as_json"),
+    "Output": ("quiet", "verbose", "as_json"),
 }
 TUNE: Rooms = {
     "Used most": ("model", "shots", "split", "recipe", "minutes", "documents"),
@@ -39,7 +39,7 @@ TUNE: Rooms = {
     "Recipe": _RECIPE,
     "Engine": ("engine_arg", "trust_remote_code"),
     "Search": ("precisions", "seed"),
-    "Output": ("quiet", "as_json"),
+    "Output": ("quiet", "verbose", "as_json"),
 }
 
 EVALUATE: Rooms = {
@@ -47,13 +47,13 @@ EVALUATE: Rooms = {
     "Judging a corpus": ("judge_pairs", "judge_revision"),
     "Judging a synthesizer": ("model_revision", "prompt_format", "limit", "max_tokens", "temperature", "out"),
     "Engine": ("engine", "engine_arg", "window", "trust_remote_code"),
-    "Output": ("seed", "quiet", "as_json"),
+    "Output": ("seed", "quiet", "verbose", "as_json"),
 }
 PUSH: Rooms = {
     "Used most": ("license", "language", "title", "private", "create_pr", "dry_run"),
     "Card": ("license_name", "license_link", "card_template", "kind", "include"),
     "Repo": ("revision", "replace", "tag", "message", "timeout", "allow_secrets"),
-    "Output": ("quiet", "as_json"),
+    "Output": ("quiet", "verbose", "as_json"),
 }
 TRAIN: Rooms = {
     "Used most": ("base", "shots", "window", "epochs", "full", "license", "dry_run"),
@@ -62,7 +62,7 @@ TRAIN: Rooms = {
         *("lora_rank", "lora_alpha", "learning_rate", "warmup"),
         *("batch_tokens", "device_tokens", "max_steps"),
     ),
-    "Output": ("evaluate_every", "save_every", "tensorboard", "language", "quiet", "as_json"),
+    "Output": ("evaluate_every", "save_every", "tensorboard", "language", "quiet", "verbose", "as_json"),
 }
 
 

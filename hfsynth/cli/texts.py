@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hfsynth.cli import console
-from hfsynth.cli.options import Json, Quiet
+from hfsynth.cli.options import Json, Quiet, Verbose
 from hfsynth.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def render(
         str | None, typer.Option(help="Count tokens with this model's tokenizer (a Hub model, a folder, `embedded`).")
     ] = None,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
     as_json: Json = False,
 ) -> None:
     """Render the pairs of a finished corpus FOLDER into training texts, config `default` of the corpus.
@@ -75,6 +76,7 @@ def mix(
         typer.Option(help="A split to mix; may be repeated. [default: every split of the first part that has any]"),
     ] = None,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
     as_json: Json = False,
 ) -> None:
     """Mix rendered corpora, raw text and general instructions by tokens into the corpus folder OUT.
@@ -125,6 +127,7 @@ def export(
     sft_row: Annotated[str, typer.Option(help="pair or chain: what a row holds (for sft).")] = "pair",
     sft_columns: Annotated[str, typer.Option(help="messages or prompt-completion (for sft).")] = "messages",
     quiet: Quiet = False,
+    verbose: Verbose = 0,
     as_json: Json = False,
 ) -> None:
     """Write the training texts of a corpus FOLDER as a trainer reads them; an interrupted export goes on.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hfsynth.cli import console
-from hfsynth.cli.options import Json, Quiet
+from hfsynth.cli.options import Json, Quiet, Verbose
 from hfsynth.cli.rooms import TRAIN, in_rooms
 from hfsynth.core.errors import ConfigError, ModelError
 from hfsynth.models.siblings import hide_unfit_siblings
@@ -66,6 +66,7 @@ def train(
         bool, typer.Option("--dry-run", help="Read the data, show what would be trained on, write nothing.")
     ] = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
     as_json: Json = False,
 ) -> None:
     """Train a synthesizer on task DATA: contexts and the pairs that people wrote about them.

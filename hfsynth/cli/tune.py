@@ -28,6 +28,7 @@ from hfsynth.cli.options import (
     Temperature,
     TextColumn,
     TrustRemoteCode,
+    Verbose,
     Window,
     key_values,
     recipe_fields,
@@ -86,6 +87,7 @@ def tune(
         ),
     ] = None,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
     as_json: Json = False,
 ) -> None:
     """Find the engine's fastest settings for the documents of SOURCE, and predict what all of them will take.

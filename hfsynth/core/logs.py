@@ -1,7 +1,8 @@
-"""Where the log goes: a file of each worker, and nothing on the terminal. Standard `logging` under the name `hfsynth`.
+"""Where the log goes: a file of each worker and of a folder's pushes, and the terminal where it is asked for (`-v`).
 
-`HFSYNTH_LOG` names the level (`debug`, `info`, `warning`, `error`; by default `info`). Secrets are taken out of every
-line. A log that cannot be written holds no work up.
+Standard `logging` under the name `hfsynth`, one line an event. `HFSYNTH_LOG` names the level of the files (`debug`,
+`info`, `warning`, `error`; by default `info`). Secrets are taken out of every line, and no document's text is in one
+above `debug`. A log that cannot be written holds no work up.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from hfsynth.core.errors import ConfigError
 VARIABLE = "HFSYNTH_LOG"
 LEVELS = ("debug", "info", "warning", "error")
 
+_TERMINAL = "HFSYNTH_TERMINAL_LOG"  # how a process that was started learns that its log is shown
+_QUOTE = 16  # characters in a row that a reason and a document share only where the one quotes the other
 _FORM = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _SECRET = re.compile(r"\b(?:hf_|sk-|api_org_)[\w-]{8,}|(?<=Bearer )\S+|(?<=://)[^/\s@]+(?=@)")
 
@@ -27,7 +31,7 @@ class _Secretless(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        return _SECRET.sub("[secret]", super().format(record)).replace("\n", " ")
+        return " ".join(_SECRET.sub("[secret]", super().format(record)).splitlines())
 
 
 class _Unobtrusive(logging.FileHandler):
@@ -42,6 +46,16 @@ class _Unobtrusive(logging.FileHandler):
         """Say nothing: the work goes on without its log."""
 
 
+class _Terminal(logging.Handler):
+    """Standard error as it is at the time: a progress display may have put its own in place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, if there is a terminal left."""
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"{self.format(record)}\n")
+            sys.stderr.flush()
+
+
 def log_level() -> int:
     """Return the level that the environment names; raise ConfigError for one that does not exist."""
     name = os.environ.get(VARIABLE, "").lower() or "info"
@@ -53,10 +67,57 @@ def log_level() -> int:
 @contextmanager
 def logging_into(file: Path) -> Iterator[None]:
     """Append what hfsynth logs to a file meanwhile."""
-    level, logger = log_level(), logging.getLogger("hfsynth")
+    level = log_level()
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-    handler = _Unobtrusive(file, encoding="utf-8", errors="backslashreplace", delay=True)
+    with _handled(_Unobtrusive(file, encoding="utf-8", errors="backslashreplace", delay=True), level):
+        yield
+
+
+@contextmanager
+def logging_to_terminal(level: int) -> Iterator[None]:
+    """Write what hfsynth logs to standard error meanwhile, also that of processes of its own that are started then."""
+    before = os.environ.get(_TERMINAL)
+    os.environ[_TERMINAL] = str(level)
+    try:
+        with _handled(_Terminal(), level):
+            yield
+    finally:
+        if before is None:
+            del os.environ[_TERMINAL]
+        else:
+            os.environ[_TERMINAL] = before
+
+
+@contextmanager
+def logging_as_started() -> Iterator[None]:
+    """Write what hfsynth logs to standard error where whoever started this process shows it."""
+    level = os.environ.get(_TERMINAL, "")
+    if not level.isdecimal():
+        yield
+        return
+    with _handled(_Terminal(), int(level)):
+        yield
+
+
+def without_quotes(reason: str, texts: Iterable[str | None]) -> str:
+    """Return a reason, or its beginning before the colon where the rest quotes one of the texts."""
+    line = " ".join(reason.split())
+    if not any(_quotes(line, " ".join(text.split())) for text in texts if text):
+        return line
+    return f"{line.partition(':')[0]} (what it says quotes a document, and is logged as debug)"
+
+
+def _quotes(line: str, text: str) -> bool:
+    if len(text) < _QUOTE:
+        return bool(text) and text in line
+    return any(line[at : at + _QUOTE] in text for at in range(len(line) - _QUOTE + 1))
+
+
+@contextmanager
+def _handled(handler: logging.Handler, level: int) -> Iterator[None]:
+    """Hand what hfsynth logs to a handler meanwhile, from a level on."""
+    logger = logging.getLogger("hfsynth")
     handler.setLevel(level)
     handler.setFormatter(_Secretless(_FORM))
     before = logger.level

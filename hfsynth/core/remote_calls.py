@@ -1,8 +1,9 @@
 """Calls to the Hub: tried again when, after how long, and until when; and what a refusal means.
 
-The status code decides, not the class of an error. How long to wait comes from the answer (`RateLimit`, `Retry-After`)
-where it says so, else from a delay that doubles; always with jitter, so that processes do not come back together. A
-refusal is told in one sentence, with what to do next; a token is never part of it. Knows nothing of what is called.
+The status code decides, not the class of an error. How long to wait before any remote call is made again, `pause`
+says: what the answer asks for (`RateLimit`, `Retry-After`), else a delay that doubles; always with jitter, so that
+processes do not come back together. A refusal is told in one sentence, with what to do next; a token is never part of
+it. Knows nothing of what is called.
 """
 
 from __future__ import annotations
@@ -55,23 +56,24 @@ def retrying(timeout: float, on_retry: OnRetry = lambda reason: None) -> Retryin
         if error is None:
             return
         told = _told(error, state.upcoming_sleep, timeout - spent)
-        _log.info("call to the Hub refused: %s", told)
+        last = time.strftime("%H:%M:%S", time.localtime(time.time() + timeout - spent))
+        _log.info("call refused: %s (until %s)", told, last)
         if spent + state.upcoming_sleep >= 1:
             on_retry(told)
 
     return Retrying(
         retry=retry_if_exception(is_transient),
-        wait=_wait,
+        wait=pause,
         stop=stop_before_delay(timeout),
         before_sleep=tell,
         reraise=True,
     )
 
 
-def _told(error: BaseException, pause: float, left: float) -> str:
-    if pause < _LONG_DELAY:
-        return f"{reason_of(error)}; trying again in {pause:.1f} s, for {left:.0f} s at most"
-    until = time.strftime("%H:%M", time.localtime(time.time() + pause))
+def _told(error: BaseException, wait: float, left: float) -> str:
+    if wait < _LONG_DELAY:
+        return f"{reason_of(error)}; trying again in {wait:.1f} s, for {left:.0f} s at most"
+    until = time.strftime("%H:%M", time.localtime(time.time() + wait))
     return f"{reason_of(error)} and asks to wait; going on at {until}. Ctrl-C stops, the same command goes on then"
 
 
@@ -121,7 +123,8 @@ def asked_delay(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _wait(state: RetryCallState) -> float:
+def pause(state: RetryCallState) -> float:
+    """Return the seconds until a remote call is made again: tenacity's wait, for every server that is called."""
     asked = asked_wait(state.outcome.exception() if state.outcome else None)
     if asked is not None:
         return asked + _random.uniform(0, _FIRST_DELAY)

@@ -12,35 +12,37 @@ is asked for the least it can do then, too, so that one which takes no token ids
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from queue import SimpleQueue
-from random import SystemRandom
 from threading import Thread, current_thread
 
 import httpx2
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from hfsynth.core.errors import EngineError
-from hfsynth.core.remote_calls import asked_delay
+from hfsynth.core.remote_calls import pause
 from hfsynth.engine.protocol import Completion
 from hfsynth.engine.server_protocol import Body, ServerOptions, UnreadableAnswer, completion_of, refusal, smallest_body
+
+_log = logging.getLogger(__name__)
 
 _BUSY = frozenset({429, 502, 503, 504})
 _BROKEN = frozenset({408, 409})  # and every other status from 500
 _NOT_THE_REQUEST = frozenset({401, 402, 404, 405})
 """Statuses that every request would get: no key, no credit, no such model or address."""
 
-_FIRST_DELAY, _LONGEST_DELAY = 0.25, 30.0
+_SHORTEST_DELAY = 0.25
 _CONNECT_SECONDS = 10.0
 _IDLE_SECONDS = 3.0  # shorter than the 5 s after which uvicorn, and so vLLM, closes an idle connection
 _LEAVE_SECONDS = 5.0
+_SECONDS_BETWEEN_LINES = 10.0
 _ANSWER_BYTES, _TOKEN_BYTES = 2**20, 2**10
 """The most that is read of an answer, and the most that each token which was asked for adds to it."""
-_random = SystemRandom()
 
 
 @dataclass
@@ -53,6 +55,7 @@ class Server:
     def __post_init__(self) -> None:
         self._last_answer = time.monotonic()
         self._has_completed = False
+        self._last_told = -_SECONDS_BETWEEN_LINES
 
     def client(self) -> httpx2.AsyncClient:
         """Return a client with a connection for every request in flight."""
@@ -114,10 +117,20 @@ class Server:
 
         def wait(state: RetryCallState) -> float:
             left = state.start_time + patience - time.monotonic()
-            return min(_delay(state), max(left, _FIRST_DELAY))
+            return min(pause(state), max(left, _SHORTEST_DELAY))
 
         retry = retry_if_exception(lambda error: _is_busy(error) or _is_broken(error))
-        return AsyncRetrying(retry=retry, wait=wait, stop=stop, reraise=True)
+        return AsyncRetrying(retry=retry, wait=wait, stop=stop, before_sleep=self._log_retry, reraise=True)
+
+    def _log_retry(self, state: RetryCallState) -> None:
+        """Log that a request is sent again; many wait at once, so most of it as debug."""
+        now = time.monotonic()
+        level = logging.INFO if now - self._last_told >= _SECONDS_BETWEEN_LINES else logging.DEBUG
+        if level == logging.INFO:
+            self._last_told = now
+        why = self._discreet(_reason(_error_of(state))).partition(":")[0]  # what comes then may quote a prompt
+        until = time.strftime("%H:%M:%S", time.localtime(time.time() + state.start_time + self.options.patience - now))
+        _log.log(level, "request put off: %s; sent again in %.1f s, until %s", why, state.upcoming_sleep, until)
 
     async def _least(self, client: httpx2.AsyncClient, body: Body) -> Exception | None:
         """Ask for as little as possible in the same way; return what went wrong."""
@@ -246,20 +259,10 @@ def _is_broken(error: BaseException | None) -> bool:
     return isinstance(error, (httpx2.TransportError, UnreadableAnswer)) and not _is_busy(error)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException | None) -> str:
     if isinstance(error, httpx2.HTTPStatusError):
         return refusal(error.response.status_code, error.response.content)
     return f"the connection failed ({type(error).__name__}: {error})" if str(error) else type(error).__name__
-
-
-def _delay(state: RetryCallState) -> float:
-    """Return the seconds until the next attempt: what the server asks for, else a delay that doubles; with jitter."""
-    error = _error_of(state)
-    asked = asked_delay(error.response.headers) if isinstance(error, httpx2.HTTPStatusError) else None
-    if asked is not None:
-        return asked + _random.uniform(0, _FIRST_DELAY)
-    doubled: float = _FIRST_DELAY * 2 ** min(state.attempt_number - 1, 10)
-    return _random.uniform(0.5, 1.5) * min(doubled, _LONGEST_DELAY)
 
 
 def _error_of(state: RetryCallState) -> BaseException | None:

@@ -15,7 +15,8 @@ from dataclasses import replace
 from typing import Any, Protocol, cast
 
 from hfsynth.core.errors import EngineError, EngineStopped, HfsynthError, ModelError
-from hfsynth.core.records import ANSWERED, Parsed, Synthesized
+from hfsynth.core.logs import without_quotes
+from hfsynth.core.records import ANSWERED, Parsed, Status, Synthesized
 from hfsynth.engine.protocol import Chain, CountsPreemptions, CountsTokens, Engine, Generation
 from hfsynth.job.concurrency import Channel, Closed, Stop
 from hfsynth.job.feeding import ChainOutcome, ChainRun, Prepared, watched_chain
@@ -204,6 +205,7 @@ class Driver:
         for outcome in engine.run(chains, self._generation):
             self._segments.finished(outcome.shard, outcome.number, outcome.results)
             self.early.ended(outcome.results)
+            _log_refused(outcome)
             run = self._under_way.pop((outcome.shard, outcome.number))
             if any(result.synthesis.status in ANSWERED for result in outcome.results):
                 self._deaths.answered()
@@ -274,6 +276,17 @@ class Driver:
                 f"The engine did not answer every chain: {len(self._under_way)} are missing.",
                 hint="What is done is kept: the same command goes on.",
             )
+
+
+def _log_refused(outcome: ChainOutcome) -> None:
+    """Log the requests of a chain that came to nothing, and why."""
+    for shot, result in enumerate(outcome.results):
+        if result.synthesis.status is Status.FAILED:
+            why = "; ".join(rejected.text for rejected in result.synthesis.rejected)
+            told = without_quotes(why, (row["text"] for row in outcome.rows))
+            place = f"shard {outcome.shard} chain {outcome.number} shot {shot}"
+            _log.warning("request refused, %s: %s", place, told)
+            _log.debug("request refused, %s, in full: %s", place, why)
 
 
 def _preemptions(engine: Engine | None) -> int:

@@ -100,15 +100,16 @@ class Leases:
         Whoever has claimed something looks whether it has not been done in the meantime.
         """
         newest = self._newest(name)
-        if newest is not None and not self._is_free(newest):
+        why = None if newest is None else self._why_free(newest)
+        if newest is not None and why is None:
             return False
         path = self._folder / f"{name}.{_generation(newest) + 1}.json"
         if not self._make(path):
             return False
         with self._lock:
             self._held[name] = path
-        if newest is not None:
-            _log.info("lease of %s taken over", name)
+        if why is not None:
+            _log.info("lease of %s taken over: %s", f"shard {int(name)}" if name.isdecimal() else name, why)
         return True
 
     def holds(self, name: str) -> bool:
@@ -172,16 +173,21 @@ class Leases:
     def _newest(self, name: str) -> Path | None:
         return max(self._generations(name), key=_generation, default=None)
 
-    def _is_free(self, path: Path) -> bool:
+    def _why_free(self, path: Path) -> str | None:
+        """Say why a lease is free; None where it is held."""
         try:
             content = path.read_bytes()
             beat = path.stat().st_mtime_ns
         except FileNotFoundError:  # done this moment: somebody else's next look will tell
-            return False
+            return None
         if not content:  # being written, where there are no links; or its machine lost power
-            return self._is_stale(path, beat)
-        holder = _holder(content)  # None: given up, or damaged
-        return holder is None or holder.is_dead or self._is_gone(holder.worker) or self._is_stale(path, beat)
+            return "it was never written" if self._is_stale(path, beat) else None
+        holder = _holder(content)
+        if holder is None:
+            return "it was given up, or is damaged"
+        if holder.is_dead or self._is_gone(holder.worker):
+            return f"worker {holder.worker} has died"
+        return f"worker {holder.worker} shows no sign of life" if self._is_stale(path, beat) else None
 
     def _is_stale(self, path: Path, beat: int) -> bool:
         known, since = self._seen.get(path, (None, 0.0))

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hfsynth.core.errors import HfsynthError, OutputError
+from hfsynth.core.logs import logging_as_started
 from hfsynth.corpus.folder import Corpus
 from hfsynth.job.concurrency import stopping
 from hfsynth.job.journal import JournalPaths
@@ -19,7 +20,8 @@ from hfsynth.job.worker import Worker
 def main(watch: ParentWatch) -> int:
     """Do what the order says; return the exit code. What went wrong is in the session's file."""
     try:
-        return _work(JobSpec.from_dict(watch.order["spec"]), watch.order["worker"], watch)
+        with logging_as_started():
+            return _work(JobSpec.from_dict(watch.order["spec"]), watch.order["worker"], watch)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
 

@@ -4,98 +4,37 @@ Contents are sent first and are invisible. Then one commit on top of the state t
 visible; where others were quicker the push is planned anew on top of theirs. What has happened is never remembered
 here: it is read from the repo, so a push that was killed goes on with the same command.
 
-Look at a repo after a push: every file in place, the footers' rows, and what `datasets` makes of it.
+Each step is logged, in the folder's own `.hfsynth/log/push.log` where it has such a place.
 """
 
 from __future__ import annotations
 
+import logging
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx2
-from datasets import load_dataset_builder
-from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HfHubHTTPError
 
-from hfsynth.core.errors import ConfigError, HubError
+from hfsynth.core.errors import ConfigError, HfsynthError, HubError
 from hfsynth.core.files import read_json
-from hfsynth.core.remote_calls import OnRetry, explained, is_transient, no_right, no_token, retrying
+from hfsynth.core.logs import logging_into
+from hfsynth.core.remote_calls import OnRetry, explained, no_right, no_token, retrying
+from hfsynth.corpus.folder import Corpus
 from hfsynth.corpus.readme import Card, is_web
-from hfsynth.publishing.card import ConfigFacts, CorpusFacts
 from hfsynth.publishing.card_reuse import hub_id
 from hfsynth.publishing.facts import CardSettings, own_block, read_card
 from hfsynth.publishing.plan import Plan, Publication, Snapshot, push_plan, refuse_conflicts
 from hfsynth.publishing.prepare import prepare, publication_summary
 from hfsynth.publishing.replacing import Replaced, refuse_replacing, replaced_by
 from hfsynth.publishing.repo import HubRepo, PullRequest, card_metadata, no_bars
+from hfsynth.publishing.verify import verify
 
-_ATTEMPTS = 3
-
-
-def verify(remote: HubRepo, publication: Publication, plan: Plan, commit: str) -> None:
-    """Raise HubError where the commit does not hold what was to be published.
-
-    A file's digest in the repo's listing is its content; footers are read back from one file of every split. At last
-    `datasets` is asked which splits and rows it sees in each config.
-    """
-    tree = remote.tree(commit)
-    wrong = [path for path, file in plan.desired.items() if not file.is_at(tree.get(path))]
-    wrong += [path for path in plan.deletes if path in tree]
-    if wrong:
-        raise _failed(publication.repo, commit, f"{', '.join(sorted(wrong)[:5])} is not as it was sent")
-    if isinstance(publication.facts, CorpusFacts):
-        _check_footers(remote, publication, plan, commit)
-        for config in publication.facts.configs:
-            _check_config(remote, config, commit)
-
-
-def _check_footers(remote: HubRepo, publication: Publication, plan: Plan, commit: str) -> None:
-    for path in _last_of_each_split(publication):
-        here, there = publication.rows[path], remote.footer(path, plan.desired[path].size, commit).num_rows
-        if here != there:
-            raise _failed(publication.repo, commit, f"{path} has {there} rows there and {here} here")
-
-
-def _last_of_each_split(publication: Publication) -> Iterator[str]:
-    last: dict[str, str] = {}
-    for path in sorted(publication.files):
-        if path.endswith(".parquet"):
-            last[path.rpartition("-of-")[0].rpartition("-")[0]] = path
-    yield from last.values()
-
-
-def _check_config(remote: HubRepo, config: ConfigFacts, commit: str) -> None:
-    wanted = {split.name: split.rows for split in config.splits}
-    seen: dict[str, int] | str = ""
-    for _ in range(_ATTEMPTS):
-        seen = remote.call(lambda: _seen(remote, config.name, commit))
-        if isinstance(seen, dict) and wanted.items() <= seen.items():
-            return
-    raise _failed(remote.repo, commit, f"datasets sees {seen} in config {config.name!r}, not {wanted}")
-
-
-def _seen(remote: HubRepo, config: str, commit: str) -> dict[str, int] | str:
-    """Return the rows of each split as `datasets` sees them, or what it says instead."""
-    with tempfile.TemporaryDirectory() as cache:  # an old cache would answer for the Hub
-        try:
-            builder = load_dataset_builder(remote.repo, config, revision=commit, token=remote.token, cache_dir=cache)
-        except (OSError, ValueError, DatasetsError) as error:
-            if is_transient(error):
-                raise
-            return f"{type(error).__name__}: {error}"
-    return {str(name): int(split.num_examples) for name, split in (builder.info.splits or {}).items()}
-
-
-def _failed(repo: str, commit: str, reason: str) -> HubError:
-    return HubError(
-        f"{repo} was pushed as {commit[:10]}, and does not check out: {reason}.",
-        hint="Give the same command again; if it says the same, look at the repo's files.",
-    )
-
+_log = logging.getLogger(__name__)
 
 COMMIT_LIMIT = 1000
 """Changes in one commit. More go through a pull request in several commits and are merged at once: the Hub answers a
@@ -184,14 +123,30 @@ def push_folder(
     """
     options, root = options or PushOptions(), Path(folder)
     settings = completed(root, replace(settings or CardSettings(), repo=repo))
-    publication = prepare(root, repo, options.kind, settings, template=options.template, allowed=options.allow_secrets)
-    remote = HubRepo(repo, options.kind, timeout=options.timeout, on_retry=on_retry)
-    if remote.token is None:
-        raise no_token()
-    with explained(repo, remote.token), no_bars():
-        _open(remote, options)
-        remote.validate(publication.card.text())
-        return _Push(remote, publication, options, on_progress, on_retry).run()
+    with _logged(root, repo):
+        publication = prepare(
+            root, repo, options.kind, settings, template=options.template, allowed=options.allow_secrets
+        )
+        remote = HubRepo(repo, options.kind, timeout=options.timeout, on_retry=on_retry)
+        if remote.token is None:
+            raise no_token()
+        with explained(repo, remote.token), no_bars():
+            _open(remote, options)
+            remote.validate(publication.card.text())
+            return _Push(remote, publication, options, on_progress, on_retry).run()
+
+
+@contextmanager
+def _logged(root: Path, repo: str) -> Iterator[None]:
+    """Log a push, in the folder itself where hfsynth made it: a log makes no corpus folder of any other."""
+    journal = Corpus(root).journal
+    with logging_into(journal / "log" / "push.log") if journal.is_dir() else nullcontext():
+        _log.info("push of %s to %s begins", root, repo)
+        try:
+            yield
+        except HfsynthError as error:
+            _log.error("push to %s ended: %s", repo, error.message)
+            raise
 
 
 def completed(root: Path, settings: CardSettings) -> CardSettings:
@@ -282,16 +237,25 @@ class _Push:
 
     def run(self) -> PushResult:
         first = self.remote.snapshot(self.options.revision)
-        planned = push_plan(self.publication, first)
+        planned = self._planned(first)
         self._refuse_taken_tag(planned)
         replaced = self._replaced(planned)
         self._upload(planned)
         planned, pull, commit = retrying(self.options.timeout, self.on_retry)(self._published, first)
         verify(self.remote, self.publication, planned, commit)
+        _log.info("verified: %s holds what was to be published", commit[:10])
         if self.options.tag:
             self.remote.tag(self.options.tag, commit)
+            _log.info("tagged %s as %s", commit[:10], self.options.tag)
         url = pull.url if pull else self.remote.url
         return PushResult(self.remote.repo, url, commit, commit != first.commit, self.publication.left, replaced)
+
+    def _planned(self, now: Snapshot) -> Plan:
+        planned, branch = push_plan(self.publication, now), self.options.revision
+        told = "planned on top of %s of %s: %d files to add (%d bytes), %d to remove"
+        size = sum(file.size for file in planned.adds.values())
+        _log.info(told, now.commit[:10], branch, len(planned.adds), size, len(planned.deletes))
+        return planned
 
     def _replaced(self, planned: Plan) -> tuple[Replaced, ...]:
         """Return what of the repo is replaced; raise HubError where it is another's, and that was not asked for."""
@@ -319,6 +283,7 @@ class _Push:
 
         self.on_progress(0, total)
         self.remote.upload(planned.adds, self.options.revision, pull=self.options.create_pr, on_bytes=advance)
+        _log.info("uploaded the contents of %d files, which nobody sees yet", len(planned.adds))
 
     def _published(self, first: Snapshot) -> tuple[Plan, PullRequest | None, str]:
         """Make the change where the repo does not have it yet.
@@ -327,8 +292,9 @@ class _Push:
         one that came too late is planned on top of what was quicker.
         """
         now = self.remote.snapshot(self.options.revision)
-        planned = push_plan(self.publication, now)
+        planned = self._planned(now)
         if not planned.changes:
+            _log.info("nothing to commit: %s holds it", now.commit[:10])
             return planned, None, now.commit
         refuse_conflicts(first, planned)
         if self.options.create_pr or (planned.changes > self.options.commit_limit and self.options.revision == "main"):
@@ -340,6 +306,7 @@ class _Push:
             revision=self.options.revision,
             parent=now.commit,
         )
+        _log.info("committed %s", commit[:10])
         return planned, None, commit
 
     def _through_pull_request(self, planned: Plan) -> tuple[Plan, PullRequest | None, str]:
@@ -352,13 +319,16 @@ class _Push:
         )
         commit = self._fill(pull, planned)
         self.remote.set_status(pull, "open")
+        _log.info("committed %s to pull request %d", commit[:10], pull.number)
         if self.options.create_pr:
             return planned, pull, commit
         if self.remote.head("main") != planned.base.commit:
             self.remote.set_status(pull, "closed")
             return self._published(planned.base)
         self.remote.merge(pull)
-        return planned, None, self.remote.head("main")
+        merged = self.remote.head("main")
+        _log.info("merged pull request %d as %s", pull.number, merged[:10])
+        return planned, None, merged
 
     def _fill(self, pull: PullRequest, planned: Plan) -> str:
         """Commit to a pull request until it holds the change; what is there already stays."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import httpx2
 import pytest
-from corpus_folders import corpus_folder
+from corpus_folders import contents, corpus_folder
 from loopback_hub.faults import Fault
 from loopback_hub.server import Hub
 
+from hfsynth import check
 from hfsynth.core.remote_calls import StorageError, is_transient, retrying
 from hfsynth.publishing.facts import CardSettings
 from hfsynth.publishing.prepare import write_card
@@ -115,6 +118,41 @@ def test_a_long_wait_is_said_with_the_choice(by_xet: bool, folder: Path, tmp_pat
         kind, message, hint = found["found"]
         assert kind == "HubError" and "429" in message and "asks to wait 3,600 s" in message
         assert "same command again after" in hint and "--timeout 3660" in hint and rule.fired == 1
+
+
+STEPS = (
+    *("push of", "planned on top of", "to add", "uploaded the contents of", "call refused: the Hub answered 503"),
+    *("(until ", "committed ", "verified: ", "tagged "),
+)
+
+
+def test_every_step_of_a_push_and_every_retry_is_in_the_folders_log(folder: Path, tmp_path: Path) -> None:
+    with Hub() as hub:
+        rule = hub.faults.add(Fault.retry_after(503, 1), match="/commit/main")
+        run = [sys.executable, "-m", "hfsynth", "push", str(folder), "user/corpus", "--tag", "v1"]
+        assert hub.run([*run, "--quiet"], hub.env(tmp_path)).stderr == ""
+        log = folder / ".hfsynth" / "log" / "push.log"
+        lines = log.read_text("utf-8").splitlines()
+        places = [next(n for n, line in enumerate(lines) if step in line) for step in STEPS]
+        assert rule.fired == 1 and places == sorted(places)
+        assert all(" INFO hfsynth." in line for line in lines)
+        shown = hub.run([*run[:-2], "--quiet", "-v"], hub.env(tmp_path)).stderr.splitlines()
+        assert shown[:-1] == log.read_text("utf-8").splitlines()[len(lines) :] and "nothing had to change" in shown[-1]
+        assert any("nothing to commit" in line for line in shown)
+        hub.faults.add(Fault(status=403), match="/auth-check", times=None)
+        assert hub.run([*run, "--quiet"], hub.env(tmp_path), check=False).returncode
+        written = log.read_text("utf-8")
+        assert " ERROR hfsynth.publishing.hub: push to user/corpus ended: This token may not write" in written
+        assert Hub.token not in written + "".join(shown) and "one pairs train" not in written  # a document's text
+        assert not any("log" in path for path in hub.files("user/corpus"))
+        assert hub.files("user/corpus") == contents(folder) and not check(folder).damaged
+
+
+def test_a_push_makes_no_corpus_folder_of_one_by_its_log(folder: Path, tmp_path: Path) -> None:
+    rmtree(folder / ".hfsynth")
+    with Hub() as hub:
+        assert push(hub, tmp_path, folder)[0]["found"] == [True]
+    assert not (folder / ".hfsynth").exists()
 
 
 def test_who_waits_long_is_told_until_when() -> None:
