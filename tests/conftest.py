@@ -9,16 +9,21 @@ import atexit
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from seeds import EVERYTHING, SEED
-from started import end_started
+from started import end_started, start_process
+from warm_python import VLLM
 
 _HF_HOME = tempfile.mkdtemp(prefix="hfsynth-tests-")
 atexit.register(shutil.rmtree, _HF_HOME, ignore_errors=True)
@@ -60,13 +65,34 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where tests run side by side, begin with the files that take longest: no process is to end long after the others.
-
-    A file goes to one process, which shares its fixtures and engines. Groups would be finer, but pytest-xdist 3.8 does
-    not see them with pytest 9.2.
-    """
+    """Where tests run side by side, begin with what takes longest: no process is to end long after the others."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not item.get_closest_marker("long") and needs_vllm.mark not in item.iter_markers())
+        long = {item.path for item in items if item.get_closest_marker("long")}
+        items.sort(key=lambda item: (not names_vllm(item.path), item.path not in long))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:  # noqa: ANN401
+    """Give a file to one process, which shares its fixtures, and all files that load vLLM to the same one.
+
+    To read vLLM takes 15 seconds of a processor, in a process of tests and in the Python that their commands are forked
+    from. Marks would be finer, but pytest-xdist 3.8 does not see them with pytest 9.2.
+    """
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Files(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return "vllm" if names_vllm(config.rootpath / path) else path
+
+    return Files(config, log)
+
+
+@cache
+def names_vllm(path: Path) -> bool:
+    """Return whether tests of a file load vLLM, which its text tells: the process that hands them out has no more."""
+    return "needs_vllm" in path.read_text("utf-8")
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +100,20 @@ def processes() -> Iterator[None]:
     """End what a test has started and left running: it would disturb the tests that follow."""
     yield
     end_started()
+
+
+@pytest.fixture
+def warm_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork the processes that a job or a trial of this process starts, from a Python that has read vLLM."""
+
+    def forked(argv: list[str], **options: Any) -> subprocess.Popen[Any]:  # noqa: ANN401
+        process = start_process(argv, reads=VLLM, **options)
+        if process.stdin is not None:
+            process.stdin = process.stdin.detach()  # type: ignore[attr-defined]  # it is given bytes
+        return process
+
+    own = SimpleNamespace(Popen=forked, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr("hfsynth.job.child_process.subprocess", own)
 
 
 needs_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="there is no wheel of vLLM for this machine")

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from conftest import needs_vllm
+from started import run_process
+from warm_python import VLLM
 
 from hfsynth.cli import app
-from hfsynth.engine import loading
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -31,19 +32,15 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.M | re.S)
 
 
-def test_the_python_block_runs(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_the_python_block_runs(tmp_path: Path) -> None:
     block = blocks("python")[1]  # the first needs a Hub: see test_road
     assert len([line for line in block.splitlines() if line.strip()]) <= 10
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    monkeypatch.chdir(tmp_path)
-    exec(compile(block, "README.md", "exec"), {})
-    loading.close_engines()
-    printed = capsys.readouterr().out.splitlines()
+    printed = run_process([sys.executable, "-c", block], reads=VLLM, cwd=tmp_path, check=True).stdout.splitlines()
     assert sum(line.startswith("['general-") for line in printed) >= 2
 
 
+@pytest.mark.usefixtures("warm_children")
 def test_the_commands_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
@@ -54,5 +51,4 @@ def test_the_commands_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         with pytest.raises(SystemExit) as end:
             app.main()
         assert end.value.code == 0
-    loading.close_engines()
     assert "Documents  4:" in capsys.readouterr().out

@@ -23,17 +23,24 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Return a cluster of two nodes, the second of which can be removed."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv(LOG, str(tmp_path / "calls"))  # the nodes hand it on to what runs on them
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where the cluster's nodes tell whatever runs on them to note its calls."""
+    return tmp_path_factory.mktemp("ray") / "calls"
+
+
+@pytest.fixture(scope="module")
+def cluster(log: Path) -> Iterator[Any]:
+    """Return a cluster of one node, to which others can be added."""
     from ray.cluster_utils import Cluster
 
     before = signal.getsignal(signal.SIGTERM)
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    yield made
-    made.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv(LOG, str(log))
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+        yield made
+        made.shutdown()
     # A node of the cluster answers SIGTERM in this process; a forked worker of a later test's pool that inherits the
     # answer outlives the pool's end, which waits for it for ever.
     signal.signal(signal.SIGTERM, before)
@@ -51,10 +58,11 @@ def node_of(pid: int) -> int:
     return int(Path(f"/proc/{actor}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def test_a_node_is_lost_half_way(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN401
+def test_a_node_is_lost_half_way(cluster: Any, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN401
     second = cluster.add_node(num_cpus=2)
     cluster.wait_for_nodes()
-    source, out, log = documents(tmp_path / "texts.jsonl", 1000), tmp_path / "out", tmp_path / "calls"
+    log.unlink(missing_ok=True)
+    source, out = documents(tmp_path / "texts.jsonl", 1000), tmp_path / "out"
     options = (*scripted(latency=0.1), "--shots", 2, "--shard-rows", 20)
     ray = ("--launcher", "ray", "--address", cluster.address, "--gpus-per-worker", 0, "--workers", 2)
     monkeypatch.delenv(LOG)

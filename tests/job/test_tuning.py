@@ -473,6 +473,7 @@ def test_bad_input_is_explained(
 
 
 @needs_vllm
+@pytest.mark.usefixtures("warm_children")
 def test_a_real_trial_with_guessing(tiny_llama: Path, texts: Path) -> None:
     rows = [json.loads(line) | {"id": str(number)} for number, line in enumerate(texts.read_text().splitlines())]
     config = SynthesizerConfig(str(tiny_llama), shots=2, sampling=Sampling(max_tokens=24), long_documents="split")
