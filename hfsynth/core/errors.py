@@ -16,6 +16,9 @@ HfsynthError                exit code 1
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Self
+
 from hfsynth.core.addresses import without_credentials
 
 
@@ -53,6 +56,12 @@ class ConfigError(UsageError):
 
 class ColumnError(UsageError):
     """A column is missing or holds the wrong type."""
+
+    @classmethod
+    def missing(cls, column: str, found: Iterable[str], *, where: str = "", hint: str = "") -> Self:
+        """Return the error for a column that is not among those found `where`."""
+        there = f"{where} has" if where else "There is"
+        return cls(f"{there} no column {column!r}; the columns are: {', '.join(found) or 'none'}.", hint=hint)
 
 
 class SourceError(UsageError):

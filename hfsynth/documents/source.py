@@ -240,10 +240,8 @@ def _missing(column: str, role: str, features: Features) -> ColumnError:
     others = [name for name, kind in features.items() if getattr(kind, "dtype", "") in ("string", "large_string")]
     better = next((name for name in ("text", "content", "body", "document") if name in others), None)
     example = better or next(iter(others), None) if role == "text" else "id" if "id" in features else None
-    return ColumnError(
-        f"There is no column {column!r}; the columns are: {', '.join(features)}.",
-        hint=f"Name the column that holds the {role}: --{role}-column {example or 'NAME'}",
-    )
+    hint = f"Name the column that holds the {role}: --{role}-column {example or 'NAME'}"
+    return ColumnError.missing(column, features, hint=hint)
 
 
 def _no_text(found: str, source: Source, features: Features) -> ColumnError:

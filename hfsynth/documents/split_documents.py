@@ -128,7 +128,7 @@ def _check_columns(features: Features, text_column: str, id_column: str | None) 
     available = ", ".join(features) or "none"
     for name in (text_column, id_column):
         if name is not None and name not in features:
-            raise ColumnError(f"There is no column {name!r}; the columns are: {available}.")
+            raise ColumnError.missing(name, features)
     kind = getattr(features[text_column], "dtype", "list or struct")
     if kind not in ("string", "large_string"):
         raise ColumnError(

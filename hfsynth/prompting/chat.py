@@ -19,7 +19,8 @@ from hfsynth.core.records import Pair, Parsed, Turn
 from hfsynth.core.text import Escape, encodable
 from hfsynth.models.token_cuts import Known
 from hfsynth.models.tokenizers import PromptTokenizer
-from hfsynth.prompting.parsing import CONCLUSION, OPTIONS_HEADING, STEP_BY_STEP, pair_of, parse_json_pairs
+from hfsynth.prompting.pair_layout import published_parts
+from hfsynth.prompting.parsing import pair_of, parse_json_pairs
 
 _WORDING = (files("hfsynth.prompting") / "chat.jinja").read_text("utf-8")
 
@@ -101,17 +102,9 @@ def _json_item(pair: Pair) -> dict[str, Any]:
 
 
 def _fields(pair: Pair) -> dict[str, Any]:
-    question, stepwise, after = pair.instruction.rpartition(STEP_BY_STEP)
-    reasoning, concluded, answer = pair.response.rpartition(CONCLUSION)
-    if not (stepwise and concluded and not after and reasoning.strip()):
-        question, reasoning, answer = pair.instruction, "", pair.response
-    stem, listed, options = question.partition(f"{OPTIONS_HEADING}\n- ")
-    item: dict[str, Any] = {"instruction": stem if listed else question}
-    if listed:
-        item["options"] = options.split("\n- ")
-    if reasoning:
-        item["reasoning"] = reasoning
-    return {**item, "response": answer}
+    question, options, reasoning, answer = published_parts(pair)
+    parts = {"instruction": question, "options": options, "reasoning": reasoning, "response": answer}
+    return {name: part for name, part in parts.items() if part or name in ("instruction", "response")}
 
 
 def _item_schema(kind: str) -> dict[str, Any]:

@@ -15,6 +15,11 @@ from typing import NamedTuple
 
 from hfsynth.core.records import Pair
 
+OPTIONS_HEADING = "\nOptions:"
+STEP_BY_STEP = "\nLet's think step by step."
+CONCLUSION = "\nTherefore, the answer is "
+_OPTIONS = f"{OPTIONS_HEADING}\n- "
+
 
 class TaskKind(StrEnum):
     """How a pair is laid out."""
@@ -45,6 +50,29 @@ class PairLayout(NamedTuple):
 def recognise(pair: Pair) -> PairLayout:
     """Take a pair apart. Nothing is dropped: an answer that is none of the options is kept, with `correct` empty."""
     return recognise_stripped(pair.instruction.strip(), pair.response.strip())
+
+
+def laid_out(question: str, answer: str, *, options: Iterable[str] = (), reasoning: str = "") -> Pair:
+    """Write a pair in the published layout; what is empty is left out."""
+    listed = "".join(f"\n- {option}" for option in options)
+    if question and listed:
+        question += OPTIONS_HEADING + listed
+    if question and reasoning and answer:
+        question, answer = question + STEP_BY_STEP, f"{reasoning}{CONCLUSION}{answer}"
+    return Pair(question, answer)
+
+
+def published_parts(pair: Pair) -> tuple[str, list[str], str, str]:
+    """Take apart a pair in the published layout to the letter: question, options, reasoning, answer.
+
+    `laid_out` puts them together again, but where the pair was in another layout that looks like it.
+    """
+    question, stepwise, after = pair.instruction.rpartition(STEP_BY_STEP)
+    reasoning, concluded, answer = pair.response.rpartition(CONCLUSION)
+    if not (stepwise and concluded and not after and reasoning.strip()):
+        question, reasoning, answer = pair.instruction, "", pair.response
+    stem, listed, options = question.partition(_OPTIONS)
+    return (stem, options.split("\n- "), reasoning, answer) if listed else (question, [], reasoning, answer)
 
 
 def is_plain(instruction: str, response: str) -> bool:
@@ -115,12 +143,9 @@ _COUNTS: dict[str, Callable[[int], str]] = {
 }
 
 _CUE = re.compile(r"\s*\blet(?:['’]s| us) think (?:\w+ ){0,3}step[ -]by[ -]step\s*[.:!…]*\s*$", re.IGNORECASE)
-_PUBLISHED_CUE = "\nLet's think step by step."
-_PUBLISHED_CONCLUSION = "\nTherefore, the answer is "
 _CONCLUSION = re.compile(
     r"(?:^|(?<=\s))(?:therefore|thus|hence|so),?\s+the\s+(?:final\s+|correct\s+)?answer\s+is\s*:?\s*", re.IGNORECASE
 )
-_PUBLISHED_HEADING = "\nOptions:\n- "
 _HEADER = re.compile(r"^[ \t]*(?:answer )?(?:options|choices)[ \t]*:[ \t]*", re.IGNORECASE | re.MULTILINE)
 _BULLET = re.compile(r"\s*[-*•–]\s+")
 _LABEL = re.compile(r"\s*(?:\(([A-Za-z]{1,7}|\d{1,3})\)|\[([A-Za-z]|\d{1,3})\]|([A-Za-z]{1,7}|\d{1,3})[.):])\s+")
@@ -137,8 +162,8 @@ _Listed = tuple[str, tuple[str, ...], tuple[str, ...]]  # question, markers, opt
 
 def _without_cue(instruction: str) -> str:
     """Cut off the call for steps at the end, unless nothing would be left."""
-    if instruction.endswith(_PUBLISHED_CUE):
-        return instruction[: -len(_PUBLISHED_CUE)].rstrip() or instruction
+    if instruction.endswith(STEP_BY_STEP):
+        return instruction[: -len(STEP_BY_STEP)].rstrip() or instruction
     if "step" not in instruction[-24:].lower():
         return instruction
     found = _CUE.search(instruction[-80:])
@@ -150,7 +175,7 @@ def _conclusion(response: str) -> tuple[str | None, str]:
     """Cut a response at its last "Therefore, the answer is", where something stands on both sides of it."""
     if "answer" not in response and "ANSWER" not in response:
         return None, response
-    reasoning, published, answer = response.rpartition(_PUBLISHED_CONCLUSION)
+    reasoning, published, answer = response.rpartition(CONCLUSION)
     if not published or "answer" in answer.lower():
         found = list(_CONCLUSION.finditer(response))
         if not found:
@@ -177,7 +202,7 @@ def _listed(question: str, answer: str) -> _Listed | None:
 
 def _published(question: str) -> _Listed | None:
     """Read options just as the published layout has them: the common case, without a search."""
-    asked, heading, block = question.rpartition(_PUBLISHED_HEADING)
+    asked, heading, block = question.rpartition(_OPTIONS)
     lines = block.split("\n- ")
     if not heading or "\n" in "".join(lines) or _LABEL.match(lines[0]) or not asked.strip():
         return None

@@ -11,11 +11,9 @@ from collections.abc import Iterable, Iterator
 
 from hfsynth.core.records import Pair, Parsed, Reason, Rejected
 from hfsynth.core.text import ANSWER, CONTEXT, END_CONTEXT, END_PAIR, FORMAT_DELIMITERS, QUESTION, Escape, encodable
+from hfsynth.prompting.pair_layout import laid_out
 
 ESCAPE = Escape.of(FORMAT_DELIMITERS)
-OPTIONS_HEADING = "\nOptions:"
-STEP_BY_STEP = "\nLet's think step by step."
-CONCLUSION = "\nTherefore, the answer is "
 
 _PARTS = re.compile("|".join(re.escape(token) for token in FORMAT_DELIMITERS))
 
@@ -169,11 +167,7 @@ def pair_of(item: object) -> Pair | None:
     reasoning, options = _scalar(item.get("reasoning") or ""), _options(item.get("options") or [])
     if question is None or answer is None or reasoning is None or options is None:
         return None
-    if question and options:
-        question += OPTIONS_HEADING + "".join(f"\n- {option}" for option in options)
-    if question and reasoning and answer:
-        question, answer = question + STEP_BY_STEP, f"{reasoning}{CONCLUSION}{answer}"
-    return Pair(question, answer)
+    return laid_out(question, answer, options=options, reasoning=reasoning)
 
 
 def _options(values: object) -> list[str] | None:

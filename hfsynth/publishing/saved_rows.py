@@ -83,7 +83,7 @@ def open_rows(name: str, rows: Rows, synthesizer: Synthesizer) -> OpenSource:
         (synthesizer.text_column, "It was renamed or removed after the synthesis: give it its name back."),
     ):
         if column not in reader.features:
-            raise ColumnError(f"{where} has no column {column!r}; it has {', '.join(reader.features)}.", hint=hint)
+            raise ColumnError.missing(column, reader.features, where=where, hint=hint)
     ids = synthesizer.id_column if synthesizer.id_column in reader.features else None
     return OpenSource(Source(where, None, None, None, synthesizer.text_column, ids), reader, "")
 

@@ -112,10 +112,8 @@ def _text_splits(texts: AnyDataset | None) -> dict[str, Rows]:
     splits = {} if texts is None else splits_of(texts, what="texts")
     for name, rows in splits.items():
         if rows.features is not None and "text" not in rows.features:
-            raise ColumnError(
-                f"The split {name!r} of texts has no column 'text'; it has {', '.join(rows.features)}.",
-                hint="Give what hfsynth.render or hfsynth.mix returned.",
-            )
+            given = "Give what hfsynth.render or hfsynth.mix returned."
+            raise ColumnError.missing("text", rows.features, where=f"The split {name!r} of texts", hint=given)
     return splits
 
 

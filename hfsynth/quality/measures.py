@@ -20,7 +20,7 @@ from typing import Self
 from hfsynth.core.config import Condition
 from hfsynth.core.records import Pair, Parsed, Rejected
 from hfsynth.documents.boundaries import sentence_ends
-from hfsynth.prompting.parsing import CONCLUSION, OPTIONS_HEADING
+from hfsynth.prompting.pair_layout import CONCLUSION, OPTIONS_HEADING
 from hfsynth.quality.words import STOP_WORDS, YES_NO, compatible, content, folded, forms, numbers, tokens, words
 
 __all__ = [

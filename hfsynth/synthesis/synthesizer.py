@@ -185,10 +185,8 @@ class Synthesizer:
     def __call__(self, batch: MutableMapping[str, Any], indices: Sequence[int] | int | None = None) -> dict[str, Any]:
         """Synthesize one batch (or one row); see the class."""
         if self.text_column not in batch:
-            raise ColumnError(
-                f"There is no column {self.text_column!r}; the columns are {', '.join(map(repr, batch))}.",
-                hint="Name the column that holds the documents with text_column=….",
-            )
+            hint = "Name the column that holds the documents with text_column=…."
+            raise ColumnError.missing(self.text_column, batch, hint=hint)
         texts = batch[self.text_column]
         if texts is None or isinstance(texts, str) or not isinstance(texts, Iterable):
             return self._row(texts, batch)

@@ -228,7 +228,7 @@ def missing_column(column: str, found: Sequence[str]) -> ColumnError:
         hint = "Run `hfsynth synthesize` first; it writes `pairs` and `synthesis`."
     else:
         hint = f"Name the column that holds the documents: text_column=…, or rename it to {column!r}."
-    return ColumnError(f"Rendering needs a column {column!r}; there are {', '.join(found) or 'none'}.", hint=hint)
+    return ColumnError.missing(column, found, hint=hint)
 
 
 def _unreadable(column: str, number: int, expected: str, got: object) -> ColumnError:

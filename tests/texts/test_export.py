@@ -500,7 +500,7 @@ def test_input_that_is_missing_or_of_the_wrong_kind_is_named(tmp_path: Path) -> 
         (tmp_path / "nowhere", SourceError, "has no training texts"),
         ({"train": []}, SourceError, r"what is exported\['train'\] must be a dataset; got list"),
         ({"train": Dataset.from_list([{"prompt": "x"}])}, ColumnError, "Split 'train' has no column 'text'"),
-        (Dataset.from_list([{"prompt": "x"}]), ColumnError, "no column 'text'; it has prompt"),
+        (Dataset.from_list([{"prompt": "x"}]), ColumnError, "no column 'text'; the columns are: prompt"),
         (write_folder(tmp_path / "bad", [{"content": "x"}], files=1), ColumnError, "has no column 'text'"),
     ]
     for data, kind, message in cases:
@@ -511,7 +511,7 @@ def test_input_that_is_missing_or_of_the_wrong_kind_is_named(tmp_path: Path) -> 
     assert not out.exists()
     with pytest.raises(ColumnError, match="must hold strings; row 1 holds int"):
         export([{"text": "a"}, {"text": 5}], tmp_path / "a", to="text", tokenizer=tokenizer)
-    with pytest.raises(ColumnError, match="A row has no column 'text'; it has title"):
+    with pytest.raises(ColumnError, match="A row has no column 'text'; the columns are: title"):
         export([{"title": "a"}], tmp_path / "b", to="text", tokenizer=tokenizer)
     with pytest.raises(SourceError, match="None of the 2 rows holds a text .2 empty_text."):
         export([{"text": ""}, {"text": None}], tmp_path / "c", to="text", tokenizer=tokenizer)

@@ -579,7 +579,7 @@ def test_rows_without_synthesis_or_with_older_pairs_are_read() -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"text": "t"}, "'pairs'.*there are text"),
+        ({"text": "t"}, "'pairs'.*the columns are: text"),
         ({"pairs": []}, "'text'"),
         ({"text": 3, "pairs": []}, "'text' must hold text; row 1 .* int"),
         ({"text": "t", "pairs": "q"}, "'pairs' must hold a list.*row 1.*str"),
@@ -700,7 +700,7 @@ def test_what_was_left_out_is_logged(ds: Dataset, caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.parametrize("column", ["pairs", "text"])
 def test_a_missing_column_is_named(ds: Dataset, column: str) -> None:
-    with pytest.raises(ColumnError, match=f"needs a column '{column}'"):
+    with pytest.raises(ColumnError, match=f"no column '{column}'"):
         render_dataset(ds.remove_columns(column), seed=0)
 
 

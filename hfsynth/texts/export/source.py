@@ -122,10 +122,8 @@ def _check_columns(columns: Iterable[str], where: str, content: Content) -> None
     names = list(columns)
     for needed in content.needs:
         if needed not in names:
-            raise ColumnError(
-                f"{where} has no column {needed!r}; it has {', '.join(names) or 'none'}.",
-                hint=f"Export what {content.remedy} made.",
-            )
+            hint = f"Export what {content.remedy} made."
+            raise ColumnError.missing(needed, names, where=where, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
