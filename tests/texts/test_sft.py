@@ -168,6 +168,6 @@ def test_splits_of_a_corpus_folder_have_entries_that_llama_factory_reads(tmp_pat
 
 
 def test_rows_without_pairs_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ColumnError, match="The dataset has no column 'pairs'; it has text") as error:
+    with pytest.raises(ColumnError, match="The dataset has no column 'pairs'; the columns are: text") as error:
         export(Dataset.from_list([{"text": "a"}]), tmp_path, to="sft", tokenizer=llama3_style())
     assert "hfsynth synthesize" in error.value.hint
