@@ -39,6 +39,9 @@ def render(
     tokenizer: Annotated[
         str | None, typer.Option(help="Count tokens with this model's tokenizer (a Hub model, a folder, `embedded`).")
     ] = None,
+    pair_spans: Annotated[
+        bool, typer.Option("--pair-spans", help="Say where the pairs lie: for --split-longer and --loss-mask.")
+    ] = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
     as_json: Json = False,
@@ -53,7 +56,13 @@ def render(
     weights = {**(_weights(style) if style else asdict(Styles())), "inverted": inverted}
     with console.counting("texts", quiet=quiet or as_json) as on_texts:
         report = render_folder(
-            folder, seed=seed, tokenizer=tokenizer, styles=weights, validation=validation, on_texts=on_texts
+            folder,
+            seed=seed,
+            tokenizer=tokenizer,
+            styles=weights,
+            validation=validation,
+            pair_spans=pair_spans,
+            on_texts=on_texts,
         )
     _show(report, as_json)
 

@@ -235,15 +235,15 @@ def write_split(
     return names
 
 
-def to_dataset(rows: Iterable[Mapping[str, object]], *, name: str) -> Dataset:
+def to_dataset(rows: Iterable[Mapping[str, object]], *, name: str, features: Features = FEATURES) -> Dataset:
     """Write the rows to the file `name` of the datasets cache, replacing it, and return them memory-mapped."""
     path = Path(config.HF_DATASETS_CACHE) / "hfsynth" / f"{name}.arrow"
     path.parent.mkdir(parents=True, exist_ok=True)
     part = temporary(path)
     with suppress(FileNotFoundError):
         part.unlink()
-    with pa.OSFile(str(part), "wb") as file, pa.ipc.new_stream(file, FEATURES.arrow_schema) as writer:
-        for batch in _batches(rows, FEATURES):
+    with pa.OSFile(str(part), "wb") as file, pa.ipc.new_stream(file, features.arrow_schema) as writer:
+        for batch in _batches(rows, features):
             writer.write_batch(batch)
     publish(part, as_=path)
     return Dataset.from_file(str(path))

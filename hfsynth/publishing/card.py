@@ -54,6 +54,7 @@ _TEXT_COLUMNS = {
     "pairs": "how many pairs are in the text (a number, by its former name)",
     "style": "the rendering that was drawn for the text",
     "chain": "the few-shot chain that the text was made of",
+    "pair_spans": "where each pair begins and ends in the text, in characters",
     "tokens": "tokens of the text, without those for its beginning and end",
 }
 _TOLD_ELSEWHERE = ("counts", "texts", "tokens")  # of a rendering

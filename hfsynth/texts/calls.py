@@ -31,14 +31,17 @@ def render(
     validation: float = 0.0,
     text_column: str = "text",
     id_column: str = "id",
+    pair_spans: bool = False,
 ) -> Any:  # noqa: ANN401 - a dataset for a dataset, a dict for a dict, a stream for a stream, a report for a folder
     """Turn a synthesized dataset or a corpus folder into training texts, one for each run of chained documents.
 
-    Of a dataset, a stream, or a dict of splits of either the result is the same, split by split. Columns in:
-    `text`, `pairs`, and where there are `id` and `synthesis`. Without `synthesis` every document is a chain of its own.
-    Columns out: `text`, `source_ids`, `shots`, `num_pairs`, `style`, `chain`, and `tokens` (without BOS and EOS) when a
-    tokenizer is given: a Hub id, a fast tokenizer, or a function that counts. `text_column` and `id_column` name
-    columns that are called otherwise, as they do for `Synthesizer`.
+    Of a dataset, a stream, or a dict of splits of either the result is the same, split by split. Columns in: `text`,
+    `pairs`, and where there are `id` and `synthesis`. Without `synthesis` every document is a chain of its own.
+    Columns out: `text`, `source_ids`, `shots`, `num_pairs`, `style`, `chain`, and `tokens` (without BOS and EOS) when
+    a tokenizer is given: a Hub id, a fast tokenizer, or a function that counts. `text_column` and `id_column` name
+    columns that are called otherwise, as they do for `Synthesizer`. `pair_spans` adds a column of that name: where
+    each pair begins and ends in the text, in characters, which `hfsynth.export` needs to cut long texts and for loss
+    masks.
 
     Of a folder, as `hfsynth render FOLDER` does, the texts are written into its `data/`, in place of what was there,
     and a report is returned: `root`, `texts` by split, `facts`. The tokenizer is then named, and columns are never
@@ -62,6 +65,7 @@ def render(
             validation=validation,
             text_column=text_column,
             id_column=id_column,
+            pair_spans=pair_spans,
         )
     if (text_column, id_column) != ("text", "id"):
         raise ConfigError(
@@ -72,7 +76,9 @@ def render(
             "A folder's recipe names how it was rendered: its tokenizer is a Hub id or a folder, its styles a mapping.",
             hint="Or render its dataset: hfsynth.render(load_dataset(folder, 'pairs')).",
         )
-    return render_folder(what, seed=seed, tokenizer=tokenizer, styles=styles, validation=validation)
+    return render_folder(
+        what, seed=seed, tokenizer=tokenizer, styles=styles, validation=validation, pair_spans=pair_spans
+    )
 
 
 @overload

@@ -19,7 +19,7 @@ from hfsynth.core.errors import ConfigError, OutputError
 from hfsynth.core.files import read_json, write_json
 from hfsynth.corpus.folder import Corpus, exchange, mend_exchange, split_order
 from hfsynth.corpus.manifest import require_whole
-from hfsynth.corpus.parquet import FEATURES, ROWS_AT_A_TIME, file_record, write_split
+from hfsynth.corpus.parquet import ROWS_AT_A_TIME, file_record, write_split
 from hfsynth.corpus.readme import describe_configs
 from hfsynth.models.adapters import EMBEDDED, embedded_path
 from hfsynth.models.tokenizers import load_tokenizer
@@ -50,6 +50,7 @@ def render_folder(
     tokenizer: str | None = None,
     styles: Mapping[str, float] | None = None,
     validation: float = 0.0,
+    pair_spans: bool = False,
     on_texts: Callable[[int], None] = lambda texts: None,
 ) -> TextsReport:
     """Render the pairs of a finished corpus folder into its `data/`, one text for each run of chained documents.
@@ -57,8 +58,8 @@ def render_folder(
     What `data/` held before is replaced as a whole. Settings and counts go into `stats.json` and
     `synthesizer_config.json` under `render`. `on_texts` is told how many texts there are so far. Every split of the
     pairs becomes one of the texts; `validation` cuts that share of the chains off `train`, a split document's pieces
-    counting as documents, where the pairs have no such split. Raise OutputError where the folder holds no finished
-    pairs, ConfigError for settings that cannot work.
+    counting as documents, where the pairs have no such split. `pair_spans` adds the column of that name. Raise
+    OutputError where the folder holds no finished pairs, ConfigError for settings that cannot work.
     """
     corpus = _finished(Path(folder))
     require_whole(corpus.root, "pairs/", digests=True)
@@ -66,7 +67,7 @@ def render_folder(
         raise ConfigError(f"validation must be a share from 0 to below 1, not {validation!r}.")
     weights = Styles.of(styles)
     count = load_tokenizer(tokenizer_place(tokenizer)).count if tokenizer else None
-    features = text_features(tokens=count is not None)
+    features = text_features(tokens=count is not None, pair_spans=pair_spans)
     tally = SplitTally(on_texts)
     staged = _staged(corpus)
     for split, of in cut_splits(pair_splits(corpus), validation).items():
@@ -77,6 +78,7 @@ def render_folder(
             count=count,
             keep=_Keep(validation, split) if validation and of == "train" else None,
             on_counts=tally.add,
+            pair_spans=pair_spans,
         )
         files = write_split(tally.tallied(rows, split), staged, split=split, features=features)
         if not tally.texts[split]:  # a split without rows is one that `load_dataset` refuses
@@ -123,7 +125,7 @@ def mix_folder(
     tally = SplitTally(on_texts)
     staged = _staged(corpus)
     for split, rows in made.items():
-        write_split(tally.tallied(rows, split), staged, split=split, features=FEATURES)
+        write_split(tally.tallied(rows, split), staged, split=split, features=rows.features)
     name = public_location(tokenizer)
     asked = {"seed": seed, "tokenizer": name, "preset": preset, "budget_tokens": budget_tokens, "ratios": ratios}
     report = report_of({split: rows.report for split, rows in made.items()})

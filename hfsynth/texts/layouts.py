@@ -167,7 +167,7 @@ def _string(row: Row, column: str, number: int) -> str:
     return value
 
 
-_TEXT = Layout("text", ("text",), _read_plain)
+_TEXT = Layout("text", ("text",), _read_plain, may_have=("pair_spans",))
 _GENERAL = (
     Layout("questions", ("question", "response"), _read_question),
     Layout("chat messages", ("messages",), _read_messages),

@@ -25,26 +25,31 @@ from dataclasses import asdict, dataclass, field
 from typing import TypedDict
 from uuid import uuid4
 
-from datasets import Dataset, DatasetDict, IterableDataset
+from datasets import Dataset, DatasetDict, Features, IterableDataset
 
 from hfsynth.core.errors import BudgetError, ConfigError
 from hfsynth.corpus.folder import main_split, split_order
-from hfsynth.corpus.parquet import to_dataset
+from hfsynth.corpus.parquet import FEATURES, to_dataset
 from hfsynth.models.tokenizers import TextTokenizer, Tokenizing, load_tokenizer
 from hfsynth.texts.layouts import layout_for
 from hfsynth.texts.mixture_parts import Feed, Part, PartReport, columns_of, together
+from hfsynth.texts.pair_spans import PAIR_SPANS, spans_column, with_spans
 from hfsynth.texts.presets import shares_of_preset, shares_of_ratios, shares_of_weights
 
 _log = logging.getLogger(__name__)
 
 
-class MixedRow(TypedDict):
-    """A row of a mixture: the text, the part it is from, the documents it was made of, its tokens."""
+class MixedRow(TypedDict, total=False):
+    """A row of a mixture: the text, the part it is from, the documents it was made of, its tokens.
+
+    Where a part says where its pairs lie, every row does.
+    """
 
     text: str
     source: str
     source_ids: list[str]
     tokens: int
+    pair_spans: list[dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +89,18 @@ class MixedRows:
     ) -> None:
         self._parts = tuple(parts)
         self._shares: Sequence[float | None] = shares or [None] * len(parts)
-        self._layouts = [layout_for(part.kind, columns_of(part), part=part.name) for part in parts]
+        columns = [columns_of(part) for part in parts]
+        self._layouts = [layout_for(part.kind, own, part=part.name) for part, own in zip(parts, columns, strict=True)]
+        self._spans = any(PAIR_SPANS in own for own in columns)
         self._budget = budget_tokens
         self._tokenizer = tokenizer
         self._seed = seed
         self._feeds: list[Feed] = []
+
+    @property
+    def features(self) -> Features:
+        """Return the columns of the rows."""
+        return with_spans(FEATURES) if self._spans else FEATURES
 
     @property
     def report(self) -> MixReport:
@@ -121,9 +133,12 @@ class MixedRows:
         while (feed := self._furthest_behind(feeds)) is not None:
             document = feed.take()
             if document is not None:
-                yield MixedRow(
+                row = MixedRow(
                     text=document.text, source=feed.part.name, source_ids=document.source_ids, tokens=document.tokens
                 )
+                if self._spans:
+                    row["pair_spans"] = spans_column(document.pairs)
+                yield row
                 continue
             self._check_owed(feed)
             if feed.share is not None:
@@ -189,7 +204,9 @@ def mix_datasets(
     for the same mixture; the parts are not changed.
     """
     made = mix_splits(parts, tokenizer=tokenizer, seed=seed, budget_tokens=budget_tokens, ratios=ratios, preset=preset)
-    datasets = {name: to_dataset(rows, name=f"mixture-{rows.identity}") for name, rows in made.items()}
+    datasets = {
+        name: to_dataset(rows, name=f"mixture-{rows.identity}", features=rows.features) for name, rows in made.items()
+    }
     report = report_of({name: rows.report for name, rows in made.items()})
     several = any(part.splits for part in parts)
     return Mixture(DatasetDict(datasets) if several else next(iter(datasets.values())), report)

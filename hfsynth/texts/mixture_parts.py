@@ -14,6 +14,7 @@ from hfsynth.core.records import content_id
 from hfsynth.documents.dataset_splits import Rows, splits_of
 from hfsynth.models.tokenizers import TextTokenizer
 from hfsynth.texts.layouts import Kind, Layout, Row, Skip, read_row, source_ids
+from hfsynth.texts.pair_spans import Span, read_spans
 
 BATCH = 256
 SHUFFLE_BUFFER = 1000
@@ -91,11 +92,15 @@ class PartReport:
 
 @dataclass(frozen=True, slots=True)
 class MixedDocument:
-    """A text, the ids of the documents it was made of, its tokens without BOS and EOS."""
+    """A text, the ids of the documents it was made of, its tokens without BOS and EOS, and where its pairs lie.
+
+    A general instruction is a pair as a whole.
+    """
 
     text: str
     source_ids: list[str]
     tokens: int
+    pairs: Sequence[Span] = ()
 
 
 @dataclass(slots=True)
@@ -167,16 +172,20 @@ class Feed:
     def _one_pass(self, number: int) -> Iterator[MixedDocument]:
         row_number = 0
         for batch in _shuffled(self.part.rows, self.layout, _seed(self.seed, self.part.name, number)):
-            kept: list[tuple[str, list[str]]] = []
+            kept: list[tuple[str, list[str], Sequence[Span]]] = []
             for row in _rows(batch):
                 text = read_row(self.layout, row, row_number)
-                row_number += 1
                 if not isinstance(text, Skip):
-                    kept.append((text, source_ids(row) or [content_id(text)]))
+                    kept.append((text, source_ids(row) or [content_id(text)], self._spans(row, text, row_number)))
                 elif number == 0:
                     self.skipped[text] += 1
-            counts = self.tokenizer.count([text for text, _ in kept])
-            yield from (MixedDocument(text, ids, tokens) for (text, ids), tokens in zip(kept, counts, strict=True))
+                row_number += 1
+            counts = self.tokenizer.count([text for text, *_ in kept])
+            together = zip(kept, counts, strict=True)
+            yield from (MixedDocument(text, ids, tokens, spans) for (text, ids, spans), tokens in together)
+
+    def _spans(self, row: Row, text: str, number: int) -> Sequence[Span]:
+        return ((0, len(text)),) if self.part.kind is Kind.GENERAL else read_spans(row, text, number)
 
 
 def together(splits: Sequence[Sequence[PartReport]]) -> tuple[PartReport, ...]:

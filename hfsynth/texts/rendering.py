@@ -20,6 +20,7 @@ from datasets.fingerprint import Hasher
 from hfsynth.core.errors import ConfigError, HfsynthError
 from hfsynth.documents.dataset_splits import AnyDataset, dict_of, split_name, splits_of
 from hfsynth.models.tokenizers import TextTokenizer, load_tokenizer
+from hfsynth.texts.pair_spans import with_spans
 from hfsynth.texts.styles import RENDERING_VERSION, Styles
 from hfsynth.texts.training_texts import Count, RenderCounts, in_validation, missing_column, render_rows
 from hfsynth.texts.wordings import catalogue
@@ -44,14 +45,17 @@ def render_dataset(
     validation: float = 0.0,
     text_column: str = "text",
     id_column: str = "id",
+    pair_spans: bool = False,
 ) -> Any:  # noqa: ANN401 - a dataset for a dataset, a dict for a dict, a stream for a stream
     """Turn a synthesized dataset into training texts, one for each run of documents that follow one another.
 
     `ds` is a dataset, a stream, or a dict of splits of either; the result is the same, split by split. Columns in:
-    `text`, `pairs`, and where there are `id` and `synthesis`. Without `synthesis` every document is a chain of its own.
-    Columns out: `text`, `source_ids`, `shots`, `num_pairs`, `style`, `chain`, and `tokens` (without BOS and EOS) when a
-    tokenizer is given: a Hub id, a fast tokenizer, or a function that counts. `text_column` and `id_column` name
-    columns that are called otherwise, as they do for `Synthesizer`.
+    `text`, `pairs`, and where there are `id` and `synthesis`. Without `synthesis` every document is a chain of its
+    own. Columns out: `text`, `source_ids`, `shots`, `num_pairs`, `style`, `chain`, and `tokens` (without BOS and EOS)
+    when a tokenizer is given: a Hub id, a fast tokenizer, or a function that counts. `text_column` and `id_column`
+    name columns that are called otherwise, as they do for `Synthesizer`. With `pair_spans` there is a column
+    `pair_spans`: where each pair begins and ends in the text, in characters, which `hfsynth.export` needs to cut long
+    texts and for loss masks.
 
     A document without pairs stands alone, once; one without text gives none. A document whose earlier shots were
     taken away, by a filter or a shuffle, gives none either: the log says how many. The same seed gives the same texts,
@@ -68,7 +72,7 @@ def render_dataset(
     if not 0 <= validation < 1:
         raise ConfigError(f"validation must be a share from 0 to below 1, not {validation!r}.")
     asked = RenderSettings(seed, Styles.of(styles), float(validation), _name(tokenizer))
-    settings = _Settings(asked, _counter(tokenizer), _identity(tokenizer), (text_column, id_column))
+    settings = _Settings(asked, _counter(tokenizer), _identity(tokenizer), (text_column, id_column), pair_spans)
     if not isinstance(ds, Mapping):
         if not validation:
             return _rendered(ds, settings, split_name(ds))
@@ -131,12 +135,14 @@ class _Settings:
     count: Count | None
     tokenizer: str
     columns: tuple[str, str] = ("text", "id")
+    pair_spans: bool = False
 
     def fingerprint(self, source: str, split: str) -> str:
         wordings = (RENDERING_VERSION, catalogue().digest)
         drawn = (self.asked.seed, astuple(self.asked.styles), self.tokenizer, self.asked.validation)
         renamed = () if self.columns == ("text", "id") else (self.columns,)
-        return str(Hasher.hash((source, split, *wordings, *drawn, *renamed)))
+        spans = ("pair spans",) if self.pair_spans else ()
+        return str(Hasher.hash((source, split, *wordings, *drawn, *renamed, *spans)))
 
     def wants(self, chain: str, split: str) -> bool:
         if not self.asked.validation or split not in ("train", "validation"):
@@ -181,7 +187,7 @@ def _rendered(ds: Dataset | IterableDataset, settings: _Settings, split: str) ->
 
 
 def _made(ds: Dataset | IterableDataset, settings: _Settings, split: str) -> Dataset | IterableDataset:
-    features = text_features(tokens=settings.count is not None)
+    features = text_features(tokens=settings.count is not None, pair_spans=settings.pair_spans)
     values = {"ds": ds, "settings": settings, "split": split}
     if isinstance(ds, IterableDataset):
         return IterableDataset.from_generator(_generate, features=features, gen_kwargs=values, split=NamedSplit(split))
@@ -201,12 +207,13 @@ def _made(ds: Dataset | IterableDataset, settings: _Settings, split: str) -> Dat
         raise
 
 
-def text_features(*, tokens: bool) -> Features:
-    """Return the columns of training texts; `tokens` says whether those were counted."""
+def text_features(*, tokens: bool, pair_spans: bool = False) -> Features:
+    """Return the columns of training texts; `tokens` says whether those were counted, and so with spans of pairs."""
     columns: dict[str, Any] = {"text": Value("string"), "source_ids": List(Value("string"))}
     columns |= {"shots": Value("int64"), "num_pairs": Value("int64")}
     columns |= {"style": Value("string"), "chain": Value("string")}
-    return Features(columns | ({"tokens": Value("int64")} if tokens else {}))
+    features = Features(columns | ({"tokens": Value("int64")} if tokens else {}))
+    return with_spans(features) if pair_spans else features
 
 
 def _generate(ds: Dataset | IterableDataset, settings: _Settings, split: str) -> Iterator[dict[str, Any]]:
@@ -227,6 +234,7 @@ def _texts(rows: Iterable[Mapping[str, Any]], *, settings: _Settings, split: str
         count=settings.count,
         keep=partial(settings.wants, split=split),
         on_counts=add,
+        pair_spans=settings.pair_spans,
     )
     if total.left_out:
         _log.warning("Rendering left out %s.", ", ".join(f"{name}: {n}" for name, n in total.left_out.items()))

@@ -95,10 +95,30 @@ DEFAULT_STYLES = Styles()
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A training text, and the style it is in: `raw`, or a style's name, with "+inverted" where documents come last."""
+    """A training text, and the style it is in: `raw`, or a style's name, with "+inverted" where documents come last.
+
+    `pairs` says where each of its pairs begins and ends, in characters.
+    """
 
     text: str
     style: str
+    pairs: tuple[tuple[int, int], ...] = ()
+
+
+class _Written(str):
+    """Pairs as they are written, told from the other pieces of a text; `places` are where each begins and ends."""
+
+    places: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, pairs: Sequence[str], gap: str) -> Self:
+        """Write pairs one behind the other."""
+        written, at, places = cls(gap.join(pairs)), 0, []
+        for pair in pairs:
+            places.append((at, at + len(pair)))
+            at += len(pair) + len(gap)
+        written.places = tuple(places)
+        return written
 
 
 @dataclass(slots=True)
@@ -138,7 +158,17 @@ def compose(documents: Sequence[Passage], name: str, styles: Styles = DEFAULT_ST
         if pieces:
             pieces.append(_gap(pieces[-1], separator))
         pieces += _document(text, pairs, look, stream)
-    return Rendered("".join(pieces), f"{style}+inverted" if look.inverted else style)
+    return Rendered("".join(pieces), f"{style}+inverted" if look.inverted else style, _places(pieces))
+
+
+def _places(pieces: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Return where the pairs among the pieces of a text begin and end."""
+    places, at = [], 0
+    for piece in pieces:
+        if isinstance(piece, _Written):
+            places += [(at + start, at + end) for start, end in piece.places]
+        at += len(piece)
+    return tuple(places)
 
 
 def _weighted(weights: tuple[float, ...], stream: Draws) -> str:
@@ -211,7 +241,7 @@ def _document(text: str, pairs: Sequence[tuple[str, str]], look: _Look, stream: 
     if look.style == "inline_few_shot":
         opening, bridge = (opening, bridge) if len(written) > 2 else ("", "")  # they speak of examples
         written[1:] = _with_last(written[1:], look)
-    body = look.separator.join(written)
+    body = _Written.of(written, look.separator)
     before, between = _worded(opening, look.noun, len(pairs) == 1), _worded(bridge, look.noun, len(pairs) == 1)
     return _apart((before, body, between, text) if look.inverted else (before, text, between, body), "\n\n")
 
@@ -226,10 +256,11 @@ def _conversation(text: str, written: list[str], look: _Look) -> list[str]:
     says = look.family.says
     shared = f"{bridge if look.inverted else opening}\n\n{text}"
     turn = says.format_map({"speaker": look.asker, "words": shared})
+    turns = [_Written.of([pair], "") for pair in written]
     if look.inverted:
-        return _apart([*written, turn], look.separator)
+        return _apart([*turns, turn], look.separator)
     reply = says.format_map({"speaker": look.answerer, "words": bridge})
-    return _apart([turn, reply, *written], look.separator)
+    return _apart([turn, reply, *turns], look.separator)
 
 
 @cache

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from hfsynth.core.errors import ColumnError
 from hfsynth.core.records import content_id
+from hfsynth.texts.pair_spans import PAIR_SPANS, spans_column
 from hfsynth.texts.styles import RAW, Styles, compose
 
 Count = Callable[[Sequence[str]], Sequence[int]]
@@ -68,6 +69,15 @@ class PairedDocument(NamedTuple):
     empty_answers: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """What decides the texts of given rows, and whether it is said where their pairs lie."""
+
+    seed: int
+    styles: Styles
+    pair_spans: bool
+
+
 def render_rows(
     rows: Iterable[Mapping[str, Any]],
     *,
@@ -76,15 +86,17 @@ def render_rows(
     count: Count | None = None,
     keep: Callable[[str], bool] | None = None,
     on_counts: Callable[[RenderCounts], None] | None = None,
+    pair_spans: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Yield one training text for each run of synthesized rows, in order and in constant memory.
 
-    The texts do not depend on how rows are cut into batches or shards. Rows of a chain must be contiguous and in order:
-    what follows a document that is no longer before it gives no text and counts among `broken_chains`. `count` adds
-    `tokens`. `keep` takes a chain and tells whether its texts are wanted. `on_counts` is called with the counts of
-    every run, to be added up. Raises ColumnError naming the column and the row.
+    The texts do not depend on how rows are cut into batches or shards. Rows of a chain must be contiguous and in
+    order: what follows a document that is no longer before it gives no text and counts among `broken_chains`. `count`
+    adds `tokens`. `keep` takes a chain and tells whether its texts are wanted. `on_counts` is called with the counts
+    of every run, to be added up. `pair_spans` adds where the pairs lie in each text. Raises ColumnError naming the
+    column and the row.
     """
-    texts = _texts(rows, seed, Styles.of(styles), keep, on_counts)
+    texts = _texts(rows, _Drawn(seed, Styles.of(styles), pair_spans), keep, on_counts)
     return texts if count is None else _with_tokens(texts, count)
 
 
@@ -96,15 +108,14 @@ def in_validation(chain: str, share: float) -> bool:
 
 def _texts(
     rows: Iterable[Mapping[str, Any]],
-    seed: int,
-    styles: Styles,
+    drawn: _Drawn,
     keep: Callable[[str], bool] | None,
     on_counts: Callable[[RenderCounts], None] | None,
 ) -> Iterator[dict[str, Any]]:
     for run in runs(rows):
         if keep is not None and not keep(run[0].chain):
             continue
-        text = _text(run, seed, styles)
+        text = _text(run, drawn)
         if on_counts is not None:
             on_counts(_counts(run, text))
         if text is not None:
@@ -132,14 +143,14 @@ def _follows(row: PairedDocument, last: PairedDocument) -> bool:
     return row.follows and row.chain == last.chain and row.shot == last.shot + 1
 
 
-def _text(run: Sequence[PairedDocument], seed: int, styles: Styles) -> dict[str, Any] | None:
+def _text(run: Sequence[PairedDocument], drawn: _Drawn) -> dict[str, Any] | None:
     """Render a run. Its place in the chain is that of its first shot, which no other run of the chain has."""
     there = [row for row in run if row.text]
     if not there or run[0].follows:
         return None
     documents = [(row.text, row.pairs) for row in there]
-    rendered = compose(documents, f"{seed}\0{run[0].chain}\0{run[0].shot}", styles)
-    return {
+    rendered = compose(documents, f"{drawn.seed}\0{run[0].chain}\0{run[0].shot}", drawn.styles)
+    text = {
         "text": rendered.text,
         "source_ids": [row.source for row in there],
         "shots": len(there),
@@ -147,6 +158,7 @@ def _text(run: Sequence[PairedDocument], seed: int, styles: Styles) -> dict[str,
         "style": rendered.style,
         "chain": run[0].chain,
     }
+    return {**text, PAIR_SPANS: spans_column(rendered.pairs)} if drawn.pair_spans else text
 
 
 def _counts(run: Sequence[PairedDocument], text: Mapping[str, Any] | None) -> RenderCounts:
