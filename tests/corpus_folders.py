@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hfsynth.corpus.readme import configured_readme
+from hfsynth.publishing import plots
 
 CONFIG = {
     "model": "scripted",
@@ -49,9 +52,18 @@ def rows_of(config: str, split: str, number: int, mark: str) -> list[dict[str, A
 
 
 def corpus_folder(
-    root: Path, shape: Shape, *, mark: str = "one", stats: Mapping[str, Any] | None = None, recipe: bool = True
+    root: Path,
+    shape: Shape,
+    *,
+    mark: str = "one",
+    stats: Mapping[str, Any] | None = None,
+    recipe: bool = True,
+    drawn: bool = True,
 ) -> Path:
-    """Write a finished folder of `shape` (config -> split -> number of shards); `mark` tells two versions apart."""
+    """Write a finished folder of `shape` (config -> split -> number of shards); `mark` tells two versions apart.
+
+    With the usual `stats` it has their pictures, as after a first card, unless it is not to be `drawn`.
+    """
     files = {}
     for config, splits in shape.items():
         for split, shards in splits.items():
@@ -70,9 +82,22 @@ def corpus_folder(
     if recipe:
         (root / "synthesizer_config.json").write_text(json.dumps({**CONFIG, "seed": len(mark)}))
         (root / "stats.json").write_text(json.dumps(stats or STATS))
+        for path, picture in _pictures().items() if drawn and stats is None else ():
+            (root / path).parent.mkdir(exist_ok=True)
+            (root / path).write_bytes(picture)
     pairs = {"pairs": {"train": "pairs/train-*.parquet"}} if "train" in shape.get("pairs", {}) else {}
     (root / "README.md").write_text(configured_readme("", pairs))
     return root
+
+
+@cache
+def _pictures() -> dict[str, bytes]:
+    """Return the pictures of `STATS`, which take half a second to draw; none where matplotlib is not installed."""
+    if not plots.available():
+        return {}
+    with TemporaryDirectory() as folder:
+        plots.draw(Path(folder), STATS)
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in Path(folder).rglob("*.png")}
 
 
 def record(root: Path) -> None:

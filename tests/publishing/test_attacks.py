@@ -244,7 +244,7 @@ STRAYS = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return corpus_folder(tmp_path / "corpus", {"default": {"train": 1}, "pairs": {"train": 1}})
+    return corpus_folder(tmp_path / "corpus", {"default": {"train": 1}, "pairs": {"train": 1}}, drawn=False)
 
 
 def checked(folder: Path, kind: str = "dataset", **options: Any) -> Publication:  # noqa: ANN401

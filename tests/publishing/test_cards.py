@@ -60,7 +60,7 @@ TRAPS = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return corpus_folder(tmp_path / "corpus", BOTH)
+    return corpus_folder(tmp_path / "corpus", BOTH, drawn=False)
 
 
 def facts_with(samples: list[str]) -> CorpusFacts:
@@ -146,7 +146,7 @@ def test_the_same_facts_give_the_same_bytes(folder: Path, tmp_path: Path) -> Non
     first = {path: path.read_bytes() for path in [folder / "README.md", *(folder / "plots").iterdir()]}
     for path in first:
         path.unlink()
-    corpus_folder(folder, BOTH)
+    corpus_folder(folder, BOTH, drawn=False)
     write_card(folder, STATED)
     assert {path: path.read_bytes() for path in first} == first
     assert not write_card(folder).changed
