@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import sys
 
 import pytest
@@ -45,6 +47,22 @@ def test_nothing_is_nearly_repeated_in_nothing() -> None:
 def test_an_exact_repeat_is_a_near_repeat(texts: list[list[str]]) -> None:
     for number, found in enumerate(nearly_repeated(texts)):
         assert found or texts[number] not in texts[:number]
+
+
+def test_no_near_duplicate_is_missed_and_none_is_invented() -> None:
+    draws = random.Random(0)
+    words = [f"word{number}" for number in range(2000)]
+    texts: list[list[str]] = []
+    for number in range(600):
+        texts.append(draws.sample(words, draws.randint(4, 25)) if number % 2 else list(texts[-1] if texts else ["a"]))
+        if not number % 2:  # a copy with one word in another's place: nearly the same where it is long
+            texts[-1][draws.randrange(len(texts[-1]))] = "another"
+    alike = [{*text, *itertools.pairwise(text)} for text in texts]
+    exact = [
+        any(len(own & other) >= 0.8 * len(own | other) for other in alike[:number]) for number, own in enumerate(alike)
+    ]
+    assert 100 < sum(exact) < 250
+    assert nearly_repeated(texts) == exact
 
 
 def test_distinct_n_counts_different_n_grams() -> None:
