@@ -134,11 +134,11 @@ def test_rows_of_csv_beyond_the_limit_are_passed_over_and_all_others_read(
 @pytest.mark.usefixtures("small_limit")
 def test_a_row_of_csv_that_is_too_long_costs_no_other(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    long = '"' + 'a ""word"", and\n' * LIMIT + '"'
-    path.write_text("id,text\n1,a\n2," + "word " * LIMIT + f"\n3,c\n4,{long}\n5,e\n")
+    long = '"' + 'a ""word"", and\n' * (LIMIT // 8) + '"'
+    path.write_text("id,text\n1,a\n2," + "word " * (LIMIT // 4) + f"\n3,c\n4,{long}\n5,e\n")
     found = work(path, tmp_path / "out")
     assert (found["documents"]["ok"], found["documents"]["too_long"], found["unreadable"]) == (3, 2, 0)
-    path.write_text("id,text\n1,a\n2," + '"word ' * LIMIT + "\n3,c\n")
+    path.write_text("id,text\n1,a\n2," + '"word ' * (LIMIT // 4) + "\n3,c\n")
     rows = list(open_source(Source(str(path))).read())
     assert len(rows) == 2 and isinstance(rows[1], BadRow)
     assert "a.csv, line 3 and what follows are no CSV" in rows[1].error.message
@@ -185,7 +185,8 @@ def test_a_server_that_gives_files_only_whole_is_a_source(web: str, tmp_path: Pa
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "web" / "a.parquet", row_group_size=100, compression="none")
     parquet = open_source(Source(f"{web}/a.parquet"))
     assert [row["id"] for row in parquet.rows(650, 652)] == ["d650", "d651"]
-    assert work(f"{web}/a.jsonl", tmp_path / "out")["total_documents"] == 700
+    (tmp_path / "web" / "b.jsonl").write_text("".join(json.dumps({"text": f"Text {n}."}) + "\n" for n in range(70)))
+    assert work(f"{web}/b.jsonl", tmp_path / "out")["total_documents"] == 70
 
 
 def test_a_file_that_breaks_off_on_the_way_is_named(web: str, tmp_path: Path) -> None:
