@@ -7,6 +7,7 @@ import re
 from hfsynth.core.errors import EngineError
 from hfsynth.core.records import Pair
 from hfsynth.engine.protocol import Completion
+from hfsynth.prompting.chat import json_answer
 from hfsynth.prompting.parsing import render_pairs
 
 _DOCUMENTS = re.compile(r"<s> <CON> (.*?) </CON>\n\n", re.DOTALL)
@@ -21,6 +22,11 @@ def quoting(prompt: str) -> str:
     """Answer with one pair that names the document asked about and how many the prompt shows."""
     documents = shown_documents(prompt)
     return render_pairs([Pair(f"What is text {len(documents)}?", documents[-1][:60])])
+
+
+def thinking(prompt: str) -> str:
+    """Think, then answer in the form of the `chat` format."""
+    return "<think>\nLet me see.\n</think>\n\n" + json_answer([Pair("What is it?", "It is a text.")])
 
 
 def moody(prompt: str) -> str | Completion:

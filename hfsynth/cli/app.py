@@ -94,6 +94,12 @@ def synthesize(
     precision: Precision = None,
     long_documents: LongDocuments = None,
     max_pairs: Annotated[int | None, typer.Option(help="Pairs a document at most (chat format). [default: 5]")] = None,
+    thinking: Annotated[
+        str | None, typer.Option(help="off, on or `budget N`, for models that think (chat format). [default: off]")
+    ] = None,
+    keep_reasoning: Annotated[
+        bool, typer.Option("--keep-reasoning", help="Keep what the model thought, in synthesis.reasoning.")
+    ] = False,
     keep: Annotated[
         list[str] | None,
         typer.Option(help='A condition on pairs, "grounding>=0.5"; may be repeated. Others are kept aside, counted.'),
@@ -187,6 +193,7 @@ def synthesize(
         long_documents=long_documents,
     )
     settings |= {"seed": seed, "chat.max_pairs": max_pairs, "keep": keep or None}
+    settings |= {"thinking": thinking, "keep_reasoning": keep_reasoning or None}
     synthesizer = config_from(fields, settings)
     engine_config = speculating(EngineConfig.create(engine, arguments, trust_remote_code), speculative)
     require_greedy(engine_config, synthesizer.sampling)

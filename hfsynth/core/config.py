@@ -20,6 +20,7 @@ from typing import Any, Self
 from hfsynth.core.engine_arguments import engine_arguments, require_speed
 from hfsynth.core.errors import ConfigError
 from hfsynth.core.records import Reason
+from hfsynth.core.thinking import OFF, TEMPLATE, settled_thinking, thinks
 
 _PREFIX = "filtered_"
 FILTERED: Mapping[str, Reason] = MappingProxyType(
@@ -161,6 +162,9 @@ class SynthesizerConfig:
     settled when work begins, and pinned like the model's revision: see `hfsynth.models.precision`.
     `keep` are the conditions that a pair must meet, all of them, such as `grounding>=0.5`; their order, spaces and
     ways to write a number make no other recipe. Measures: see `hfsynth.quality.measures`.
+    `thinking` is for models that can think before they answer, in the `chat` format: `off`, `on`, `budget N`;
+    `keep_reasoning` keeps what they thought. A recipe that hfsynth wrote before there was the setting leaves it to the
+    template, which no recipe need say.
     `format_version` is never chosen: recipes and jobs of an earlier version of hfsynth keep theirs.
     """
 
@@ -176,6 +180,8 @@ class SynthesizerConfig:
     keep: tuple[str, ...] = ()
     precision: str = "auto"
     format_version: int = FORMAT_VERSION
+    thinking: str = OFF
+    keep_reasoning: bool = False
 
     def __post_init__(self) -> None:
         _require(isinstance(self.model, str) and bool(self.model.strip()), "model", "a name or a folder", self.model)
@@ -193,6 +199,9 @@ class SynthesizerConfig:
         _require(isinstance(self.chat, ChatOptions), "chat", "a ChatOptions", self.chat)
         _choice("prompt_format", self.prompt_format, PROMPT_FORMATS)
         _choice("precision", self.precision, PRECISIONS)
+        _require(isinstance(self.keep_reasoning, bool), "keep_reasoning", "true or false", self.keep_reasoning)
+        most, kept = self.sampling.max_tokens, self.keep_reasoning
+        object.__setattr__(self, "thinking", settled_thinking(self.thinking, self.prompt_format, most, keep=kept))
         object.__setattr__(self, "keep", canonical(self.keep))
         _choice("long_documents", self.long_documents, LONG_DOCUMENTS)
         _require(
@@ -209,11 +218,25 @@ class SynthesizerConfig:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values, field by field; `from_dict` reads them back."""
+        """Return plain JSON values, field by field; `from_dict` reads them back.
+
+        What was not there in earlier versions is named only where it differs from how their recipes are read.
+        """
         values = asdict(self)
         values["chat"]["kinds"] = list(self.chat.kinds)
         values["keep"] = list(self.keep)
+        if self.prompt_format != "chat" or self.thinking == TEMPLATE:
+            del values["thinking"]
+        if not self.keep_reasoning:
+            del values["keep_reasoning"]
         return values
+
+    @property
+    def reasoning_columns(self) -> tuple[str, ...]:
+        """The fields of `synthesis` that only the rows of a model that thinks have."""
+        if not thinks(self.thinking):
+            return ()
+        return ("reasoning_tokens", "reasoning") if self.keep_reasoning else ("reasoning_tokens",)
 
     @property
     def fingerprint(self) -> str:
@@ -227,7 +250,7 @@ class SynthesizerConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build a config from plain values; raise ConfigError for a field that is unknown or cannot work."""
-        given = dict(values)
+        given = as_written(values)
         chat = _mapping("chat", given.pop("chat", {}))
         sampling = _mapping("sampling", given.pop("sampling", {}))
         _known(cls, given, "recipe")
@@ -236,6 +259,17 @@ class SynthesizerConfig:
         if "model" not in given:
             raise ConfigError("The recipe names no model.", hint="Add a `model:` line, or use --model.")
         return cls(**given, sampling=Sampling(**sampling), chat=ChatOptions(**chat))
+
+
+def as_written(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe's fields with those filled in that earlier versions of hfsynth, which wrote it, did not have.
+
+    Only what hfsynth writes names a format version: what a user writes has the defaults of today.
+    """
+    given = dict(values)
+    if "format_version" in given:
+        given.setdefault("thinking", TEMPLATE if given.get("prompt_format") == "chat" else OFF)
+    return given
 
 
 def require_room(window: int, max_tokens: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -25,9 +26,10 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from hfsynth.core.config import SynthesizerConfig, shown
+from hfsynth.core.config import SynthesizerConfig, as_written, shown
 from hfsynth.core.errors import ConfigError, HubError
 from hfsynth.core.remote_calls import LOG_IN, invalid_name, reason_of
+from hfsynth.core.thinking import OFF, TEMPLATE
 
 MOST_BYTES = 1_000_000
 _DIGITS = 40
@@ -143,7 +145,8 @@ def config_from(recipe: Mapping[str, Any], settings: Mapping[str, Any]) -> Synth
     A setting named `part.field` goes into that part: `sampling.max_tokens`. A model given over a recipe's drops the
     recipe's revision, which belongs to the other model.
     """
-    values: dict[str, Any] = {name: dict(v) if isinstance(v, Mapping) else v for name, v in recipe.items()}
+    written = as_written(recipe).items()
+    values: dict[str, Any] = {name: dict(v) if isinstance(v, Mapping) else v for name, v in written}
     if settings.get("model") not in (None, values.get("model")):
         values.pop("model_revision", None)
     for name, value in settings.items():
@@ -158,6 +161,23 @@ def config_from(recipe: Mapping[str, Any], settings: Mapping[str, Any]) -> Synth
         else:
             values[name] = value
     return SynthesizerConfig.from_dict(values)
+
+
+def as_begun(config: SynthesizerConfig, begun: Mapping[str, Any], *, precision_asked: bool) -> SynthesizerConfig:
+    """Return `config` as a job goes on with it that was begun as `begun` says, perhaps by an earlier version.
+
+    Where no precision was asked for, it is the one that the job was begun with. A job from before there were precisions
+    stays without: its engine computes as it did; so does one from before there was `thinking`: its template goes on to
+    decide. One of an earlier format version, which is never asked for, shows documents to the model as before.
+    """
+    changes: dict[str, Any] = {}
+    if begun.get("format_version") in range(1, config.format_version):
+        changes["format_version"] = begun["format_version"]
+    if config.prompt_format == "chat" and config.thinking == OFF and "thinking" not in begun:
+        changes["thinking"] = TEMPLATE
+    if not precision_asked:
+        changes["precision"] = begun.get("precision", "auto")
+    return replace(config, **changes)
 
 
 CONFIG_FILE = "synthesizer_config.json"

@@ -81,7 +81,8 @@ class Synthesis:
 
     `chain` names the chain, `shot` counts from 0 within it, `follows` says that the previous shot was really in
     this one's prompt. `truncated` is the number of characters of the document that the model did not see.
-    Token counts are those of this shot's prompt and completion.
+    Token counts are those of this shot's prompt and completion; `reasoning_tokens` are those of the completion's that a
+    model thought with, `reasoning` what it thought, where that is to be kept.
     """
 
     status: Status
@@ -94,6 +95,8 @@ class Synthesis:
     truncated: int = 0
     finish_reason: str | None = None
     rejected: tuple[Rejected, ...] = ()
+    reasoning_tokens: int = 0
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,8 @@ def chain_id(document_ids: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-_NUMBERS = ("pairs", "prompt_tokens", "cached_tokens", "output_tokens", "followed", "truncated")
+_NUMBERS = ("pairs", "prompt_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "followed", "truncated")
+_LATER = frozenset({"reasoning_tokens"})
 _BY_STATUS = ("documents", "prompt_tokens_by_status", "output_tokens_by_status")
 _COUNTERS = (*_BY_STATUS, "rejected", "finish_reasons", "pairs_per_document")
 
@@ -142,6 +146,7 @@ class Counts:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    reasoning_tokens: int = 0
     followed: int = 0
     truncated: int = 0
 
@@ -160,6 +165,7 @@ class Counts:
             prompt_tokens=sum(s.prompt_tokens for _, s in kept),
             cached_tokens=sum(s.cached_tokens for _, s in kept),
             output_tokens=sum(s.output_tokens for _, s in kept),
+            reasoning_tokens=sum(s.reasoning_tokens for _, s in kept),
             followed=sum(s.follows for _, s in kept),
             truncated=sum(s.truncated > 0 for _, s in kept),
         )
@@ -193,9 +199,9 @@ class Counts:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote."""
+        """Read what `to_dict` wrote, also that of a version that counted fewer things."""
         counters: dict[str, Any] = {name: +Counter(values[name]) for name in _COUNTERS}
-        return cls(**counters, **{name: values[name] for name in _NUMBERS})
+        return cls(**counters, **{name: values.get(name, 0) if name in _LATER else values[name] for name in _NUMBERS})
 
 
 def _summed(numbers: Iterable[tuple[str, int]]) -> Counter[str]:
@@ -208,10 +214,12 @@ def _summed(numbers: Iterable[tuple[str, int]]) -> Counter[str]:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What a completion held: the pairs in order, and what was thrown away."""
+    """What a completion held: the pairs in order, what was thrown away, and what was thought before."""
 
     pairs: tuple[Pair, ...]
     rejected: tuple[Rejected, ...]
+    reasoning_tokens: int = 0
+    reasoning: str | None = None
 
 
 Row = dict[str, Any]

@@ -124,39 +124,53 @@ SYNTHESIS_TYPE = pa.struct(
         "finish_reason": _text,
         "rejected": pa.list_(pa.struct({"reason": _text, "text": _text})),
         "recipe": _text,
+        "reasoning_tokens": pa.int64(),
+        "reasoning": _text,
     }
 )
+_AT_TIMES = frozenset({"recipe", "reasoning_tokens", "reasoning"})
 _SYNTHESIS = frozenset(field.name for field in fields(Synthesis))
-OUTPUT_SCHEMA = pa.schema({"pairs": PAIRS_TYPE, "synthesis": SYNTHESIS_TYPE})
 
 
-def output_features(features: Features | None = None, *, recipe: bool = True) -> Features:
-    """Return `features` with the output columns added; rows of the first versions do not name their `recipe`."""
-    synthesis = pa.struct([field for field in SYNTHESIS_TYPE if recipe or field.name != "recipe"])
-    schema = pa.schema({"pairs": PAIRS_TYPE, "synthesis": synthesis})
-    return Features({**(features or {}), **Features.from_arrow_schema(schema)})
+def output_schema(reasoning: Sequence[str] = (), *, recipe: bool = True) -> pa.Schema:
+    """Return the output columns; see `output_features`."""
+    there = {*reasoning, *(["recipe"] if recipe else [])}
+    synthesis = pa.struct([field for field in SYNTHESIS_TYPE if field.name in there or field.name not in _AT_TIMES])
+    return pa.schema({"pairs": PAIRS_TYPE, "synthesis": synthesis})
 
 
-def output_values(results: Sequence[Synthesized], *, recipe: str) -> dict[str, list[Any]]:
+def output_features(
+    features: Features | None = None, reasoning: Sequence[str] = (), *, recipe: bool = True
+) -> Features:
+    """Return `features` with the output columns added; rows of the first versions do not name their `recipe`.
+
+    `reasoning` names the fields of `synthesis` that a model which thinks has beside the others'.
+    """
+    return Features({**(features or {}), **Features.from_arrow_schema(output_schema(reasoning, recipe=recipe))})
+
+
+def output_values(
+    results: Sequence[Synthesized], reasoning: Sequence[str] = (), *, recipe: str
+) -> dict[str, list[Any]]:
     """Return the output columns of `results` as plain values; `recipe` names what made them."""
     return {
         "pairs": [[_pair(pair) for pair in result.pairs] for result in results],
-        "synthesis": [_synthesis(result.synthesis, recipe) for result in results],
+        "synthesis": [_synthesis(result.synthesis, recipe, reasoning) for result in results],
     }
 
 
-def output_rows(results: Sequence[Synthesized], *, recipe: str) -> list[dict[str, Any]]:
+def output_rows(results: Sequence[Synthesized], reasoning: Sequence[str] = (), *, recipe: str) -> list[dict[str, Any]]:
     """Return the output columns of `results` row by row."""
     return [
-        {"pairs": [_pair(pair) for pair in result.pairs], "synthesis": _synthesis(result.synthesis, recipe)}
+        {"pairs": [_pair(pair) for pair in result.pairs], "synthesis": _synthesis(result.synthesis, recipe, reasoning)}
         for result in results
     ]
 
 
-def output_arrays(results: Sequence[Synthesized], *, recipe: str) -> dict[str, pa.Array]:
+def output_arrays(results: Sequence[Synthesized], reasoning: Sequence[str] = (), *, recipe: str) -> dict[str, pa.Array]:
     """Return the output columns of `results` as typed Arrow arrays, also where every list in them is empty."""
-    values = output_values(results, recipe=recipe)
-    return {field.name: pa.array(values[field.name], type=field.type) for field in OUTPUT_SCHEMA}
+    values = output_values(results, reasoning, recipe=recipe)
+    return {field.name: pa.array(values[field.name], type=field.type) for field in output_schema(reasoning)}
 
 
 def _pair(pair: Pair) -> dict[str, str]:
@@ -172,7 +186,7 @@ def synthesized(row: Mapping[str, Any]) -> Synthesized:
     return Synthesized(pairs, Synthesis(**{**own, "status": Status(found["status"]), "rejected": rejected}))
 
 
-def _synthesis(synthesis: Synthesis, recipe: str) -> dict[str, Any]:
+def _synthesis(synthesis: Synthesis, recipe: str, reasoning: Sequence[str]) -> dict[str, Any]:
     return {
         "status": synthesis.status.value,
         "chain": synthesis.chain,
@@ -185,6 +199,7 @@ def _synthesis(synthesis: Synthesis, recipe: str) -> dict[str, Any]:
         "finish_reason": synthesis.finish_reason,
         "rejected": [_rejected(rejected) for rejected in synthesis.rejected],
         "recipe": recipe,
+        **{name: getattr(synthesis, name) for name in reasoning},
     }
 
 

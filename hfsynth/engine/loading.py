@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hfsynth.core.config import EngineConfig, SynthesizerConfig
 from hfsynth.core.errors import ModelError
+from hfsynth.core.thinking import thinks
 from hfsynth.engine.protocol import Engine, EngineKey, LoadedEngine
 from hfsynth.engine.speculation import usual_engine
 from hfsynth.engine.start import prepare_process
@@ -91,16 +92,17 @@ def engine_for(config: SynthesizerConfig, engine: EngineConfig) -> Engine:
 
 
 def _key(config: SynthesizerConfig, engine: EngineConfig) -> EngineKey:
+    thinking = thinks(config.thinking)
     if engine.kind != "scripted" and config.model == EMBEDDED:
-        return EngineKey(engine, str(embedded_path()), None, config.window, config.precision)
+        return EngineKey(engine, str(embedded_path()), None, config.window, config.precision, thinking)
     folder = Path(config.model).expanduser()
     if engine.kind == "vllm" and not folder.is_dir() and (adapter := _hub_adapter(config)) is not None:
         folder = adapter
     if engine.kind == "vllm" and is_adapter(folder):
-        return EngineKey(engine, str(merged_path(folder)), None, config.window, config.precision)
+        return EngineKey(engine, str(merged_path(folder)), None, config.window, config.precision, thinking)
     local = engine.kind == "scripted" or folder.is_dir()
     revision = None if local else config.model_revision
-    return EngineKey(engine, config.model, revision, config.window, config.precision)
+    return EngineKey(engine, config.model, revision, config.window, config.precision, thinking)
 
 
 def _hub_adapter(config: SynthesizerConfig) -> Path | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from hfsynth.core.config import EngineConfig, Sampling
+from hfsynth.core.thinking import TEMPLATE, budget_of, thinks
 from hfsynth.models.tokenizers import PromptTokenizer
 
 T = TypeVar("T")
@@ -44,24 +45,39 @@ class Generation:
     """How every request of a run is answered.
 
     `json_schema` holds completions to a schema; a completion ends before the first of the strings in `stop`. `shots` is
-    the most requests that a chain makes.
+    the most requests that a chain makes, `thinking` the recipe's: with thoughts a schema holds the answer alone.
     """
 
     sampling: Sampling = field(default_factory=Sampling)
     json_schema: str | None = None
     stop: tuple[str, ...] = ()
     shots: int = 1
+    thinking: str = TEMPLATE
+
+    @property
+    def thinking_budget(self) -> int | None:
+        """The most tokens of thought."""
+        return budget_of(self.thinking)
+
+    @property
+    def shows_marks(self) -> bool:
+        """Whether control tokens stay in a completion's text: the marks of a thought may be such tokens."""
+        return thinks(self.thinking)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineKey:
-    """What an engine is loaded from: with the process id, the key of the engine cache."""
+    """What an engine is loaded from: with the process id, the key of the engine cache.
+
+    `thinks` says that a schema is to hold what follows a thought, and the thought is free.
+    """
 
     config: EngineConfig
     model: str
     revision: str | None = None
     window: int | None = None
     precision: str = "auto"
+    thinks: bool = False
 
 
 class Engine(Protocol):

@@ -18,6 +18,7 @@ from hfsynth.core.errors import ConfigError
 from hfsynth.core.recipes import SCRIPTED
 from hfsynth.core.records import Pair
 from hfsynth.core.text import CONTEXT, END_CONTEXT
+from hfsynth.core.thinking import Marks
 from hfsynth.engine.protocol import Chain, Completion, EngineKey, Generation, Request, drive
 from hfsynth.prompting.parsing import render_pairs
 
@@ -45,10 +46,14 @@ class CharacterTokenizer:
         parts = re.split(f"({BOS}|{EOS})", text)
         return [token for part in parts for token in ([_CONTROL_IDS[part]] if part in _CONTROL_IDS else map(ord, part))]
 
-    def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Return the ids of a plain template: `<s>role: content</s>` for every message."""
+    def chat(self, messages: Sequence[Mapping[str, str]], thinking: bool | None = None) -> list[int]:
+        """Return the ids of a plain template without a switch: `<s>role: content</s>` for every message."""
         turns = "".join(f"{BOS}{message['role']}: {message['content']}{EOS}" for message in messages)
         return self.encode(f"{turns}{BOS}assistant: ")
+
+    def marks(self, thinking: bool | None = None) -> Marks:
+        """Return the marks of most models: a script may think."""
+        return Marks()
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """Return the text of token ids."""

@@ -16,13 +16,12 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from hfsynth.core.errors import ConfigError, EngineError, ModelError
+from hfsynth.core.errors import ConfigError, EngineError
 from hfsynth.core.remote_calls import retrying
 from hfsynth.engine.protocol import Chain, Completion, EngineKey, Generation, Request, drive
 from hfsynth.engine.server_calls import Calls, Server
 from hfsynth.engine.server_protocol import Served, ServerOptions, agreed_window, completion_body, served_model
-from hfsynth.models.siblings import hide_unfit_siblings
-from hfsynth.models.tokenizers import ModelTokenizer
+from hfsynth.models.tokenizers import ModelTokenizer, load_model_tokenizer
 
 T = TypeVar("T")
 
@@ -74,10 +73,13 @@ def load_server(key: EngineKey) -> ServerEngine:
     Raise ConfigError for arguments that cannot work, EngineError where no server answers, ModelError where it serves
     another model or the tokenizer cannot be loaded.
     """
-    server = Server(ServerOptions.of(key.config), _headers())
+    options = ServerOptions.of(key.config)
+    options.require_parser(thinks=key.thinks)
+    server = Server(options, _headers())
     served = served_model(_cards(server), _names(key.model), server.options)
     window = agreed_window(key.window, served)
-    return ServerEngine(server, served, _tokenizer(key), window)
+    tokenizer = load_model_tokenizer(key.model, key.revision, trust_remote_code=key.config.trust_remote_code)
+    return ServerEngine(server, served, tokenizer, window)
 
 
 def _headers() -> Mapping[str, str]:
@@ -123,26 +125,3 @@ def _get(url: str, headers: Mapping[str, str]) -> httpx2.Response:
     response = httpx2.get(url, headers=dict(headers), timeout=_START_SECONDS)
     response.raise_for_status()
     return response
-
-
-def _tokenizer(key: EngineKey) -> ModelTokenizer:
-    """Load the model's own tokenizer: of a model on the Hub, its tokenizer's files alone are fetched."""
-    hide_unfit_siblings()
-    try:
-        from transformers import AutoTokenizer
-    except (ImportError, RuntimeError) as error:
-        raise ModelError(
-            f"The server engine needs the model's tokenizer, and transformers cannot be imported: {error}.",
-            hint='Install it with pip install "hfsynth[server]".',
-        ) from error
-    try:
-        return ModelTokenizer(
-            AutoTokenizer.from_pretrained(
-                key.model, revision=key.revision, trust_remote_code=key.config.trust_remote_code
-            )
-        )
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ModelError(
-            f"The tokenizer of {key.model!r} cannot be loaded: {error}",
-            hint="Give as --model the Hub name or the folder of the model that the server runs.",
-        ) from error

@@ -34,7 +34,7 @@ class ServerOptions:
 
     `timeout` bounds one answer. `patience` bounds how long no request at all is answered before the server counts as
     gone; `attempts` how often one request may break an otherwise healthy server. `served_model_name` is the server's
-    name for the model where it is neither the model's name nor its path.
+    name for the model where it is neither the model's name nor its path, `reasoning_parser` what it was started with.
     """
 
     base_url: str
@@ -43,6 +43,7 @@ class ServerOptions:
     patience: float = 300.0
     attempts: int = 4
     served_model_name: str | None = None
+    reasoning_parser: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", _api_root(self.base_url))
@@ -54,8 +55,10 @@ class ServerOptions:
             value = getattr(self, name)
             if not (isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0):
                 raise ConfigError(f"{name} must be a number of seconds over 0, not {value!r}.")
-        if not (self.served_model_name is None or isinstance(self.served_model_name, str)):
-            raise ConfigError(f"served_model_name must be a name, not {self.served_model_name!r}.")
+        for name in ("served_model_name", "reasoning_parser"):
+            value = getattr(self, name)
+            if not (value is None or isinstance(value, str)):
+                raise ConfigError(f"{name} must be a name, not {value!r}.")
 
     @classmethod
     def of(cls, config: EngineConfig) -> Self:
@@ -69,6 +72,16 @@ class ServerOptions:
         if "base_url" not in config.arguments:
             raise ConfigError("The server engine needs an address.", hint="Add --base-url http://localhost:8000/v1")
         return cls(**config.arguments)
+
+    def require_parser(self, *, thinks: bool) -> None:
+        """Raise ConfigError for thoughts on a server of which it is not known that it tells them from the answer."""
+        if thinks and not self.reasoning_parser:
+            raise ConfigError(
+                "A model that thinks needs a server that holds the JSON schema to the answer alone, and servers do not "
+                "say whether they do.",
+                hint="Start it with vllm serve MODEL --reasoning-parser NAME, and say so with "
+                "--engine-arg reasoning_parser=NAME; or use --thinking off.",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +146,10 @@ def completion_body(request: Request, generation: Generation, served: Served) ->
         body["repetition_penalty"] = sampling.repetition_penalty
     if served.is_vllm or sampling.frequency_penalty != 0:
         body["frequency_penalty"] = sampling.frequency_penalty
+    if generation.shows_marks:
+        body["skip_special_tokens"] = False
+    if generation.thinking_budget is not None:
+        body["thinking_token_budget"] = generation.thinking_budget
     if generation.stop:
         body["stop"] = list(generation.stop)
     if schema:

@@ -29,7 +29,8 @@ from hfsynth.engine.start import (
 )
 from hfsynth.models.cache import has_random_weights
 from hfsynth.models.precision import precision_arguments
-from hfsynth.models.tokenizers import ModelTokenizer
+from hfsynth.models.thinking import parser_of
+from hfsynth.models.tokenizers import ModelTokenizer, load_model_tokenizer
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams
@@ -229,6 +230,7 @@ def _loaded(key: EngineKey) -> LLM:
         **_ARGUMENTS,
         **(_CPU_ARGUMENTS if on_cpu else {}),
         **precision_arguments(key.precision),
+        **_thinking_arguments(key),
         **(key.config.arguments if on_cpu else in_the_tail(key.config.arguments)),
         **weights,
     }
@@ -253,6 +255,22 @@ def _loaded(key: EngineKey) -> LLM:
     if on_cpu and (arguments.get(ARGUMENT) or {}).get("method") == "ngram":
         _compile_guessing(loaded)
     return loaded
+
+
+def _thinking_arguments(key: EngineKey) -> dict[str, Any]:
+    """Return what lets a schema hold the answer alone; raise ModelError where vLLM cannot tell it from the thought."""
+    if not key.thinks:
+        return {}
+    tokenizer = load_model_tokenizer(key.model, key.revision, trust_remote_code=key.config.trust_remote_code)
+    marks = tokenizer.marks(True)
+    parser = parser_of(marks, tokenizer.vocabulary)
+    if parser is None:
+        raise ModelError(
+            f"vLLM cannot tell the thoughts of {key.model!r} from its answer: {marks.start} and {marks.end} are no "
+            "tokens that one of its parsers knows. A schema would hold the thoughts too.",
+            hint="Use --thinking off, or a server that was started with the model's --reasoning-parser.",
+        )
+    return {"reasoning_parser": parser}
 
 
 def _look_at_namespaces_alone() -> None:
@@ -329,6 +347,8 @@ def _parameters(request: Request, generation: Generation) -> SamplingParams:
         stop=list(generation.stop),
         structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
         output_kind=RequestOutputKind.FINAL_ONLY,
+        thinking_token_budget=generation.thinking_budget,
+        skip_special_tokens=not generation.shows_marks,
     )
 
 

@@ -230,6 +230,10 @@ def describe(facts: Mapping[str, Any]) -> str:
         return "\n".join(_lines(facts))
 
 
+def _thought(stats: Mapping[str, Any]) -> str:
+    return f" ({stats['reasoning_tokens']:,} of them thought)" if stats.get("reasoning_tokens") else ""
+
+
 def _state(facts: Mapping[str, Any]) -> str:
     return "damaged" if facts["damaged"] else "finished" if facts["finished"] else "unfinished"
 
@@ -261,7 +265,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"Pairs      {stats['pairs']:,}; rejected: {_counted(stats['rejected']) or 'none'}"
     yield (
         f"Tokens     {stats['prompt_tokens']:,} prompt ({stats['cached_tokens']:,} cached), "
-        f"{stats['output_tokens']:,} written"
+        f"{stats['output_tokens']:,} written{_thought(stats)}"
     )
     if stats.get("seconds"):
         yield f"Speed      {stats['documents_per_second']} documents/s over {stats['seconds']:,.0f} s"

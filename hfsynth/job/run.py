@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from hfsynth.core.addresses import without_credentials
 from hfsynth.core.config import EngineConfig, SynthesizerConfig
 from hfsynth.core.errors import ConfigError, OutputError, SourceError, UnreadableRowsError
 from hfsynth.core.files import read_json, write_json, writing
+from hfsynth.core.recipes import as_begun
 from hfsynth.corpus.folder import Corpus
 from hfsynth.corpus.manifest import require_whole
 from hfsynth.documents.locate import locate
@@ -283,18 +284,10 @@ def _shard_rows(asked: int | None, shots: int) -> int:
 def _pinned(
     config: SynthesizerConfig, engine: EngineConfig, corpus: Corpus, *, gpu: bool | None = None
 ) -> SynthesizerConfig:
-    """Pin what is not pinned; where no precision was asked for, to the one that the folder's job was begun with.
-
-    A job from before there were precisions stays without: its engine computes as it did. So does one of an earlier
-    format version, which is never asked for: its documents are shown to the model as before.
-    """
+    """Pin what is not pinned, and go on as the folder's job was begun."""
     begun = (read_json(corpus.plan) or {}).get("synthesizer")
     settled = pinned(config, engine, gpu=gpu)
-    if begun is None:
-        return settled
-    if begun.get("format_version") in range(1, settled.format_version):
-        settled = replace(settled, format_version=begun["format_version"])
-    return settled if config.precision != "auto" else replace(settled, precision=begun.get("precision", "auto"))
+    return settled if begun is None else as_begun(settled, begun, precision_asked=config.precision != "auto")
 
 
 def _identity(source: Source, opened: OpenSource, config: SynthesizerConfig, shard_rows: int) -> dict[str, Any]:

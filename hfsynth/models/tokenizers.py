@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from jinja2 import TemplateError
 
 from hfsynth.core.errors import ConfigError, ModelError
+from hfsynth.core.thinking import Marks
 from hfsynth.models.siblings import hide_unfit_siblings
+from hfsynth.models.thinking import closed, marks_of, switches_of
 from hfsynth.models.token_cuts import Cut, safe_cut, stands_apart
 
 if TYPE_CHECKING:
@@ -80,34 +82,80 @@ class ModelTokenizer:
         found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         return list(found["input_ids"]), [(start, end) for start, end in found["offset_mapping"]]
 
-    def chat(self, messages: Sequence[Message]) -> list[int]:
+    def chat(self, messages: Sequence[Message], thinking: bool | None = None) -> list[int]:
         """Return the ids of a conversation in the model's own chat template.
 
-        Where the template knows no system role, its text goes in front of the first turn. Raise ModelError where there
-        is no template, or one that cannot render the conversation.
+        `thinking` sets the template's switch, None leaves it alone; a thought that the template begins all the same is
+        ended where there is to be none. Where the template knows no system role, its text goes in front of the first
+        turn. Raise ModelError where there is no template, or one that cannot render the conversation.
         """
+        return self.encode(self._conversation(messages, thinking))
+
+    def marks(self, thinking: bool | None = None) -> Marks:
+        """Return what begins and ends a thought of this model, and whether its template begins one by itself."""
+        found = marks_of(self._template(), self._tokenizer.get_added_vocab())
+        asked = self._conversation([{"role": "user", "content": "?"}], thinking)
+        return replace(found, opened=asked.rstrip().endswith(found.start))
+
+    @property
+    def vocabulary(self) -> Mapping[str, int]:
+        """Every token and its id."""
+        return dict(self._tokenizer.get_vocab())
+
+    def _template(self) -> str:
+        return str(self._tokenizer.get_chat_template()) if self._tokenizer.chat_template else ""
+
+    def _conversation(self, messages: Sequence[Message], thinking: bool | None) -> str:
         if not self._tokenizer.chat_template:
             raise ModelError(
                 "The chat format needs a chat template; this model's tokenizer has none.",
                 hint="Use an instruction-tuned model, or --prompt-format instruction-pretrain.",
             )
         try:
-            return self.encode(self._render(messages))
+            return self._render(messages, thinking)
         except TemplateError as refused:
-            return self.encode(self._without_system(messages, refused))
+            return self._without_system(messages, thinking, refused)
 
-    def _render(self, messages: Sequence[Message]) -> str:
+    def _render(self, messages: Sequence[Message], thinking: bool | None) -> str:
         plain = [dict(message) for message in messages]
-        return str(self._tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True))
+        template = self._template()
+        switched: dict[str, Any] = {} if thinking is None else dict.fromkeys(switches_of(template), thinking)
+        asked = self._tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True, **switched)
+        marks = marks_of(template, self._tokenizer.get_added_vocab())
+        return closed(str(asked), marks) if thinking is False else str(asked)
 
-    def _without_system(self, messages: Sequence[Message], refused: TemplateError) -> str:
+    def _without_system(self, messages: Sequence[Message], thinking: bool | None, refused: TemplateError) -> str:
         try:
-            return self._render(_folded(messages))
+            return self._render(_folded(messages), thinking)
         except TemplateError:
             raise ModelError(
                 f"The model's chat template cannot render the conversation: {refused}.",
                 hint="Use another model, or --prompt-format instruction-pretrain.",
             ) from refused
+
+
+def load_model_tokenizer(model: str, revision: str | None, *, trust_remote_code: bool) -> ModelTokenizer:
+    """Load the tokenizer of a model that is not loaded here; from the Hub its own files alone are fetched.
+
+    Raise ModelError where it cannot be loaded.
+    """
+    hide_unfit_siblings()
+    try:
+        from transformers import AutoTokenizer
+    except (ImportError, RuntimeError) as error:
+        raise ModelError(
+            f"The model's tokenizer is needed, and transformers cannot be imported: {error}.",
+            hint='Install it with pip install "hfsynth[server]".',
+        ) from error
+    try:
+        return ModelTokenizer(
+            AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
+        )
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelError(
+            f"The tokenizer of {model!r} cannot be loaded: {error}",
+            hint="Give as --model the Hub name or the folder of the model that the server runs.",
+        ) from error
 
 
 def _controls(token: Any) -> bool:  # noqa: ANN401 - tokenizers.AddedToken
@@ -265,8 +313,14 @@ class PromptTokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`, control strings as control ids, nothing added."""
 
-    def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Return the ids of a conversation that the assistant is to go on with; ModelError without a template."""
+    def chat(self, messages: Sequence[Mapping[str, str]], thinking: bool | None = None) -> list[int]:
+        """Return the ids of a conversation that the assistant is to go on with; ModelError without a template.
+
+        `thinking` says whether it may think first; None leaves that to the template.
+        """
+
+    def marks(self, thinking: bool | None = None) -> Marks:
+        """Return what begins and ends a thought, and whether a prompt with this `thinking` begins one."""
 
 
 @runtime_checkable

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from hfsynth.core.config import ChatOptions
-from hfsynth.core.records import Pair, Parsed, Turn
+from hfsynth.core.records import Pair, Parsed, Reason, Rejected, Turn
 from hfsynth.core.text import Escape, encodable
+from hfsynth.core.thinking import OFF, TEMPLATE, Marks, switch_of
 from hfsynth.models.token_cuts import Known
 from hfsynth.models.tokenizers import PromptTokenizer
 from hfsynth.prompting.pair_layout import published_parts
@@ -27,10 +28,16 @@ _WORDING = (files("hfsynth.prompting") / "chat.jinja").read_text("utf-8")
 
 @dataclass(frozen=True)
 class Chat:
-    """Any chat model through its own template, its answer held to a JSON schema; earlier shots are earlier turns."""
+    """Any chat model through its own template, its answer held to a JSON schema; earlier shots are earlier turns.
+
+    `thinking` is a recipe's, with `keep_reasoning`: what a model thinks before it answers is no pair, and no earlier
+    turn shows it.
+    """
 
     tokenizer: PromptTokenizer
     options: ChatOptions = field(default_factory=ChatOptions)
+    thinking: str = OFF
+    keep_reasoning: bool = False
     answer_ends: tuple[str, ...] = field(default=(), init=False)
 
     @cached_property
@@ -54,15 +61,25 @@ class Chat:
             messages.append({"role": "user", "content": self._escape.escape(shot.document)})
             messages.append({"role": "assistant", "content": self._escape.escape(json_answer(shot.pairs))})
         messages.append({"role": "user", "content": self._escape.escape(document)})
-        return self.tokenizer.chat(messages)
+        return self._chat(messages)
 
     def foresee(self, documents: Iterable[str]) -> Known:
         """Return nothing: see `prompt`."""
         return {}
 
     def parse(self, text: str, *, cut_off: bool) -> Parsed:
-        """Read the pairs out of a completion, special tokens inside them restored."""
-        return parse_json_pairs(self._escape.unescape(text), cut_off=cut_off)
+        """Read the pairs out of a completion, special tokens inside them restored, and take off what was thought.
+
+        A thought that was cut off is `unfinished`.
+        """
+        thought, answer = self._split(text)
+        parsed = parse_json_pairs(self._escape.unescape(answer), cut_off=cut_off)
+        if not thought:
+            return parsed
+        if not answer.strip():
+            parsed = replace(parsed, rejected=(Rejected(Reason.UNFINISHED, encodable(thought.strip())),))
+        kept = encodable(self._marks.bare(thought)) if self.keep_reasoning else None
+        return replace(parsed, reasoning_tokens=len(self.tokenizer.encode(thought)), reasoning=kept)
 
     def ask(self, history: Sequence[Turn], document: str, instruction: str) -> list[int]:
         """Return the ids of a conversation about `document` that waits for the answer to `instruction`.
@@ -74,11 +91,21 @@ class Chat:
             for number, pair in enumerate(shot.pairs):
                 messages += self._turn(pair.instruction, "" if number else shot.document)
                 messages.append({"role": "assistant", "content": self._escape.escape(pair.response)})
-        return self.tokenizer.chat([*messages, *self._turn(instruction, document)])
+        return self._chat([*messages, *self._turn(instruction, document)])
 
     def parse_answer(self, text: str) -> str:
         """Read the answer out of a completion of `ask`."""
-        return encodable(self._escape.unescape(text.strip()))
+        return encodable(self._escape.unescape(self._split(text)[1].strip()))
+
+    def _chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        return self.tokenizer.chat(messages, switch_of(self.thinking))
+
+    @cached_property
+    def _marks(self) -> Marks:
+        return self.tokenizer.marks(switch_of(self.thinking))
+
+    def _split(self, text: str) -> tuple[str, str]:
+        return ("", text) if self.thinking == TEMPLATE else self._marks.split(text)
 
     def _turn(self, instruction: str, document: str) -> list[dict[str, str]]:
         asked = f"{document}\n\n{instruction}" if document else instruction

@@ -11,5 +11,5 @@ from hfsynth.prompting.instruction_pretrain import InstructionPretrain
 def prompt_format(config: SynthesizerConfig, tokenizer: PromptTokenizer) -> InstructionPretrain | Chat:
     """Return the format that `config` names, for `tokenizer`."""
     if config.prompt_format == "chat":
-        return Chat(tokenizer, config.chat)
+        return Chat(tokenizer, config.chat, config.thinking, config.keep_reasoning)
     return InstructionPretrain(tokenizer, config.format_version)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Self
@@ -232,9 +232,10 @@ def keep_pairs(parsed: Parsed, text: str, conditions: Sequence[Condition]) -> Pa
     if not conditions:
         return parsed
     failed = [(pair, _unmet(text, pair, conditions)) for pair in parsed.pairs]
-    return Parsed(
-        tuple(pair for pair, unmet in failed if unmet is None),
-        parsed.rejected + tuple(_rejected(pair, unmet) for pair, unmet in failed if unmet is not None),
+    return replace(
+        parsed,
+        pairs=tuple(pair for pair, unmet in failed if unmet is None),
+        rejected=parsed.rejected + tuple(_rejected(pair, unmet) for pair, unmet in failed if unmet is not None),
     )
 
 

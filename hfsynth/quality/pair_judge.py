@@ -131,7 +131,7 @@ class PairJudge:
     def _prompt(self, document: str, pair: Pair) -> list[int]:
         asked = {"document": document, "instruction": encodable(pair.instruction), "response": encodable(pair.response)}
         rubric = _RUBRIC.render({name: self._escape.escape(text) for name, text in asked.items()})
-        return self.engine.tokenizer.chat([{"role": "user", "content": rubric.strip()}])
+        return self.engine.tokenizer.chat([{"role": "user", "content": rubric.strip()}], thinking=False)
 
     @cached_property
     def _escape(self) -> Escape:

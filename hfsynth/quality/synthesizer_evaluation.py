@@ -262,10 +262,10 @@ def _named(config: SynthesizerConfig) -> dict[str, Any]:
     """Return what decides the figures, a folder by its name alone."""
     values = config.to_dict()
     folder = Path(config.model).expanduser()
-    kept = ("model_revision", "prompt_format", "window", "sampling")
+    kept = ("model_revision", "prompt_format", "window", "sampling", "thinking")
     return {
         "model": folder.resolve().name if folder.is_dir() else public_location(config.model),
-        **{name: values[name] for name in kept},
+        **{name: values[name] for name in kept if name in values},
     }
 
 

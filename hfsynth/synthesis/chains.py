@@ -103,6 +103,8 @@ class Chainer:
             truncated=len(text) - len(shown),
             finish_reason=completion.finish_reason,
             rejected=parsed.rejected,
+            reasoning_tokens=parsed.reasoning_tokens,
+            reasoning=parsed.reasoning,
         )
         return Synthesized(parsed.pairs, synthesis), shown
 
@@ -220,4 +222,4 @@ def chainer_for(config: SynthesizerConfig, engine: Engine) -> Chainer:
 
 def generation_for(config: SynthesizerConfig, chainer: Chainer) -> Generation:
     """Return how every request of a run is answered."""
-    return Generation(config.sampling, chainer.prompts.json_schema, shots=config.shots)
+    return Generation(config.sampling, chainer.prompts.json_schema, shots=config.shots, thinking=config.thinking)

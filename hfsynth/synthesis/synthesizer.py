@@ -37,6 +37,9 @@ class Synthesizer:
     `ds.map` with `num_proc` needs `with_indices=True` and shards that happen to fit. Without `batched` only `shots=1`
     works; then pass `features=synthesize.features(ds.features)`.
 
+    `thinking` (`off`, `on`, `budget N`) is for models of the `chat` format that think before they answer; what they
+    thought is counted, and kept with `keep_reasoning`.
+
     `keep` are conditions that pairs must meet, such as `"grounding>=0.5"`; the others go to `synthesis.rejected`.
 
     The fingerprint covers what decides the result (model and revision, format, sampling, shots, seed, conditions,
@@ -57,6 +60,8 @@ class Synthesizer:
         sampling: Sampling | None = None,
         chat: ChatOptions | None = None,
         keep: Sequence[str] = (),
+        thinking: str = "off",
+        keep_reasoning: bool = False,
         engine: str = "vllm",
         engine_args: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
@@ -75,6 +80,8 @@ class Synthesizer:
             sampling=sampling or recommended_sampling(model),
             chat=chat or ChatOptions(),
             keep=canonical(keep),
+            thinking=thinking,
+            keep_reasoning=keep_reasoning,
         )
         engine_config = EngineConfig.create(engine, engine_args, trust_remote_code)
         self._settle(pinned(config, engine_config), engine_config, text_column, id_column)
@@ -180,7 +187,7 @@ class Synthesizer:
 
     def features(self, features: Features | None = None) -> Features:
         """Return the features of a dataset with `features` after this transform."""
-        return output_features(features)
+        return output_features(features, self.config.reasoning_columns)
 
     def __call__(self, batch: MutableMapping[str, Any], indices: Sequence[int] | int | None = None) -> dict[str, Any]:
         """Synthesize one batch (or one row); see the class."""
@@ -196,9 +203,9 @@ class Synthesizer:
         if isinstance(batch, LazyBatch):
             # `map` merges what a function puts into its lazy batch as it is: typed Arrow arrays keep their types
             # even when the first batch has no pair at all, where inferred types would fail on a later batch.
-            batch.update(output_arrays(results, recipe=self.config.fingerprint))
+            batch.update(output_arrays(results, self.config.reasoning_columns, recipe=self.config.fingerprint))
             return {}
-        return output_values(results, recipe=self.config.fingerprint)
+        return output_values(results, self.config.reasoning_columns, recipe=self.config.fingerprint)
 
     def synthesize(self, documents: Sequence[Document]) -> list[Synthesized]:
         """Synthesize documents in order: one result a document."""
@@ -231,7 +238,7 @@ class Synthesizer:
             )
         single = {name: [row[name]] for name in (self.text_column, self.id_column) if name in row}
         results = self.synthesize(self._documents([text], single))
-        values = output_values(results, recipe=self.config.fingerprint)
+        values = output_values(results, self.config.reasoning_columns, recipe=self.config.fingerprint)
         return {name: column[0] for name, column in values.items()}
 
     def _documents(self, texts: Sequence[object], batch: Mapping[str, Any]) -> list[Document]:
