@@ -17,28 +17,17 @@ from hfsynth.cli.options import (
     EngineArgs,
     IdColumn,
     Json,
-    LongDocuments,
-    MaxTokens,
-    Model,
-    ModelRevision,
-    Precision,
-    PromptFormat,
     Quiet,
-    Recipe,
-    Shots,
+    RecipeOptions,
     SourceConfig,
     SourceName,
     SourceRevision,
     Splits,
-    Temperature,
     TextColumn,
     TrustRemoteCode,
     Verbose,
-    Window,
     key_values,
-    recipe_fields,
-    recipe_settings,
-    with_recommended,
+    with_recipe_options,
 )
 from hfsynth.cli.rooms import SYNTHESIZE, in_rooms
 from hfsynth.core.errors import ConfigError, HfsynthError, OutputError
@@ -74,25 +63,18 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 @app.command(cls=in_rooms(SYNTHESIZE))
+@with_recipe_options
 def synthesize(
     source: SourceName,
     out: Annotated[Path, typer.Argument(help="The corpus folder to write.")],
+    chosen: RecipeOptions,
     config: SourceConfig = None,
     split: Splits = None,
     revision: SourceRevision = None,
     text_column: TextColumn = "text",
     id_column: IdColumn = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Read so many rows only.")] = None,
-    model: Model = None,
-    model_revision: ModelRevision = None,
-    prompt_format: PromptFormat = None,
-    shots: Shots = None,
     seed: Annotated[int | None, typer.Option(help="The seed of sampling. [default: 0]")] = None,
-    max_tokens: MaxTokens = None,
-    temperature: Temperature = None,
-    window: Window = None,
-    precision: Precision = None,
-    long_documents: LongDocuments = None,
     max_pairs: Annotated[int | None, typer.Option(help="Pairs a document at most (chat format). [default: 5]")] = None,
     thinking: Annotated[
         str | None, typer.Option(help="off, on or `budget N`, for models that think (chat format). [default: off]")
@@ -104,7 +86,6 @@ def synthesize(
         list[str] | None,
         typer.Option(help='A condition on pairs, "grounding>=0.5"; may be repeated. Others are kept aside, counted.'),
     ] = None,
-    recipe: Recipe = None,
     engine: Annotated[
         str | None,
         typer.Option(help="vllm, server, or scripted to try a pipeline without a model. [default: vllm]"),
@@ -169,32 +150,18 @@ def synthesize(
     """
     from hfsynth.cli import launchers
     from hfsynth.core.config import EngineConfig
-    from hfsynth.core.recipes import config_from
     from hfsynth.documents.source import Source
     from hfsynth.engine.speculation import require_greedy, speculating
     from hfsynth.job import run
 
     engine = engine or ("server" if base_url else "vllm")
-    fields = recipe_fields(recipe)
-    model = model or fields.get("model") or _default_model(engine, quiet=quiet)
-    fields = with_recommended(fields, model)
+    fields = chosen.fields()
+    model = chosen.model or fields.get("model") or _default_model(engine, quiet=quiet)
     server = {"base_url": base_url, "concurrency": concurrency}
     arguments = key_values(engine_arg or []) | {name: value for name, value in server.items() if value is not None}
-    settings = recipe_settings(
-        fields,
-        model=model,
-        model_revision=model_revision,
-        prompt_format=prompt_format,
-        shots=shots,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        window=window,
-        precision=precision,
-        long_documents=long_documents,
-    )
-    settings |= {"seed": seed, "chat.max_pairs": max_pairs, "keep": keep or None}
-    settings |= {"thinking": thinking, "keep_reasoning": keep_reasoning or None}
-    synthesizer = config_from(fields, settings)
+    others: dict[str, Any] = {"seed": seed, "chat.max_pairs": max_pairs, "keep": keep or None}
+    others |= {"thinking": thinking, "keep_reasoning": keep_reasoning or None}
+    synthesizer = chosen.config(fields, model, others)
     engine_config = speculating(EngineConfig.create(engine, arguments, trust_remote_code), speculative)
     require_greedy(engine_config, synthesizer.sampling)
     read_from = Source(source, config, split or "train", revision, text_column, id_column, limit)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import wraps
+from inspect import Parameter
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from hfsynth.core.errors import ConfigError
 from hfsynth.core.logs import logging_to_terminal
+
+if TYPE_CHECKING:
+    from hfsynth.core.config import SynthesizerConfig
+
+T = TypeVar("T")
 
 
 def _show_log(context: typer.Context, verbose: int) -> int:
@@ -63,45 +71,65 @@ EngineArgs = Annotated[list[str] | None, typer.Option(help="An argument of the e
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Let code from the model's repo run here.")]
 
 
-def recipe_fields(recipe: str | None) -> dict[str, Any]:
-    """Return the fields of the recipe that `--recipe` names, none where it was not given."""
-    from hfsynth.core.recipes import open_recipe
+@dataclass(frozen=True, slots=True)
+class RecipeOptions:
+    """What a command line says of a recipe; None leaves what the recipe of `--recipe` says, or the default."""
 
-    return open_recipe(recipe) if recipe else {}
+    model: Model = None
+    model_revision: ModelRevision = None
+    prompt_format: PromptFormat = None
+    shots: Shots = None
+    max_tokens: MaxTokens = None
+    temperature: Temperature = None
+    window: Window = None
+    precision: Precision = None
+    long_documents: LongDocuments = None
+    recipe: Recipe = None
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of the recipe that `--recipe` names, none where it was not given."""
+        from hfsynth.core.recipes import open_recipe
+
+        return open_recipe(self.recipe) if self.recipe else {}
+
+    def config(
+        self, fields: Mapping[str, Any], model: str, others: Mapping[str, Any] | None = None
+    ) -> SynthesizerConfig:
+        """Return the recipe that these options, and a command's others by their settings' names, make of `fields`.
+
+        Where there are none, the sampling is the one that the model's own folder recommends.
+        """
+        from hfsynth.core.recipes import config_from
+        from hfsynth.models.resolve import recommended_sampling
+
+        settings = {
+            "model": model,
+            "model_revision": self.model_revision,
+            "prompt_format": self.prompt_format,
+            "shots": self.shots,
+            "window": self.window,
+            "precision": self.precision,
+            "long_documents": self.long_documents or fields.get("long_documents", "split"),
+            "sampling.max_tokens": self.max_tokens,
+            "sampling.temperature": self.temperature,
+        }
+        return config_from(fields or {"sampling": asdict(recommended_sampling(model))}, settings | {**(others or {})})
 
 
-def with_recommended(fields: dict[str, Any], model: str) -> dict[str, Any]:
-    """Return a recipe's fields; where there is no recipe, the sampling that the model's own folder recommends."""
-    from hfsynth.models.resolve import recommended_sampling
+def with_recipe_options(command: Callable[..., T]) -> Callable[..., T]:
+    """Give a command the options of a recipe, which it gets as one argument: `chosen`."""
+    added = get_type_hints(RecipeOptions, include_extras=True)
+    own = inspect.signature(command, eval_str=True)
 
-    return fields or {"sampling": asdict(recommended_sampling(model))}
+    @wraps(command)
+    def run(**given: Any) -> T:  # noqa: ANN401
+        chosen = RecipeOptions(**{name: given.pop(name) for name in added})
+        return command(**given, chosen=chosen)
 
-
-def recipe_settings(
-    fields: Mapping[str, Any],
-    *,
-    model: str,
-    model_revision: str | None,
-    prompt_format: str | None,
-    shots: int | None,
-    max_tokens: int | None,
-    temperature: float | None,
-    window: int | None,
-    precision: str | None,
-    long_documents: str | None,
-) -> dict[str, Any]:
-    """Return what the options say of a recipe, by its settings' names; None leaves what `fields` say."""
-    return {
-        "model": model,
-        "model_revision": model_revision,
-        "prompt_format": prompt_format,
-        "shots": shots,
-        "window": window,
-        "precision": precision,
-        "long_documents": long_documents or fields.get("long_documents", "split"),
-        "sampling.max_tokens": max_tokens,
-        "sampling.temperature": temperature,
-    }
+    shared = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in added.items()]
+    parameters = [parameter for name, parameter in own.parameters.items() if name != "chosen"]
+    vars(run)["__signature__"] = own.replace(parameters=[*parameters, *shared])  # where Typer reads the options
+    return run
 
 
 def key_values(pairs: list[str]) -> dict[str, Any]:

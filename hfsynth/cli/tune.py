@@ -12,28 +12,17 @@ from hfsynth.cli import console
 from hfsynth.cli.options import (
     IdColumn,
     Json,
-    LongDocuments,
-    MaxTokens,
-    Model,
-    ModelRevision,
-    Precision,
-    PromptFormat,
     Quiet,
-    Recipe,
-    Shots,
+    RecipeOptions,
     SourceConfig,
     SourceName,
     SourceRevision,
     Split,
-    Temperature,
     TextColumn,
     TrustRemoteCode,
     Verbose,
-    Window,
     key_values,
-    recipe_fields,
-    recipe_settings,
-    with_recommended,
+    with_recipe_options,
 )
 from hfsynth.cli.rooms import TUNE, in_rooms
 from hfsynth.core.errors import ConfigError
@@ -51,26 +40,17 @@ _PLAIN_WIDTH = 140  # of a table that goes into a file or a pipe
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command(cls=in_rooms(TUNE))(tune)
+    app.command(cls=in_rooms(TUNE))(with_recipe_options(tune))
 
 
 def tune(
     source: SourceName,
+    chosen: RecipeOptions,
     config: SourceConfig = None,
     split: Split = "train",
     revision: SourceRevision = None,
     text_column: TextColumn = "text",
     id_column: IdColumn = None,
-    model: Model = None,
-    model_revision: ModelRevision = None,
-    prompt_format: PromptFormat = None,
-    shots: Shots = None,
-    max_tokens: MaxTokens = None,
-    temperature: Temperature = None,
-    window: Window = None,
-    precision: Precision = None,
-    long_documents: LongDocuments = None,
-    recipe: Recipe = None,
     engine_arg: Annotated[
         list[str] | None, typer.Option(help="An argument that every trial has, key=value; may be repeated.")
     ] = None,
@@ -100,30 +80,16 @@ def tune(
     Example: hfsynth tune notes.jsonl --model embedded --shots 2 --minutes 10
     """
     from hfsynth.core.config import EngineConfig
-    from hfsynth.core.recipes import config_from
     from hfsynth.documents.source import Source
     from hfsynth.job.tuning.tune import tune as tune_engine
 
-    fields = recipe_fields(recipe)
-    model = model or fields.get("model")
+    fields = chosen.fields()
+    model = chosen.model or fields.get("model")
     if not model:
         raise ConfigError("No model was named.", hint="Use --model with a Hub model, a folder, or embedded.")
-    fields = with_recommended(fields, model)
-    settings = recipe_settings(
-        fields,
-        model=model,
-        model_revision=model_revision,
-        prompt_format=prompt_format,
-        shots=shots,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        window=window,
-        precision=precision,
-        long_documents=long_documents,
-    )
     found = tune_engine(
         Source(source, config, split, revision, text_column, id_column),
-        config_from(fields, settings),
+        chosen.config(fields, model),
         engine=EngineConfig.create("vllm", key_values(engine_arg or []), trust_remote_code),
         documents=documents,
         minutes=minutes,
