@@ -101,7 +101,7 @@ def schedules(args: argparse.Namespace) -> Iterator[tuple[str, Measured]]:
     """Run both schedules on one engine, its cache emptied before each."""
     blocks = {"block_size": BLOCK, "num_gpu_blocks_override": args.cache_tokens // BLOCK}
     arguments = {"max_num_seqs": args.sequences, **blocks}
-    engine_config = EngineConfig.create("vllm", arguments)
+    engine_config = EngineConfig("vllm", arguments)
     sampling = Sampling(max_tokens=args.max_tokens)
     config = pinned(SynthesizerConfig(args.model, shots=args.shots, sampling=sampling), engine_config)
     engine = engine_for(config, engine_config)

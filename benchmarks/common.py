@@ -101,7 +101,7 @@ def chosen(asked: int | None, full: bool, *, small: int, large: int) -> int:
 def engine_of(args: argparse.Namespace, **arguments: Any) -> tuple[str, EngineConfig]:  # noqa: ANN401
     """Return the model and the engine that the options ask for."""
     loading = {"load_format": args.load_format} if args.load_format not in (None, "dummy") else {}
-    return model_of(args), EngineConfig.create("vllm", {**loading, **arguments})
+    return model_of(args), EngineConfig("vllm", {**loading, **arguments})
 
 
 def model_of(args: argparse.Namespace, shape: Mapping[str, Any] = SEVEN_BILLION) -> str:

@@ -63,7 +63,7 @@ def costs(args: argparse.Namespace) -> dict[str, Cost]:
     """Run every way in turn, `--repeats` times, on one engine with an empty cache; return the least of each."""
     vllm_engine.load_vllm = Counting  # type: ignore[assignment]
     cache = {"block_size": BLOCK, "num_gpu_blocks_override": args.cache_tokens // BLOCK}
-    engine_config = EngineConfig.create("vllm", {"max_num_seqs": args.sequences, **cache})
+    engine_config = EngineConfig("vllm", {"max_num_seqs": args.sequences, **cache})
     sampling = Sampling(max_tokens=args.max_tokens)
     asked = SynthesizerConfig(
         model_of(args, TINY),

@@ -108,7 +108,7 @@ def measure(args: Namespace) -> None:
 def loaded(args: Namespace, setting: Setting) -> Bench:
     """Load an engine that counts."""
     vllm.load_vllm = Counting  # type: ignore[assignment]
-    engine_config = EngineConfig.create("vllm", {"disable_log_stats": False})
+    engine_config = EngineConfig("vllm", {"disable_log_stats": False})
     sampling = Sampling(max_tokens=args.max_tokens)
     asked = SynthesizerConfig(
         args.model,

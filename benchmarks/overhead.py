@@ -53,7 +53,7 @@ def arguments() -> argparse.Namespace:
 
 
 def measured(args: argparse.Namespace) -> Report:
-    engine = EngineConfig.create("scripted" if args.model == "scripted" else "vllm", {})
+    engine = EngineConfig("scripted" if args.model == "scripted" else "vllm", {})
     config = SynthesizerConfig(args.model, shots=args.shots, sampling=Sampling(max_tokens=args.max_tokens))
     with tempfile.TemporaryDirectory() as name:
         source = write_corpus(Path(name) / "corpus.jsonl", args.documents, args.sentences)

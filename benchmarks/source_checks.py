@@ -65,7 +65,7 @@ def measured(documents: int, sentences: int) -> Report:
     )
 
 
-ENGINE = EngineConfig.create("scripted", {})
+ENGINE = EngineConfig("scripted", {})
 
 
 def timed(owner: Any, name: str, what: str, spent: dict[str, float]) -> Callable[[], None]:  # noqa: ANN401

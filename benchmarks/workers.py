@@ -37,9 +37,7 @@ def main() -> None:
 
 def measured(args: argparse.Namespace) -> Report:
     is_scripted = args.model == "scripted"
-    engine = EngineConfig.create(
-        "scripted" if is_scripted else "vllm", {"latency": args.latency} if is_scripted else {}
-    )
+    engine = EngineConfig("scripted" if is_scripted else "vllm", {"latency": args.latency} if is_scripted else {})
     config = SynthesizerConfig(args.model, shots=args.shots, sampling=Sampling(max_tokens=args.max_tokens))
     rates = {}
     with tempfile.TemporaryDirectory() as name:

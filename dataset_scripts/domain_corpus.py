@@ -35,7 +35,7 @@ def main() -> None:
         hfsynth.Source(args.input, args.config, args.split, text_column=args.text_column),
         folder,
         hfsynth.SynthesizerConfig(args.model, shots=hfsynth.PRESETS[PRESET].shots, long_documents="split"),
-        engine=hfsynth.EngineConfig.create(args.engine),
+        engine=hfsynth.EngineConfig(args.engine),
     )
     hfsynth.render(folder)
     parts = [

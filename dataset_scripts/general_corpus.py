@@ -42,7 +42,7 @@ def main() -> None:
         hfsynth.Source(args.input, args.config, args.split, text_column=args.text_column, limit=converted),
         folder,
         hfsynth.SynthesizerConfig(args.model, shots=preset.shots, long_documents="split"),
-        engine=hfsynth.EngineConfig.create(args.engine),
+        engine=hfsynth.EngineConfig(args.engine),
     )
     hfsynth.render(folder)
     rest = texts.select(range(converted, len(texts)))

@@ -32,7 +32,7 @@ def main() -> None:
         hfsynth.Source(args.input, args.config, args.split, text_column=args.text_column),
         folder,
         hfsynth.SynthesizerConfig.from_dict(open_recipe(args.recipe)),
-        engine=hfsynth.EngineConfig.create(args.engine),
+        engine=hfsynth.EngineConfig(args.engine),
     )
     hfsynth.render(folder, seed=args.seed)
     stated = hfsynth.CardSettings(license=args.license, language=tuple(args.language))

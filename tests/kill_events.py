@@ -21,7 +21,7 @@ CHANGES = {"open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", 
 
 
 def job(source: Path, out: Path) -> None:
-    engine = EngineConfig.create("scripted", {"max_in_flight": 2})
+    engine = EngineConfig("scripted", {"max_in_flight": 2})
     synthesize(Source(str(source)), out, SynthesizerConfig("scripted", shots=2), engine=engine, shard_rows=4)
 
 

@@ -193,7 +193,7 @@ class Forgetful(ScriptedEngine):
 
 
 def test_defect_25_lost_answers_are_an_error_and_dropped_pairs_are_counted(tmp_path: Path) -> None:
-    engine = EngineConfig.create("scripted", {"max_in_flight": 7})
+    engine = EngineConfig("scripted", {"max_in_flight": 7})
     shared_engine(EngineKey(engine, "forgetful"), lambda key: Forgetful())
     config = SynthesizerConfig("forgetful")
     with pytest.raises(EngineError, match="9 documents and answered 6"):
@@ -225,7 +225,7 @@ def test_defect_26_chains_are_neighbours_and_every_row_says_which() -> None:
 def test_defect_27_nothing_is_held_until_the_end_and_a_dead_job_goes_on(tmp_path: Path) -> None:
     source = tmp_path / "texts.jsonl"
     source.write_text("".join(json.dumps({"text": f"Text number {n:02}."}) + "\n" for n in range(30)))
-    engine = EngineConfig.create("scripted", {"max_in_flight": 2})
+    engine = EngineConfig("scripted", {"max_in_flight": 2})
     config = SynthesizerConfig("scripts:mortal", shots=2)
 
     def run(out: str) -> list[Row]:

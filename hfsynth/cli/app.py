@@ -162,7 +162,7 @@ def synthesize(
     others: dict[str, Any] = {"seed": seed, "chat.max_pairs": max_pairs, "keep": keep or None}
     others |= {"thinking": thinking, "keep_reasoning": keep_reasoning or None}
     synthesizer = chosen.config(fields, model, others)
-    engine_config = speculating(EngineConfig.create(engine, arguments, trust_remote_code), speculative)
+    engine_config = speculating(EngineConfig(engine, arguments, trust_remote_code), speculative)
     require_greedy(engine_config, synthesizer.sampling)
     read_from = Source(source, config, split or "train", revision, text_column, id_column, limit)
     planned: dict[str, Any] = {

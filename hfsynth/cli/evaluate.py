@@ -205,7 +205,7 @@ def evaluate(
     from hfsynth.quality.synthesizer_evaluation import evaluate_synthesizer, evaluation_place, save_evaluation
 
     named = _one_form(context, corpus, model)
-    engine_config = EngineConfig.create(engine, key_values(engine_arg or []), trust_remote_code)
+    engine_config = EngineConfig(engine, key_values(engine_arg or []), trust_remote_code)
     silent = quiet or as_json
     if isinstance(named, Path):
         load = partial(load_judge, engine=engine_config, model_revision=judge_revision, window=window)

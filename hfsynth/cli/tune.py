@@ -90,7 +90,7 @@ def tune(
     found = tune_engine(
         Source(source, config, split, revision, text_column, id_column),
         chosen.config(fields, model),
-        engine=EngineConfig.create("vllm", key_values(engine_arg or []), trust_remote_code),
+        engine=EngineConfig("vllm", key_values(engine_arg or []), trust_remote_code),
         documents=documents,
         minutes=minutes,
         seed=seed,

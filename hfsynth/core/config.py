@@ -99,6 +99,8 @@ FORMAT_VERSION = 2
 PROMPT_FORMATS = ("instruction-pretrain", "chat")
 LONG_DOCUMENTS = ("skip", "truncate", "split")
 ENGINES = ("vllm", "server", "scripted")
+OWN_ENGINE = "own"
+"""An engine that is an object of this process; no command knows it. See `hfsynth.engine.loading.config_of`."""
 PRECISIONS = ("auto", "bf16", "fp16", "fp32", "fp8", "fp8-kv")
 CHAT_KINDS = ("free_form", "multiple_choice", "chain_of_thought")
 
@@ -285,30 +287,33 @@ def require_room(window: int, max_tokens: int) -> None:
 class EngineConfig:
     """How the model is run: which engine, its own arguments, and whether code from a model repo may run.
 
-    `args` are sorted (name, JSON value) pairs, so that two configs with the same arguments are equal and hash alike.
-    Raise ConfigError for an argument of vLLM's that changes the result, or that it does not have.
+    `arguments` are plain values (text, numbers, lists, mappings), copied; two configs with the same ones are equal and
+    hash alike. Raise ConfigError for an argument of vLLM's that changes the result, or that it does not have.
     """
 
     kind: str = "vllm"
-    args: tuple[tuple[str, str], ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        _choice("engine", self.kind, ENGINES)
-        for name, value in self.arguments.items():
+        _choice("engine", self.kind, (*ENGINES, OWN_ENGINE))
+        plain = {name: json.loads(_json_of(name, value)) for name, value in sorted((self.arguments or {}).items())}
+        object.__setattr__(self, "arguments", plain)
+        for name, value in plain.items():
             if self.kind == "vllm" or name in engine_arguments():
                 require_speed(name, value)
 
-    @classmethod
-    def create(cls, kind: str = "vllm", args: Mapping[str, Any] | None = None, trust_remote_code: bool = False) -> Self:
-        """Build a config from a plain mapping of engine arguments."""
-        ordered = tuple(sorted((name, _json_of(name, value)) for name, value in (args or {}).items()))
-        return cls(kind, ordered, trust_remote_code)
+    def __hash__(self) -> int:
+        return hash((self.kind, json.dumps(self.arguments, sort_keys=True), self.trust_remote_code))
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The engine's own arguments as a plain dict."""
-        return {name: json.loads(value) for name, value in self.args}
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values; `from_dict` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote."""
+        return cls(**values)
 
 
 def digest(values: Mapping[str, Any]) -> str:

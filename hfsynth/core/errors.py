@@ -16,7 +16,7 @@ HfsynthError                exit code 1
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 from hfsynth.core.addresses import without_credentials
@@ -35,6 +35,18 @@ class HfsynthError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+    def to_dict(self) -> dict[str, str]:
+        """Return plain values, from which `from_dict` makes the error again, in another process too."""
+        return {"kind": type(self).__name__, "message": self.message, "hint": self.hint}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, str]) -> HfsynthError:
+        """Make the error again that `to_dict` described; of a kind that is not known here, HfsynthError itself."""
+        kind = globals().get(values["kind"])
+        if not (isinstance(kind, type) and issubclass(kind, HfsynthError)):
+            kind = HfsynthError
+        return kind(values["message"], hint=values["hint"])
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.message, self.hint)

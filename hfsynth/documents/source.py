@@ -85,6 +85,7 @@ class OpenSource:
 
     `revision` pins its content. `columns` and `features` are those of `rows()`, `id` and `text` first. `num_rows` is
     None where only reading everything would tell; `expected_rows` is then what the Hub says, good for a progress bar.
+    `is_local` says that it lies on this machine's own paths, where reading everything costs no traffic.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class OpenSource:
         strings = {"id": Value("string"), "text": Value("string")}
         self.features = Features({name: strings.get(name) or reader.features[name] for name in names})
         self.columns: tuple[str, ...] = names
+        self.is_local = False
         self.num_rows = self._limited(reader.num_rows)
         self.expected_rows = self.num_rows if self.num_rows is not None else self._limited(expected_rows)
         self._id_column = source.id_column or "id"
@@ -145,6 +147,10 @@ class OpenSource:
         if self.num_rows is None:
             self.num_rows = self.expected_rows = self._limited(self._reader.count()) or 0
         return self.num_rows
+
+    def exact_rows(self) -> int | None:
+        """Return the number of rows where that is certain: what is local is counted, a stream is not."""
+        return self.count() if self.is_local else self.num_rows
 
     def _limited(self, rows: int | None) -> int | None:
         limit = self._source.limit
@@ -191,7 +197,9 @@ def open_source(source: Source) -> OpenSource:
     place = locate(source.location)
     if place is None:
         return _open_hub(source)
-    return _open_saved(source, place) if place.is_saved else _open_files(source, place)
+    opened = _open_saved(source, place) if place.is_saved else _open_files(source, place)
+    opened.is_local = "://" not in source.location
+    return opened
 
 
 def _checked(

@@ -89,6 +89,7 @@ class SplitSource(OpenSource):
         self.require_unchanged = self._require_unchanged
         self.features, self.columns = first.features, first.columns
         self.num_rows = self.expected_rows = None
+        self.is_local = all(opened.is_local for opened in self.splits.values())
         self.layout: SplitLayout | None = None
 
     def sizes(self, *, at_hand: bool) -> dict[str, int]:

@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hfsynth.core.config import EngineConfig, SynthesizerConfig
-from hfsynth.core.errors import ModelError
+from hfsynth.core.config import OWN_ENGINE, EngineConfig, SynthesizerConfig
+from hfsynth.core.errors import ConfigError, ModelError
 from hfsynth.core.thinking import thinks
 from hfsynth.engine.protocol import Engine, EngineKey, LoadedEngine
 from hfsynth.engine.speculation import usual_engine
@@ -23,6 +23,37 @@ _log = logging.getLogger(__name__)
 
 
 _engines: dict[tuple[int, EngineKey], Engine] = {}
+
+
+_own: dict[int, tuple[int, Engine]] = {}
+"""Engines that were given as objects, by their numbers, and the process that each belongs to."""
+
+
+def config_of(engine: EngineConfig | Engine | None) -> EngineConfig:
+    """Return how an engine is run that a caller gave: settings as they are, vLLM's for none, and an object by a number.
+
+    By that number `engine_for` finds the object again in this process, until `close_engines`. Raise ConfigError for
+    what does not keep the `Engine` protocol.
+    """
+    if engine is None or isinstance(engine, EngineConfig):
+        return engine or EngineConfig()
+    if not isinstance(engine, Engine):
+        raise ConfigError(
+            f"engine must be an EngineConfig, or keep the Engine protocol: {type(engine).__name__} does not.",
+            hint="It needs window, tokenizer, run and close: see hfsynth.Engine.",
+        )
+    _own[id(engine)] = os.getpid(), engine
+    return EngineConfig(OWN_ENGINE, {"object": id(engine)})
+
+
+def _own_engine(engine: EngineConfig) -> Engine:
+    pid, found = _own.get(engine.arguments["object"], (0, None))
+    if found is None or pid != os.getpid():
+        raise ConfigError(
+            "An engine that is an object works in the process that made it, and only there.",
+            hint="Leave num_proc and launcher out, or give an EngineConfig, by which each process loads its own.",
+        )
+    return found
 
 
 def engines() -> list[LoadedEngine]:
@@ -62,7 +93,12 @@ def _loaded_beside(held: Sequence[LoadedEngine], key: EngineKey, load: Callable[
 
 
 def drop_engine(engine: Engine) -> None:
-    """Take an engine out of the cache and close it, so that it is loaded anew when it is next asked for."""
+    """Take an engine out of the cache and close it, so that it is loaded anew when it is next asked for.
+
+    One that was given as an object stays as it is, and is asked again: nobody here could load another.
+    """
+    if any(found is engine for _, found in _own.values()):
+        return
     for key in [key for key, found in _engines.items() if found is engine]:
         del _engines[key]
     engine.close()
@@ -71,8 +107,9 @@ def drop_engine(engine: Engine) -> None:
 def close_engines() -> None:
     """Close every engine of this process and free its memory. Runs by itself when the process ends.
 
-    What needs an engine later loads it again.
+    What needs an engine later loads it again. Those that were given as objects are forgotten, and not closed.
     """
+    _own.clear()
     own = [key for key in _engines if key[0] == os.getpid()]
     for key in own:
         _engines.pop(key).close()
@@ -86,6 +123,8 @@ _ADAPTER_FILES = ["adapter_*", "token*", "special_tokens_map.json", "vocab.*", "
 
 def engine_for(config: SynthesizerConfig, engine: EngineConfig) -> Engine:
     """Return this process's engine for a pinned config, loading it the first time."""
+    if engine.kind == OWN_ENGINE:
+        return _own_engine(engine)
     if engine.kind == "vllm":
         prepare_process(engine.arguments)
     return shared_engine(_key(config, usual_engine(config, engine)), _load)

@@ -80,6 +80,7 @@ class EngineKey:
     thinks: bool = False
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Drive many chains at once."""
 
@@ -210,6 +211,22 @@ class CountsPreemptions(Protocol):
     @property
     def preemptions(self) -> int:
         """Return how often so far."""
+
+
+@runtime_checkable
+class Measurable(Protocol):
+    """An engine that can be measured: it says how it runs, and forgets what it has computed before."""
+
+    @property
+    def settings(self) -> Mapping[str, int]:
+        """Return what the engine settled on, by name."""
+
+    @property
+    def acceptance(self) -> float | None:
+        """Return the share of guessed tokens that was kept; None where none was guessed."""
+
+    def reset_cache(self) -> None:
+        """Forget every cached prefix, so that two measurements do not help each other."""
 
 
 @runtime_checkable

@@ -64,7 +64,7 @@ def speculating(engine: EngineConfig, method: str | None) -> EngineConfig:
             f"--speculative and the engine argument {ARGUMENT} say the same thing twice.", hint="Leave one of them out."
         )
     arguments = {**engine.arguments, ARGUMENT: None if method == NO_GUESSES else speculative_config(method)}
-    return EngineConfig.create(engine.kind, arguments, engine.trust_remote_code)
+    return EngineConfig(engine.kind, arguments, engine.trust_remote_code)
 
 
 def speculative_config(method: str) -> dict[str, Any]:

@@ -115,6 +115,11 @@ class VLLMEngine:
         return Speculation(*(found.get(name, 0) for name in names))
 
     @property
+    def acceptance(self) -> float | None:
+        """The share of guessed tokens that was kept; None where none was guessed."""
+        return self.speculation().acceptance
+
+    @property
     def preemptions(self) -> int:
         """How often a request was put back for want of cache; 0 where loaded with `disable_log_stats`."""
         return self._metrics().get("vllm:num_preemptions", 0)

@@ -12,29 +12,24 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from hfsynth.core.errors import EngineError, EngineStopped, HfsynthError, ModelError
 from hfsynth.core.logs import without_quotes
 from hfsynth.core.records import ANSWERED, Parsed, Status, Synthesized
-from hfsynth.engine.protocol import Chain, CountsPreemptions, CountsTokens, Engine, Generation
+from hfsynth.engine.loading import drop_engine
+from hfsynth.engine.protocol import Chain, CountsPreemptions, CountsTokens, Engine
 from hfsynth.job.concurrency import Channel, Closed, Stop
 from hfsynth.job.feeding import ChainOutcome, ChainRun, Prepared, watched_chain
 from hfsynth.job.journal import Death, Segments
 from hfsynth.job.restarts import Restarts
 from hfsynth.synthesis.chains import Chainer, PromptFormat
+from hfsynth.synthesis.loading import Loaded
 
 _log = logging.getLogger(__name__)
 
 _WAIT_AT_MOST = 30.0
 _AFTERMATH = 1.0  # whoever ended the engine's process may be about to end this one
-
-
-class Loader(Protocol):
-    """Loads the engine, and lets go of one that has died."""
-
-    def load(self) -> Engine: ...
-    def drop(self, engine: Engine) -> None: ...
 
 
 class Early:
@@ -82,26 +77,21 @@ class _Heard:
 
 
 class Driver:
-    """Run chains on an engine that may die `max_restarts` times in a row without answering a document in between."""
+    """Run chains on an engine that may die `max_restarts` times in a row without answering a document in between.
 
-    def __init__(
-        self,
-        loader: Loader,
-        chainer_of: Callable[[Engine], Chainer],
-        generation_of: Callable[[Chainer], Generation],
-        segments: Segments,
-        stop: Stop,
-        *,
-        max_restarts: int,
-    ) -> None:
-        self._loader = loader
+    `load` is asked for the engine at once, and again after each death.
+    """
+
+    def __init__(self, load: Callable[[], Loaded], segments: Segments, stop: Stop, *, max_restarts: int) -> None:
+        self._load = load
         self._segments = segments
         self._stop = stop
         self._deaths = Restarts(max_restarts)
-        self._engine: Engine | None = loader.load()
+        loaded = load()
+        self._engine: Engine | None = loaded.engine
         self.early = Early()
-        self.chainer = self.early.heard(chainer_of(self._engine))
-        self._generation = generation_of(self.chainer)
+        self.chainer = self.early.heard(loaded.chainer)
+        self._generation = loaded.generation
         self._under_way: dict[tuple[int, int], ChainRun] = {}
         self._again: list[ChainRun] = []
         self._group: list[ChainRun] = []
@@ -222,7 +212,7 @@ class Driver:
         if engine is not None:
             self._preempted += _preemptions(engine)
             self._written += _tokens_written(engine)
-            self._loader.drop(engine)
+            drop_engine(engine)
         if isinstance(error, EngineStopped):
             time.sleep(_AFTERMATH)
         if self._stop.requested:
@@ -252,7 +242,7 @@ class Driver:
         while True:
             self.restarts += 1
             try:
-                self._engine = self._loader.load()
+                self._engine = self._load().engine
                 self._preempted -= _preemptions(self._engine)
                 self._written -= _tokens_written(self._engine)
                 _log.info("engine restarted, for the %d. time", self.restarts)

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from hfsynth.core.config import EngineConfig
 from hfsynth.core.devices import core_groups, device_groups, usable_cores, visible_devices
-from hfsynth.core.errors import EngineError
+from hfsynth.core.errors import EngineError, HfsynthError
 from hfsynth.core.records import ANSWERED, Status
 from hfsynth.corpus.folder import Corpus
 from hfsynth.job.child_process import ChildProcess, way_of_ending
@@ -24,7 +24,7 @@ from hfsynth.job.concurrency import Stop
 from hfsynth.job.journal import CERTAIN, POSSIBLE, Death, JournalPaths, chains_in_flight, has_ended_any
 from hfsynth.job.leases import new_worker_name
 from hfsynth.job.restarts import Restarts
-from hfsynth.job.sessions import DONE, FAILED, STOPPED, Session, Sessions, error_from
+from hfsynth.job.sessions import DONE, FAILED, STOPPED, Session, Sessions
 from hfsynth.job.shards import record_paths
 from hfsynth.job.spec import JobSpec
 
@@ -145,7 +145,7 @@ class _Supervisor:
         if session is not None and session.ended == DONE:
             return
         if session is not None and session.ended == FAILED and session.error is not None:
-            raise error_from(session.error)
+            raise HfsynthError.from_dict(session.error)
         self._note_death(handle.worker, session, end)
         self._start(place)
 
@@ -212,7 +212,7 @@ def with_tensor_parallel(engine: EngineConfig, gpus: int) -> EngineConfig:
     if gpus == 1:
         return engine
     arguments = {**engine.arguments, "tensor_parallel_size": gpus}
-    return EngineConfig.create(engine.kind, arguments, engine.trust_remote_code)
+    return EngineConfig(engine.kind, arguments, engine.trust_remote_code)
 
 
 class LocalWorkerHandle:

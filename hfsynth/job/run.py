@@ -19,10 +19,11 @@ from hfsynth.core.files import read_json, write_json, writing
 from hfsynth.core.recipes import as_begun
 from hfsynth.corpus.folder import Corpus
 from hfsynth.corpus.manifest import require_whole
-from hfsynth.documents.locate import locate
 from hfsynth.documents.readers import BadRow
 from hfsynth.documents.source import OpenSource, Source
 from hfsynth.documents.splits import SplitLayout, SplitSource, open_source_splits
+from hfsynth.engine.loading import config_of
+from hfsynth.engine.protocol import Engine
 from hfsynth.job import changed_source
 from hfsynth.job.concurrency import Stop, stopping
 from hfsynth.job.finish import finish, stats_so_far, unreadable_rows
@@ -67,7 +68,7 @@ def synthesize(
     out: str | Path,
     config: SynthesizerConfig,
     *,
-    engine: EngineConfig | None = None,
+    engine: EngineConfig | Engine | None = None,
     shard_rows: int | None = None,
     shards: ShardRange = (0, None),
     launcher: Launcher | None = None,
@@ -101,13 +102,13 @@ def synthesize(
     """
     if bad_rows not in BAD_ROWS:
         raise ConfigError(f"bad_rows is one of {', '.join(BAD_ROWS)}, not {bad_rows!r}.")
-    engine = engine or EngineConfig()
+    engine_config = config_of(engine)
     rows_a_shard = _shard_rows(shard_rows, config.shots)
     corpus = Corpus(Path(out))
     _refuse_url(corpus.root)
     _refuse_foreign(corpus)
     source, opened = open_source_splits(source)
-    config = _pinned(config, engine, corpus, gpu=None if launcher is None else launcher.on_gpu)
+    config = _pinned(config, engine_config, corpus, gpu=None if launcher is None else launcher.on_gpu)
     identity = _identity(source, opened, config, rows_a_shard)
     if continue_with_changed_source and isinstance(opened, SplitSource):
         raise ConfigError(
@@ -119,7 +120,7 @@ def synthesize(
         sweep_finished(corpus)  # whoever published may have been killed before it did so
         return JobResult(corpus.root, read_json(corpus.stats), worked=False)
     sweep(corpus)
-    leases = _begin(corpus, identity, opened, source)
+    leases = _begin(corpus, identity, opened)
     if any(path.exists() for path in (corpus.pairs, corpus.manifest, corpus.former)):
         with leases.waiting_for("publish"):
             reopen(corpus)
@@ -128,7 +129,7 @@ def synthesize(
         revision=opened.revision,
         out=str(corpus.root.absolute()),
         config=config,
-        engine=engine,
+        engine=engine_config,
         shard_rows=rows_a_shard,
         shards=shards,
         max_engine_restarts=max_engine_restarts,
@@ -243,7 +244,7 @@ def job_plan(
     out: str | Path,
     config: SynthesizerConfig,
     *,
-    engine: EngineConfig | None = None,
+    engine: EngineConfig | Engine | None = None,
     shard_rows: int | None = None,
     continue_with_changed_source: bool = False,
 ) -> dict[str, Any]:
@@ -255,7 +256,7 @@ def job_plan(
     _refuse_url(corpus.root)
     _refuse_foreign(corpus)
     source, opened = open_source_splits(source)
-    settled = _pinned(config, engine or EngineConfig(), corpus)
+    settled = _pinned(config, config_of(engine), corpus)
     identity = _identity(source, opened, settled, _shard_rows(shard_rows, config.shots))
     found = read_json(corpus.plan)
     if not (continue_with_changed_source and _only_source_changed(found, identity)):
@@ -267,7 +268,7 @@ def job_plan(
         "out": str(corpus.root),
         "state": state,
         "shards_finished": len(finished),
-        "rows": exact if (exact := _exact_rows(opened, source)) is not None else opened.expected_rows,
+        "rows": exact if (exact := opened.exact_rows()) is not None else opened.expected_rows,
         "first_document": None if first is None else {"id": first["id"], "text": (first["text"] or "")[:200]},
         **identity,
     }
@@ -333,7 +334,7 @@ def _refuse_foreign(corpus: Corpus) -> None:
         )
 
 
-def _begin(corpus: Corpus, identity: Mapping[str, Any], opened: OpenSource, source: Source) -> Leases:
+def _begin(corpus: Corpus, identity: Mapping[str, Any], opened: OpenSource) -> Leases:
     """Write down what the job is and how long its source, or check that the folder's job is the same."""
     with writing(corpus.journal):
         corpus.journal.mkdir(parents=True, exist_ok=True)
@@ -345,9 +346,9 @@ def _begin(corpus: Corpus, identity: Mapping[str, Any], opened: OpenSource, sour
             write_json(corpus.plan, identity)
         if isinstance(opened, SplitSource):
             known = read_extent(corpus)  # counting may mean to read everything: once is enough
-            sizes = known["splits"] if known else opened.sizes(at_hand=_at_hand(source))
+            sizes = known["splits"] if known else opened.sizes(at_hand=opened.is_local)
             write_layout(corpus, SplitLayout(sizes, identity["shard_rows"]))
-        elif (rows := _exact_rows(opened, source)) is not None:
+        elif (rows := opened.exact_rows()) is not None:
             write_extent(corpus, rows, identity["shard_rows"], exact=True)
         elif opened.expected_rows is not None:
             write_json(JournalPaths(corpus.journal).expectation, {"rows": opened.expected_rows})
@@ -373,12 +374,3 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str 
             yield from _differences(old, new, f"{prefix}{name}.")
         elif old != new:
             yield f"{prefix}{name} is {old!r} there and {new!r} here"
-
-
-def _exact_rows(opened: OpenSource, source: Source) -> int | None:
-    """Return the number of rows where that is certain; files at hand are counted, a stream is not."""
-    return opened.count() if _at_hand(source) else opened.num_rows
-
-
-def _at_hand(source: Source) -> bool:
-    return "://" not in source.location and locate(source.location) is not None

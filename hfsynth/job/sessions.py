@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-from hfsynth.core import errors
 from hfsynth.core.errors import HfsynthError, OutputError
 from hfsynth.core.files import read_json, write_json, writing
 from hfsynth.core.files import temporary as temporary_name
@@ -201,20 +200,8 @@ class Sessions:
 def failed_session(worker: str, error: HfsynthError) -> Session:
     """Return the session of a worker that could not even begin."""
     time_now = now()
-    failure = error_values(error)
-    return Session(worker, socket.gethostname(), os.getpid(), "", time_now, time_now, ended=FAILED, error=failure)
-
-
-def error_values(error: HfsynthError) -> dict[str, str]:
-    """Return an error as plain values; `error_from` makes it again in another process."""
-    return {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
-
-
-def error_from(values: Mapping[str, str]) -> HfsynthError:
-    """Make the error that `error_values` described."""
-    kind = getattr(errors, values["kind"], HfsynthError)
-    error: HfsynthError = kind(values["message"], hint=values["hint"])
-    return error
+    host, failure = socket.gethostname(), error.to_dict()
+    return Session(worker, host, os.getpid(), "", time_now, time_now, ended=FAILED, error=failure)
 
 
 def working_seconds(sessions: Iterable[Session]) -> float:

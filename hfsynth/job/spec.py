@@ -37,16 +37,20 @@ class JobSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; `from_dict` reads them back."""
         plain = {own.name: getattr(self, own.name) for own in fields(self)}
-        return {**plain, "source": asdict(self.source), "config": self.config.to_dict(), "engine": asdict(self.engine)}
+        return {
+            **plain,
+            "source": asdict(self.source),
+            "config": self.config.to_dict(),
+            "engine": self.engine.to_dict(),
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
-        engine = values["engine"]
         made = {
             "source": Source(**values["source"]),
             "config": SynthesizerConfig.from_dict(values["config"]),
-            "engine": EngineConfig(**{**engine, "args": tuple((name, value) for name, value in engine["args"])}),
+            "engine": EngineConfig.from_dict(values["engine"]),
             "shards": tuple(values["shards"]),
         }
         return cls(**{**values, **made})

@@ -26,18 +26,17 @@ from hfsynth.core.records import Counts
 from hfsynth.corpus.folder import Corpus
 from hfsynth.documents.source import OpenSource
 from hfsynth.documents.splits import SplitLayout, SplitSource, open_source_splits
-from hfsynth.engine.loading import drop_engine, engine_for
-from hfsynth.engine.protocol import Engine
 from hfsynth.job.concurrency import Channel, Closed, Stop
 from hfsynth.job.driver import Driver
 from hfsynth.job.feeding import ChainOutcome, ChainRun, Prepared, ShardReader
 from hfsynth.job.journal import NO_STRIKES, JournalPaths, Segments, read_journal
 from hfsynth.job.leases import Holder, Leases
 from hfsynth.job.part_writer import ChainResult, PartWriter, ShardEnd
-from hfsynth.job.sessions import DONE, FAILED, STOPPED, Session, Sessions, error_values, now
+from hfsynth.job.sessions import DONE, FAILED, STOPPED, Session, Sessions, now
 from hfsynth.job.shards import Claims, lease_name, name_their_recipe, read_extent
 from hfsynth.job.spec import JobSpec, part_schema
-from hfsynth.synthesis.chains import Chainer, Splitter, chainer_for, generation_for
+from hfsynth.synthesis.chains import Chainer, Splitter
+from hfsynth.synthesis.loading import Loaded, load
 
 AHEAD = 64
 """How many chains are prepared ahead of the engine."""
@@ -132,7 +131,7 @@ class Worker:
             counts=self._counts,
             open=self._writer.open_shards(),
             ended=ended,
-            error=error_values(failure) if failure else None,
+            error=failure.to_dict() if failure else None,
             mark=mark(),
             phases=phases(),
             written=self._driver.tokens_written if self._driver else 0,
@@ -259,14 +258,8 @@ class Worker:
         """Load the engine, the first time."""
         if self._driver is None or self._reader is None:
             self._times.engine_starts()
-            self._driver = Driver(
-                self,
-                lambda engine: chainer_for(self._spec.config, engine),
-                lambda chainer: generation_for(self._spec.config, chainer),
-                self._segments,
-                self._stop,
-                max_restarts=self._spec.max_engine_restarts,
-            )
+            most = self._spec.max_engine_restarts
+            self._driver = Driver(self._load, self._segments, self._stop, max_restarts=most)
             self._reader = self._reader_for(self._driver.chainer)
             self._writer.start_lap()
             self._times.worked()
@@ -277,16 +270,12 @@ class Worker:
         splitter = Splitter.of(chainer) if config.long_documents == "split" else None
         return ShardReader(self._opened.read, shots=config.shots, shard_rows=self._spec.shard_rows, splitter=splitter)
 
-    def load(self) -> Engine:
+    def _load(self) -> Loaded:
         """Load the engine, or find it in this process."""
         with self._times.loading():
-            engine = engine_for(self._spec.config, self._spec.engine)
-        _log.info("engine loaded: %s, window of %d tokens", self._spec.engine.kind, engine.window)
-        return engine
-
-    def drop(self, engine: Engine) -> None:
-        """Let go of an engine that has died."""
-        drop_engine(engine)
+            loaded = load(self._spec.config, self._spec.engine)
+        _log.info("engine loaded: %s, window of %d tokens", self._spec.engine.kind, loaded.engine.window)
+        return loaded
 
 
 class _Times:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig
+from hfsynth.core.config import OWN_ENGINE, EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.core.errors import ConfigError, ModelError
 from hfsynth.core.recipes import read_recipe, trusted_model
 from hfsynth.models.adapters import ADAPTER_FOLDER, EMBEDDED, EMBEDDED_WINDOW, SETTINGS, embedded_revision
@@ -29,13 +29,14 @@ def pinned(config: SynthesizerConfig, engine: EngineConfig, *, gpu: bool | None 
     A Hub revision becomes its commit, a folder's a digest of its files, the embedded model's a digest of its parts.
     A server tells neither which revision it runs nor in which numbers: the model it was asked for is pinned as for any
     other engine, so that a corpus's identity does not depend on where the model runs, and its precision stays as it is.
+    A script's name and that of an engine of the caller's own are taken at their word.
     `gpu` says whether engines will run on a GPU, where that is not this machine's to tell.
 
     Raise ModelError for a model that does not exist, and for a recipe whose embedded model is another one, ConfigError
     for a recipe that names code, or a published one that names a file of this machine.
     """
     config = replace(config, model=trusted_model(config.model, engine.kind))
-    if engine.kind == "scripted":
+    if engine.kind in ("scripted", OWN_ENGINE):
         return config
     found, model_config = _revision(config)
     window = config.window or (EMBEDDED_WINDOW if config.model == EMBEDDED else None)

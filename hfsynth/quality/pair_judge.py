@@ -24,7 +24,7 @@ from hfsynth.core.errors import ConfigError
 from hfsynth.core.records import Pair
 from hfsynth.core.text import Escape, encodable
 from hfsynth.documents.splitting import truncate_text
-from hfsynth.engine.loading import engine_for
+from hfsynth.engine.loading import config_of, engine_for
 from hfsynth.engine.protocol import Chain, Completion, Engine, Generation, Request
 from hfsynth.models.resolve import pinned
 from hfsynth.quality.aggregates import Ratios
@@ -141,7 +141,7 @@ class PairJudge:
 def load_judge(
     model: str,
     *,
-    engine: EngineConfig | None = None,
+    engine: EngineConfig | Engine | None = None,
     model_revision: str | None = None,
     window: int | None = None,
     pairs: int = _PAIRS,
@@ -150,11 +150,10 @@ def load_judge(
 
     `window` bounds prompt and answer, in tokens; by default it is the model's own.
     """
-    engine = engine or EngineConfig()
-    config = pinned(
-        SynthesizerConfig(model=model, model_revision=model_revision, prompt_format="chat", window=window), engine
-    )
-    return PairJudge(engine_for(config, engine), _named(model, config.model_revision), pairs)
+    engine_config = config_of(engine)
+    asked = SynthesizerConfig(model=model, model_revision=model_revision, prompt_format="chat", window=window)
+    config = pinned(asked, engine_config)
+    return PairJudge(engine_for(config, engine_config), _named(model, config.model_revision), pairs)
 
 
 def _named(model: str, revision: str | None) -> str:

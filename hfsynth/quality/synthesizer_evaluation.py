@@ -23,7 +23,7 @@ from hfsynth.core.config import EngineConfig, SynthesizerConfig, require_room
 from hfsynth.core.errors import ConfigError
 from hfsynth.core.files import write_json, writing
 from hfsynth.documents.examples import Examples, read_examples
-from hfsynth.engine.loading import engine_for
+from hfsynth.engine.loading import config_of, engine_for
 from hfsynth.engine.protocol import Chain, Engine, Generation
 from hfsynth.models.resolve import pinned
 from hfsynth.prompting.formats import prompt_format
@@ -168,7 +168,7 @@ def evaluate_synthesizer(
     config: SynthesizerConfig,
     gold: Mapping[str, str | Path],
     *,
-    engine: EngineConfig | None = None,
+    engine: EngineConfig | Engine | None = None,
     shots: Sequence[int] = (0, 3),
     limit: int | None = None,
     seed: int = 0,
@@ -187,14 +187,14 @@ def evaluate_synthesizer(
     """
     _check(gold, shots, limit)
     data = {name: read_examples(str(location)) for name, location in gold.items()}
-    engine = engine or EngineConfig()
-    config = pinned(config, engine)
+    engine_config = config_of(engine)
+    config = pinned(config, engine_config)
     asked = [
         case
         for name, examples in data.items()
         for case in cases(name, examples.rows, shots=shots, limit=limit, seed=seed)
     ]
-    judged = _judged(config, engine_for(config, engine), asked, seed, on_progress or (lambda number, of: None))
+    judged = _judged(config, engine_for(config, engine_config), asked, seed, on_progress or (lambda number, of: None))
     return {
         "synthesizer": _named(config),
         "shots": sorted(set(shots)),

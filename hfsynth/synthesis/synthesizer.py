@@ -20,11 +20,11 @@ from hfsynth.core.recipes import config_from, hub_recipe
 from hfsynth.core.records import Document, Synthesized, content_id
 from hfsynth.corpus.parquet import output_arrays, output_features, output_values
 from hfsynth.documents.dataset_splits import AnyDataset, is_streamed, known_rows
-from hfsynth.engine.loading import engine_for
+from hfsynth.engine.loading import config_of
 from hfsynth.engine.protocol import Chain, Engine
 from hfsynth.models.resolve import pinned, recommended_sampling
 from hfsynth.publishing.recipe import RecipePushed, push_recipe
-from hfsynth.synthesis.chains import chainer_for, generation_for
+from hfsynth.synthesis.loading import load
 from hfsynth.synthesis.mapping import MapSettings, Tally, map_splits, shown_progress
 
 
@@ -42,8 +42,12 @@ class Synthesizer:
 
     `keep` are conditions that pairs must meet, such as `"grounding>=0.5"`; the others go to `synthesis.rejected`.
 
+    `engine` is `vllm`, `server` or `scripted`, or an object that keeps the `hfsynth.Engine` protocol; `model` is then
+    the name that it goes by in the recipe.
+
     The fingerprint covers what decides the result (model and revision, format, sampling, shots, seed, conditions,
-    format version), not the engine's flags. Raise ConfigError for impossible settings, ModelError for an unknown model.
+    format version), not the engine or its flags. Raise ConfigError for impossible settings, ModelError for an unknown
+    model.
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class Synthesizer:
         keep: Sequence[str] = (),
         thinking: str = "off",
         keep_reasoning: bool = False,
-        engine: str = "vllm",
+        engine: str | Engine = "vllm",
         engine_args: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
         text_column: str = "text",
@@ -83,21 +87,21 @@ class Synthesizer:
             thinking=thinking,
             keep_reasoning=keep_reasoning,
         )
-        engine_config = EngineConfig.create(engine, engine_args, trust_remote_code)
+        engine_config = _engine_config(engine, engine_args, trust_remote_code)
         self._settle(pinned(config, engine_config), engine_config, text_column, id_column)
 
     @classmethod
     def from_config(
         cls,
         config: SynthesizerConfig,
-        engine: EngineConfig | None = None,
+        engine: EngineConfig | Engine | None = None,
         *,
         text_column: str = "text",
         id_column: str = "id",
     ) -> Synthesizer:
         """Build the transform from a config, as `synthesizer_config.json` holds it."""
-        engine = engine or EngineConfig()
-        return _rebuild(pinned(config, engine), engine, text_column, id_column)
+        engine_config = config_of(engine)
+        return _rebuild(pinned(config, engine_config), engine_config, text_column, id_column)
 
     @classmethod
     def from_hub(
@@ -106,7 +110,7 @@ class Synthesizer:
         revision: str | None = None,
         *,
         model: str | None = None,
-        engine: str = "vllm",
+        engine: str | Engine = "vllm",
         engine_args: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
         text_column: str = "text",
@@ -123,7 +127,7 @@ class Synthesizer:
         fields = hub_recipe(name, revision)
         if fields.get("long_documents") == "split":
             fields["long_documents"] = "skip"
-        engine_config = EngineConfig.create(engine, engine_args, trust_remote_code)
+        engine_config = _engine_config(engine, engine_args, trust_remote_code)
         config = config_from(fields, {"model": model})
         return cls.from_config(config, engine_config, text_column=text_column, id_column=id_column)
 
@@ -209,11 +213,10 @@ class Synthesizer:
 
     def synthesize(self, documents: Sequence[Document]) -> list[Synthesized]:
         """Synthesize documents in order: one result a document."""
-        engine = self.engine()
-        chainer = chainer_for(self.config, engine)
-        numbered = (_numbered(number, chain) for number, chain in enumerate(chainer.chains(documents)))
+        loaded = load(self.config, self.engine_config)
+        numbered = (_numbered(number, chain) for number, chain in enumerate(loaded.chainer.chains(documents)))
         ended: list[tuple[int, list[Synthesized]]] = []
-        for number, chain in engine.run(numbered, generation_for(self.config, chainer)):
+        for number, chain in loaded.engine.run(numbered, loaded.generation):
             ended.append((number, chain))
             self._tell(chain)
         results = [result for _, chain in sorted(ended, key=itemgetter(0)) for result in chain]
@@ -225,10 +228,6 @@ class Synthesizer:
         if self._tally is not None:
             pairs = sum(len(result.pairs) for result in chain)
             self._tally.add(len(chain), pairs, sum(result.synthesis.output_tokens for result in chain))
-
-    def engine(self) -> Engine:
-        """Return this process's engine, loading it the first time."""
-        return engine_for(self.config, self.engine_config)
 
     def _row(self, text: object, row: Mapping[str, Any]) -> dict[str, Any]:
         if self.config.shots > 1:
@@ -277,6 +276,15 @@ class Synthesizer:
             hint=f"Use batch_size={1024 * shots}; with num_proc use synthesize.map(ds, num_proc=…), which cuts the "
             f"rows into multiples of {shots}, or with_indices=True and a num_proc that happens to do so.",
         )
+
+
+def _engine_config(engine: str | Engine, arguments: Mapping[str, Any] | None, trust_remote_code: bool) -> EngineConfig:
+    """Return how the engine is run that was named, or given as an object, which takes no arguments any more."""
+    if isinstance(engine, str):
+        return EngineConfig(engine, arguments or {}, trust_remote_code)
+    if arguments:
+        raise ConfigError("An engine that is an object takes no engine_args.", hint="Set them where it is made.")
+    return config_of(engine)
 
 
 def _numbered(number: int, chain: Chain[list[Synthesized]]) -> Chain[tuple[int, list[Synthesized]]]:

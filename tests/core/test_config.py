@@ -126,8 +126,8 @@ def test_a_recipe_without_a_model_says_what_to_do() -> None:
 
 
 def test_engine_arguments_are_equal_whatever_their_order() -> None:
-    one = EngineConfig.create("scripted", {"b": [1], "a": {"y": 1, "x": None}})
-    other = EngineConfig.create("scripted", {"a": {"x": None, "y": 1}, "b": [1]})
+    one = EngineConfig("scripted", {"b": [1], "a": {"y": 1, "x": None}})
+    other = EngineConfig("scripted", {"a": {"x": None, "y": 1}, "b": [1]})
     assert one == other
     assert hash(one) == hash(other)
     assert one.arguments == {"a": {"x": None, "y": 1}, "b": [1]}
@@ -136,13 +136,13 @@ def test_engine_arguments_are_equal_whatever_their_order() -> None:
 @pytest.mark.parametrize("name", ["max_model_len", "model", "revision", "trust_remote_code", "seed"])
 def test_an_argument_that_changes_the_result_is_no_engine_argument(name: str) -> None:
     with pytest.raises(ConfigError, match=name) as caught:
-        EngineConfig.create("vllm", {name: 1})
+        EngineConfig("vllm", {name: 1})
     assert "--" in caught.value.hint
 
 
 def test_an_engine_argument_must_be_a_plain_value() -> None:
     with pytest.raises(ConfigError, match="dtype"):
-        EngineConfig.create("vllm", {"dtype": object()})
+        EngineConfig("vllm", {"dtype": object()})
 
 
 def test_an_unknown_engine_is_refused() -> None:

@@ -88,5 +88,5 @@ def test_a_value_that_is_no_text_is_compared_as_one() -> None:
 
 def test_a_token_is_not_written_down_with_a_jobs_arguments() -> None:
     with pytest.raises(ConfigError, match="hf_token") as refused:
-        EngineConfig.create("vllm", {"hf_token": "hf_abcdefgh"})
+        EngineConfig("vllm", {"hf_token": "hf_abcdefgh"})
     assert "HF_TOKEN" in str(refused.value.hint) and "hf_abcdefgh" not in str(refused.value)

@@ -57,7 +57,7 @@ def broken(path: Path, number: int = 60, *, at: int = 30) -> Path:
 
 def work(source: Path, out: Path, **settings: Any) -> JobResult:  # noqa: ANN401
     script = SynthesizerConfig("test_bad_rows:noted", shots=3)
-    engine = EngineConfig.create("scripted", {"max_in_flight": 4})
+    engine = EngineConfig("scripted", {"max_in_flight": 4})
     return synthesize(Source(str(source)), out, script, engine=engine, shard_rows=12, **settings)
 
 
@@ -268,7 +268,7 @@ def test_another_recipe_is_refused_all_the_same(tmp_path: Path) -> None:
             Source(str(source)),
             out,
             other,
-            engine=EngineConfig.create("scripted", {}),
+            engine=EngineConfig("scripted", {}),
             shard_rows=12,
             continue_with_changed_source=True,
         )

@@ -71,7 +71,7 @@ def write_saved(folder: Path, length: int) -> Path:
 
 def work(source: Path | str, out: Path) -> dict[str, Any]:
     script = SynthesizerConfig("scripted", shots=2, long_documents="split")
-    engine = EngineConfig.create("scripted", {})
+    engine = EngineConfig("scripted", {})
     return dict(synthesize(Source(str(source)), out, script, engine=engine, shard_rows=2).stats)
 
 

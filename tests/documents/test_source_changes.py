@@ -150,7 +150,7 @@ def nothing_happens() -> Iterator[None]:
 
 def work(location: str, out: Path, **settings: Any) -> None:  # noqa: ANN401
     script = SynthesizerConfig("test_source_changes:at_document", shots=2, window=65_536)
-    engine = EngineConfig.create("scripted", {"max_in_flight": 4})
+    engine = EngineConfig("scripted", {"max_in_flight": 4})
     synthesize(Source(location), out, script, engine=engine, shard_rows=50, **settings)
 
 

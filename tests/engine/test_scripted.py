@@ -112,7 +112,7 @@ def test_chains_are_read_only_as_far_as_keeps_the_engine_busy() -> None:
 )
 def test_wrong_arguments_are_refused(arguments: dict[str, object], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        load_scripted(EngineKey(EngineConfig.create("scripted", arguments), "scripted"))
+        load_scripted(EngineKey(EngineConfig("scripted", arguments), "scripted"))
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,7 @@ def test_a_script_that_cannot_be_imported_is_a_clear_error(name: str) -> None:
 
 
 def test_scripts_are_named_by_module_and_function() -> None:
-    engine = load_scripted(
-        EngineKey(EngineConfig.create("scripted", {"max_in_flight": 2}), "scripts:quoting", window=900)
-    )
+    engine = load_scripted(EngineKey(EngineConfig("scripted", {"max_in_flight": 2}), "scripts:quoting", window=900))
     assert (engine.window, engine.max_in_flight) == (900, 2)
     assert engine.script("<s> <CON> a text </CON>\n\n") == "<QUE> What is text 1? <ANS> a text </END>"
 

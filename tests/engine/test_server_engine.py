@@ -63,7 +63,7 @@ def server(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Comple
 
 def loaded(server: CompletionsServer, model: Path, **arguments: Any) -> ServerEngine:  # noqa: ANN401
     settings = {"base_url": server.url, "patience": 30, **arguments}
-    return load_server(EngineKey(EngineConfig.create("server", settings), str(model)))
+    return load_server(EngineKey(EngineConfig("server", settings), str(model)))
 
 
 def prompt_about(running: Engine, document: str) -> list[int]:
@@ -201,7 +201,7 @@ def test_arguments_that_cannot_work_are_refused_without_showing_secrets(
     arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message) as raised:
-        ServerOptions.of(EngineConfig.create("server", arguments))
+        ServerOptions.of(EngineConfig("server", arguments))
     assert "secret" not in str(raised.value)
 
 
@@ -494,7 +494,7 @@ def test_the_servers_model_and_window_are_found(server: CompletionsServer, tiny_
 
 def test_a_server_without_a_list_of_models_needs_a_window(server: CompletionsServer, tiny_llama: Path) -> None:
     server.models_status = 404
-    config = EngineConfig.create("server", {"base_url": server.url})
+    config = EngineConfig("server", {"base_url": server.url})
     with pytest.raises(ConfigError, match=r"does not say how many tokens"):
         load_server(EngineKey(config, str(tiny_llama)))
     running = load_server(EngineKey(config, str(tiny_llama), window=512))
@@ -592,8 +592,8 @@ def test_vllm_serve_answers_as_the_engine_in_this_process(vllm_server: str, tiny
     from hfsynth.engine.vllm import load_vllm
 
     model = str(tiny_llama)
-    here = shared_engine(EngineKey(EngineConfig.create("vllm", {"max_num_seqs": 4}), model), load_vllm)
-    there = load_server(EngineKey(EngineConfig.create("server", {"base_url": vllm_server, "concurrency": 6}), model))
+    here = shared_engine(EngineKey(EngineConfig("vllm", {"max_num_seqs": 4}), model), load_vllm)
+    there = load_server(EngineKey(EngineConfig("server", {"base_url": vllm_server, "concurrency": 6}), model))
     assert there.window == here.window
     schema = json.dumps({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]})
     cases = [Generation(Sampling(max_tokens=16)), Generation(Sampling(max_tokens=16), schema)]

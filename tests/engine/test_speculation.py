@@ -47,7 +47,7 @@ PENALTIES: dict[str, dict[str, float]] = {
 
 
 def test_the_option_becomes_an_argument_of_vllm() -> None:
-    engine = speculating(EngineConfig.create("vllm", {"max_num_seqs": 8}), "ngram:6")
+    engine = speculating(EngineConfig("vllm", {"max_num_seqs": 8}), "ngram:6")
     assert engine.arguments["max_num_seqs"] == 8
     assert engine.arguments["speculative_config"]["method"] == "ngram"
     assert engine.arguments["speculative_config"]["num_speculative_tokens"] == 6
@@ -57,7 +57,7 @@ def test_the_option_becomes_an_argument_of_vllm() -> None:
 
 def test_the_embedded_model_guesses_by_itself_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speculation, "engine_has_gpu", lambda: False)
-    embedded, asked = SynthesizerConfig("embedded"), EngineConfig.create("vllm", {"max_num_seqs": 8})
+    embedded, asked = SynthesizerConfig("embedded"), EngineConfig("vllm", {"max_num_seqs": 8})
     usual = speculation.usual_engine(embedded, asked)
     assert usual == speculating(asked, "ngram")
     assert speculation.usual_engine(embedded, usual) is usual
@@ -95,7 +95,7 @@ def test_other_engines_are_refused(kind: str) -> None:
 
 def test_saying_it_twice_is_refused() -> None:
     with pytest.raises(ConfigError, match="twice"):
-        speculating(EngineConfig.create("vllm", {"speculative_config": {"method": "suffix"}}), "ngram")
+        speculating(EngineConfig("vllm", {"speculative_config": {"method": "suffix"}}), "ngram")
 
 
 def test_it_is_refused_where_it_would_change_the_result() -> None:
@@ -107,7 +107,7 @@ def test_it_is_refused_where_it_would_change_the_result() -> None:
 
 
 def test_a_gpu_guesses_only_while_few_requests_run() -> None:
-    arguments = speculating(EngineConfig.create("vllm", {"max_num_seqs": 8}), "ngram:6").arguments
+    arguments = speculating(EngineConfig("vllm", {"max_num_seqs": 8}), "ngram:6").arguments
     tail = in_the_tail(arguments)
     schedule = tail["speculative_config"].pop("num_speculative_tokens_per_batch_size")
     assert tail == arguments
@@ -151,7 +151,7 @@ def test_the_command_line_refuses_it_before_anything_is_loaded(
 
 @needs_vllm
 def test_completions_are_the_same_with_and_without(tiny_llama: Path, tmp_path: Path) -> None:
-    source, engine, commands = written(tmp_path), EngineConfig.create("vllm", {"max_num_seqs": 4}), []
+    source, engine, commands = written(tmp_path), EngineConfig("vllm", {"max_num_seqs": 4}), []
     for name, penalties in PENALTIES.items():
         sampling, recipe = Sampling(max_tokens=40, **penalties), tmp_path / f"{name}.json"
         config = SynthesizerConfig(str(tiny_llama), shots=2, sampling=sampling, long_documents="split")

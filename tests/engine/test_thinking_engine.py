@@ -25,7 +25,7 @@ TEMPLATE = (
     "<s>assistant\n<think>{% if enable_thinking is defined and not enable_thinking %}\n\n</think>\n\n{% endif %}"
     "{% endif %}"
 )
-ENGINE = EngineConfig.create("vllm", {"max_num_seqs": 4})
+ENGINE = EngineConfig("vllm", {"max_num_seqs": 4})
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ GENERATION = Generation(Sampling(max_tokens=8))
 
 @pytest.fixture(scope="module")
 def engine(tiny_llama: Path) -> VLLMEngine:
-    engine = shared_engine(EngineKey(EngineConfig.create("vllm", {"max_num_seqs": 4}), str(tiny_llama)), load_vllm)
+    engine = shared_engine(EngineKey(EngineConfig("vllm", {"max_num_seqs": 4}), str(tiny_llama)), load_vllm)
     assert isinstance(engine, VLLMEngine)
     return engine
 
@@ -177,4 +177,4 @@ def test_a_model_that_does_not_load_is_a_model_error(tmp_path: Path) -> None:
 
 def test_a_value_that_vllm_refuses_is_a_model_error(tiny_llama: Path) -> None:
     with pytest.raises(ModelError, match="cannot be loaded: .*SchedulerConfig"):
-        load_vllm(EngineKey(EngineConfig.create("vllm", {"max_num_seqs": -3}), str(tiny_llama)))
+        load_vllm(EngineKey(EngineConfig("vllm", {"max_num_seqs": -3}), str(tiny_llama)))

@@ -30,7 +30,7 @@ SHARDS = 4
 
 
 def job(source: Path, out: Path) -> JobResult:
-    engine = EngineConfig.create("scripted")
+    engine = EngineConfig("scripted")
     return synthesize(Source(str(source)), out, SynthesizerConfig("scripted"), engine=engine, shard_rows=5)
 
 

@@ -10,7 +10,7 @@ from scripts import quoting, shown_documents
 
 from hfsynth.core.errors import EngineError, EngineStopped
 from hfsynth.core.records import Status
-from hfsynth.engine.protocol import Completion, Engine, Generation
+from hfsynth.engine.protocol import Completion, Generation
 from hfsynth.engine.scripted import ScriptedEngine
 from hfsynth.job.concurrency import Channel, Stop
 from hfsynth.job.driver import Driver
@@ -18,6 +18,7 @@ from hfsynth.job.feeding import ChainOutcome, ChainRun, Prepared
 from hfsynth.job.journal import NO_STRIKES, Death, Segments, Strikes, read_journal
 from hfsynth.prompting.instruction_pretrain import InstructionPretrain
 from hfsynth.synthesis.chains import Chainer
+from hfsynth.synthesis.loading import Loaded
 
 Script = Callable[[str], str | Completion]
 
@@ -29,23 +30,19 @@ class Loader:
         self.loads = self.drops = 0
         self._script, self._in_flight = script, in_flight
 
-    def load(self) -> Engine:
+    def __call__(self) -> Loaded:
         self.loads += 1
-        return ScriptedEngine(self._script, max_in_flight=self._in_flight)
+        engine = ScriptedEngine(self._script, max_in_flight=self._in_flight)
+        engine.close = self._close  # type: ignore[method-assign]
+        chainer = Chainer(InstructionPretrain(engine.tokenizer), engine.window, max_tokens=400)
+        return Loaded(engine, chainer, Generation())
 
-    def drop(self, engine: Engine) -> None:
+    def _close(self) -> None:
         self.drops += 1
 
 
 def driver(loader: Loader, folder: Path, stop: Stop, *, max_restarts: int = 3) -> Driver:
-    return Driver(
-        loader,
-        lambda engine: Chainer(InstructionPretrain(engine.tokenizer), engine.window, max_tokens=400),
-        lambda chainer: Generation(),
-        Segments(folder, "w"),
-        stop,
-        max_restarts=max_restarts,
-    )
+    return Driver(loader, Segments(folder, "w"), stop, max_restarts=max_restarts)
 
 
 def driven(driving: Driver, number: int, strikes: Strikes = NO_STRIKES) -> list[ChainOutcome]:

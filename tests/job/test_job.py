@@ -93,7 +93,7 @@ def test_two_poisons_do_not_hide_each_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize("deadly", [0, 700, 1023])
 def test_the_document_that_kills_a_full_engine_is_found_by_halving(tmp_path: Path, deadly: int) -> None:
     source, out = documents(tmp_path / "texts.jsonl", 1100), tmp_path / "out"
-    engine = EngineConfig.create("scripted", {"max_in_flight": 1024})
+    engine = EngineConfig("scripted", {"max_in_flight": 1024})
     scripts.mortal.at, scripts.mortal.asked = f"number {deadly:04}", []
     synthesize(Source(str(source)), out, SynthesizerConfig("scripts:mortal"), engine=engine, max_engine_restarts=3)
     assert [n for n, row in enumerate(rows_of(out)) if row["synthesis"]["status"] != "ok"] == [deadly]
@@ -317,7 +317,7 @@ class Patient(ScriptedEngine):
 
 
 def test_chains_of_many_shards_are_under_way_at_once(source: Path, tmp_path: Path) -> None:
-    engine = EngineConfig.create("scripted", {"max_in_flight": 50})
+    engine = EngineConfig("scripted", {"max_in_flight": 50})
     shared_engine(EngineKey(engine, "patient"), lambda key: Patient())
     synthesize(Source(str(source)), tmp_path / "out", SynthesizerConfig("patient"), engine=engine, shard_rows=2)
     assert Patient.hands == [10] * 4
@@ -348,7 +348,7 @@ def test_a_source_behind_a_url_is_shared_out_and_may_move(source: Path, tmp_path
 
 def test_progress_is_told_and_added_up_over_runs(source: Path, tmp_path: Path) -> None:
     seen: list[Progress] = []
-    engine = EngineConfig.create("scripted")
+    engine = EngineConfig("scripted")
     synthesize(
         Source(str(source)), tmp_path / "out", SynthesizerConfig("scripted"), engine=engine, on_progress=seen.append
     )
@@ -357,7 +357,7 @@ def test_progress_is_told_and_added_up_over_runs(source: Path, tmp_path: Path) -
 
 
 def test_a_range_of_shards_leaves_the_others(source: Path, tmp_path: Path) -> None:
-    engine, config, out = EngineConfig.create("scripted"), SynthesizerConfig("scripted"), tmp_path / "out"
+    engine, config, out = EngineConfig("scripted"), SynthesizerConfig("scripted"), tmp_path / "out"
 
     def work(shards: tuple[int, int | None]) -> tuple[bool, int]:
         result = synthesize(Source(str(source)), out, config, engine=engine, shard_rows=10, shards=shards)
@@ -373,7 +373,7 @@ def test_a_range_of_shards_leaves_the_others(source: Path, tmp_path: Path) -> No
 def test_a_lost_answer_is_no_death(tmp_path: Path, source: Path) -> None:
     from test_defects import Forgetful
 
-    engine = EngineConfig.create("scripted", {"max_in_flight": 5})
+    engine = EngineConfig("scripted", {"max_in_flight": 5})
     shared_engine(EngineKey(engine, "losing"), lambda key: Forgetful())
     with pytest.raises(EngineError, match="did not answer every chain"):
         synthesize(Source(str(source)), tmp_path / "out", SynthesizerConfig("losing"), engine=engine)
@@ -386,7 +386,7 @@ def test_a_folder_that_cannot_be_written(source: Path, tmp_path: Path) -> None:
             Source(str(source)),
             tmp_path / "file" / "out",
             SynthesizerConfig("scripted"),
-            engine=EngineConfig.create("scripted"),
+            engine=EngineConfig("scripted"),
         )
 
 

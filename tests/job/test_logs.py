@@ -70,7 +70,7 @@ def test_a_refused_request_is_logged_with_its_place_and_why_but_no_text(
     server.faults["third"] = [Fault(503, "busy")]
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps({"text": text}) + "\n" for text in ("A harbour.", FIRST, SECOND, "A third.")))
-    engine = hfsynth.EngineConfig.create("server", {"base_url": server.url})
+    engine = hfsynth.EngineConfig("server", {"base_url": server.url})
     config = hfsynth.SynthesizerConfig(str(tiny_llama), shots=2)
     hfsynth.synthesize(hfsynth.Source(str(source)), tmp_path / "out", config, engine=engine)
     (log,) = (tmp_path / "out" / ".hfsynth" / "log").glob("*.log")

@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def job(out: str) -> JobResult:
-    config, engine = SynthesizerConfig("scripts:quoting", shots=2), EngineConfig.create("scripted")
+    config, engine = SynthesizerConfig("scripts:quoting", shots=2), EngineConfig("scripted")
     return synthesize(Source("texts.jsonl"), out, config, engine=engine, shard_rows=4)
 
 

@@ -29,7 +29,7 @@ from hfsynth.job.tuning.trial import Cost, Order, Outcome, TimeShares, measure, 
 from hfsynth.job.tuning.trial_process import TrialFailed, run_trial
 from hfsynth.job.tuning.tune import Tuning, sample, tune
 from hfsynth.quality.agreement import Fingerprint, agreement
-from hfsynth.synthesis.chains import chainer_for
+from hfsynth.synthesis.loading import Loaded
 
 START = Setting(32, 2048)
 CONFIG = SynthesizerConfig("scripted", shots=2)
@@ -177,7 +177,7 @@ def ticking() -> Iterator[float]:
 def test_a_trial_counts_every_document_and_all_of_the_time() -> None:
     engine = ScriptedEngine(max_in_flight=4)
     clock = ticking()
-    run = measure(engine, chainer_for(CONFIG, engine), order(), lambda: next(clock))
+    run = measure(Loaded.of(CONFIG, engine), order(), lambda: next(clock))
     assert run.complete
     assert [cost.documents for cost in run.costs] == [2] * 12
     assert len(run.results) == 24
@@ -187,20 +187,18 @@ def test_a_trial_counts_every_document_and_all_of_the_time() -> None:
 def test_a_trial_stops_handing_over_and_gives_up() -> None:
     engine = ScriptedEngine(max_in_flight=4)
     clock = ticking()
-    run = measure(engine, chainer_for(CONFIG, engine), order(50, feed_seconds=20), lambda: next(clock))
+    run = measure(Loaded.of(CONFIG, engine), order(50, feed_seconds=20), lambda: next(clock))
     assert run.complete
     assert 1 < len(run.costs) < 50
     assert sum(cost.documents for cost in run.costs) == len(run.results)
     clock = ticking()
-    run = measure(engine, chainer_for(CONFIG, engine), order(50, give_up_seconds=20), lambda: next(clock))
+    run = measure(Loaded.of(CONFIG, engine), order(50, give_up_seconds=20), lambda: next(clock))
     assert not run.complete
     assert len(run.results) < 100
 
 
 def test_an_order_travels_as_json() -> None:
-    sent = replace(
-        order(3, feed_seconds=2.5), engine=speculating(EngineConfig.create("vllm", {"max_num_seqs": 8}), "ngram")
-    )
+    sent = replace(order(3, feed_seconds=2.5), engine=speculating(EngineConfig("vllm", {"max_num_seqs": 8}), "ngram"))
     assert Order.from_dict(json.loads(json.dumps(sent.to_dict()))) == sent
 
 
@@ -237,12 +235,12 @@ def test_grounding_is_the_mean_of_pairs_in_what_the_model_saw() -> None:
 
 def test_a_trial_keeps_each_answer_with_its_document() -> None:
     engine = ScriptedEngine(max_in_flight=4)
-    run = measure(engine, chainer_for(CONFIG, engine), order())
+    run = measure(Loaded.of(CONFIG, engine), order())
     expected = sorted(document.id for group in order().groups for document in group)
     assert sorted(document.id for document, _ in run.answers) == expected
     kept = Fingerprint.of(run.answers)
     assert len(set(kept.digests)) == sum(len(result.pairs) for result in run.results) >= 24
-    again = Fingerprint.of(measure(ScriptedEngine(max_in_flight=1), chainer_for(CONFIG, engine), order()).answers)
+    again = Fingerprint.of(measure(Loaded.of(CONFIG, ScriptedEngine(max_in_flight=1)), order()).answers)
     assert agreement(kept, again) == 1
 
 
@@ -477,7 +475,7 @@ def test_bad_input_is_explained(
 def test_a_real_trial_with_guessing(tiny_llama: Path, texts: Path) -> None:
     rows = [json.loads(line) | {"id": str(number)} for number, line in enumerate(texts.read_text().splitlines())]
     config = SynthesizerConfig(str(tiny_llama), shots=2, sampling=Sampling(max_tokens=24), long_documents="split")
-    engine = EngineConfig.create("vllm", {"max_num_seqs": 4, "disable_log_stats": False})
+    engine = EngineConfig("vllm", {"max_num_seqs": 4, "disable_log_stats": False})
     outcome = run_trial(Order(config, speculating(engine, "ngram"), sample(rows, 2, 12, 0)), 300)
     assert outcome.complete
     assert outcome.documents == 12
@@ -496,13 +494,13 @@ def test_a_trial_whose_process_is_refused_says_why(tmp_path: Path) -> None:
 def test_a_trial_tells_of_its_pairs_from_its_process() -> None:
     told = run_trial(order(), 300)
     engine = ScriptedEngine()
-    here = Fingerprint.of(measure(engine, chainer_for(CONFIG, engine), order()).answers)
+    here = Fingerprint.of(measure(Loaded.of(CONFIG, engine), order()).answers)
     assert len(told.fingerprint.digests) == told.pairs > 0
     assert agreement(here, told.fingerprint) == 1
     assert told.fingerprint.grounding == pytest.approx(here.grounding)
 
 
 def test_a_trial_that_takes_too_long_is_ended() -> None:
-    slow = replace(order(), engine=EngineConfig.create("scripted", {"latency": 60}))
+    slow = replace(order(), engine=EngineConfig("scripted", {"latency": 60}))
     with pytest.raises(TrialFailed, match="not done after"):
         run_trial(slow, 4)

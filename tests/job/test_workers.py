@@ -109,7 +109,7 @@ def test_a_worker_whose_shelf_ends_while_it_looks_does_not_wait_for_others(
 
     monkeypatch.setattr(Claims, "next", look_until_all_is_written)
     monkeypatch.setattr(Worker, "_wait", lambda _, seconds: waits.append(seconds))
-    config, engine = SynthesizerConfig("scripted"), EngineConfig.create("scripted")
+    config, engine = SynthesizerConfig("scripted"), EngineConfig("scripted")
     synthesize(Source(str(source)), tmp_path / "out", config, engine=engine)
     assert stats(tmp_path / "out")["documents"]["ok"] == 20
     assert max(waits, default=0) < 0.1
@@ -148,7 +148,7 @@ def test_a_heart_beats_while_the_disk_is_slow(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(Segments, "sync", slow)
     monkeypatch.setattr(Leases, "beat", noted)
     monkeypatch.setattr("hfsynth.job.worker.SIGN_OF_LIFE", 0.01)
-    engine = EngineConfig.create("scripted", {"latency": 0.1})
+    engine = EngineConfig("scripted", {"latency": 0.1})
     synthesize(Source(str(source)), tmp_path / "out", SynthesizerConfig("scripted"), engine=engine)
     assert synced.is_set()
 
@@ -247,7 +247,7 @@ def test_each_worker_sees_its_own_gpus_and_spreads_its_model(tmp_path: Path) -> 
         assert "CUDA_VISIBLE_DEVICES=7,8" in environment.read_text().split("\0")
     finally:
         member.kill()
-    engine = with_tensor_parallel(EngineConfig.create("vllm", {"max_num_seqs": 8}), 2)
+    engine = with_tensor_parallel(EngineConfig("vllm", {"max_num_seqs": 8}), 2)
     assert engine.arguments == {"max_num_seqs": 8, "tensor_parallel_size": 2}
 
 
@@ -282,7 +282,7 @@ def test_the_kernels_kill_for_want_of_memory_is_told_from_others(
 
 
 def spec(tmp_path: Path) -> JobSpec:
-    engine = EngineConfig.create("scripted", {"latency": 1.5})
+    engine = EngineConfig("scripted", {"latency": 1.5})
     config = SynthesizerConfig("scripted", shots=2)
     return JobSpec(Source("a.jsonl", limit=3), "r", str(tmp_path), config, engine, 40, (2, None))
 

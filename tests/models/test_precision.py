@@ -99,7 +99,7 @@ def test_an_argument_that_changes_the_result_is_refused_with_what_to_use_instead
     name: str, value: object, said: str
 ) -> None:
     with pytest.raises(ConfigError) as refused:
-        EngineConfig.create("vllm", {name: value})
+        EngineConfig("vllm", {name: value})
     assert said in str(refused.value)
 
 

@@ -41,7 +41,7 @@ def half(prompt: str) -> str:
 
 
 def job(name: str, out: Path) -> None:
-    engine = EngineConfig.create("scripted", {"max_in_flight": 2})
+    engine = EngineConfig("scripted", {"max_in_flight": 2})
     config = SynthesizerConfig("scripts:quoting", shots=2)
     if name == "half":
         import scripts

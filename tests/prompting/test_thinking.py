@@ -336,7 +336,7 @@ def test_a_server_is_told_the_budget_and_shows_the_marks() -> None:
 
 
 def test_thoughts_on_a_server_that_is_not_known_to_tell_them_apart_are_refused() -> None:
-    engine = EngineConfig.create("server", {"base_url": "http://localhost:9"})
+    engine = EngineConfig("server", {"base_url": "http://localhost:9"})
     with pytest.raises(ConfigError, match="answer alone") as caught:
         load_server(EngineKey(engine, "m", thinks=True))
     assert "--reasoning-parser" in caught.value.hint and "--thinking off" in caught.value.hint
@@ -347,7 +347,7 @@ def test_thoughts_on_a_server_that_is_not_known_to_tell_them_apart_are_refused()
 
 def run_job(source: Path, out: Path, **settings: Any) -> None:  # noqa: ANN401
     config = SynthesizerConfig("scripts:thinking", prompt_format="chat", **settings)
-    synthesize(Source(str(source)), out, config, engine=EngineConfig.create("scripted"), shard_rows=2)
+    synthesize(Source(str(source)), out, config, engine=EngineConfig("scripted"), shard_rows=2)
 
 
 def test_a_job_keeps_thoughts_in_its_rows_and_sums_them(tmp_path: Path) -> None:
@@ -378,7 +378,7 @@ def test_a_chat_job_from_before_the_setting_is_gone_on_with(tmp_path: Path) -> N
     """The plan of such a job says nothing of thinking, and the same command finishes it."""
     source, out = documents(tmp_path / "texts.jsonl", 4), tmp_path / "corpus"
     config = SynthesizerConfig("scripts:thinking", prompt_format="chat")
-    engine = EngineConfig.create("scripted")
+    engine = EngineConfig("scripted")
     synthesize(Source(str(source)), out, config, engine=engine, shard_rows=2, shards=(0, 1))
     plan = out / ".hfsynth" / "job.json"
     values = json.loads(plan.read_text())

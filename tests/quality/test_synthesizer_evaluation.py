@@ -27,7 +27,7 @@ from hfsynth.publishing.prepare import write_card
 from hfsynth.quality.gold_scoring import cases
 from hfsynth.quality.synthesizer_evaluation import evaluate_synthesizer, evaluation_place, save_evaluation
 
-SCRIPTED = EngineConfig.create("scripted")
+SCRIPTED = EngineConfig("scripted")
 CAPITALS = {"France": "Paris", "Spain": "Madrid", "Italy": "Rome", "Peru": "Lima", "Kenya": "Nairobi"}
 
 
@@ -118,7 +118,7 @@ def test_the_recipe_and_the_data_are_named_without_their_folders(gold: Path) -> 
 
 def test_the_same_seed_gives_the_same_figures_in_whatever_order_answers_come(gold: Path) -> None:
     first = judged("knowing", gold, shots=(0, 1), limit=3)
-    slow = EngineConfig.create("scripted", {"latency": 0.002, "max_in_flight": 3})
+    slow = EngineConfig("scripted", {"latency": 0.002, "max_in_flight": 3})
     assert evaluate_synthesizer(config("knowing"), {"unseen": gold}, engine=slow, shots=(1, 0), limit=3) == first
 
 
@@ -280,7 +280,7 @@ def test_judging_a_model_does_not_make_it_another_one(tmp_path: Path) -> None:
 @needs_vllm
 def test_a_real_model_is_judged(tiny_llama: Path, gold: Path) -> None:
     model = SynthesizerConfig(str(tiny_llama), sampling=Sampling(max_tokens=8))
-    engine = EngineConfig.create("vllm", {"max_num_seqs": 4})
+    engine = EngineConfig("vllm", {"max_num_seqs": 4})
     told: list[tuple[int, int]] = []
     values = evaluate_synthesizer(
         model, {"seen": gold}, engine=engine, shots=[0, 1], on_progress=lambda *count: told.append(count)

@@ -21,11 +21,11 @@ from typing import Any, Self
 from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.core.errors import HfsynthError
 from hfsynth.core.records import Counts, Document, Synthesized
-from hfsynth.engine.loading import engine_for
-from hfsynth.engine.protocol import Chain, Completion, Engine, Generation, Request
+from hfsynth.engine.protocol import Chain, Completion, Generation, Measurable, Request
 from hfsynth.job.parent_watch import ParentWatch
 from hfsynth.quality.agreement import Answer, Fingerprint
-from hfsynth.synthesis.chains import Chainer, Splitter, chainer_for, generation_for, grouped
+from hfsynth.synthesis.chains import Chainer, Splitter, grouped
+from hfsynth.synthesis.loading import Loaded, load
 
 DRAWS = 2000
 LEVEL = 0.95
@@ -133,16 +133,14 @@ class Order:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; `from_dict` reads them back."""
-        return {**asdict(self), "config": self.config.to_dict()}
+        return {**asdict(self), "config": self.config.to_dict(), "engine": self.engine.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
-        engine = values["engine"]
-        arguments = tuple((name, value) for name, value in engine["args"])
         return cls(
             SynthesizerConfig.from_dict(values["config"]),
-            EngineConfig(engine["kind"], arguments, engine["trust_remote_code"]),
+            EngineConfig.from_dict(values["engine"]),
             tuple(tuple(Document(**document) for document in group) for group in values["groups"]),
             values["feed_seconds"],
             values["give_up_seconds"],
@@ -201,8 +199,9 @@ class Run:
         return [result for _, result in self.answers]
 
 
-def measure(engine: Engine, chainer: Chainer, order: Order, clock: Callable[[], float] = time.perf_counter) -> Run:
-    """Drive the sample through `engine` and share its time out among the sample's groups."""
+def measure(loaded: Loaded, order: Order, clock: Callable[[], float] = time.perf_counter) -> Run:
+    """Drive the sample through an engine and share its time out among the sample's groups."""
+    chainer = loaded.chainer
     begun = clock()
     shares = TimeShares(clock)
     spent: dict[int, float] = {}
@@ -216,7 +215,7 @@ def measure(engine: Engine, chainer: Chainer, order: Order, clock: Callable[[], 
                 yield _timed(number, _answered(documents, chainer), shares)
 
     answers: list[Answer] = []
-    ended = engine.run(fed(), generation_for(order.config, chainer))
+    ended = loaded.engine.run(fed(), loaded.generation)
     for number, found, seconds in ended:
         answers += found
         spent[number] += seconds
@@ -253,36 +252,36 @@ def _timed(number: int, chain: Chain[list[Answer]], shares: TimeShares) -> Chain
 def tried(order: Order) -> Outcome:
     """Load the engine, warm it up, and measure the sample."""
     started = time.perf_counter()
-    engine = engine_for(order.config, order.engine)
-    chainer = chainer_for(order.config, engine)
-    _warm_up(engine, chainer)
-    loaded = time.perf_counter() - started
-    run = measure(engine, chainer, order)
+    loaded = load(order.config, order.engine)
+    _warm_up(loaded)
+    load_seconds = time.perf_counter() - started
+    run = measure(loaded, order)
     counts = Counts.of(run.results)
-    guessed = getattr(engine, "speculation", lambda: None)()
+    engine = loaded.engine if isinstance(loaded.engine, Measurable) else None
     return Outcome(
         costs=run.costs,
         complete=run.complete,
         seconds=run.seconds,
-        load_seconds=loaded,
+        load_seconds=load_seconds,
         pairs=counts.pairs,
         output_tokens=counts.output_tokens,
         prompt_tokens=counts.prompt_tokens,
         cached_tokens=counts.cached_tokens,
-        settings=dict(getattr(engine, "settings", {})),
-        acceptance=guessed.acceptance if guessed is not None else None,
+        settings=dict(engine.settings) if engine is not None else {},
+        acceptance=engine.acceptance if engine is not None else None,
         fingerprint=Fingerprint.of(run.answers),
     )
 
 
-def _warm_up(engine: Engine, chainer: Chainer) -> None:
+def _warm_up(loaded: Loaded) -> None:
     """Let the engine do once what it does slowly the first time, and forget the prefix."""
 
     def chain() -> Chain[Completion]:
-        return (yield Request(chainer.prompts.prompt((), "A few words to begin with."), 0, 0))
+        return (yield Request(loaded.chainer.prompts.prompt((), "A few words to begin with."), 0, 0))
 
-    list(engine.run([chain()], Generation(Sampling(max_tokens=_WARM_UP_TOKENS))))
-    getattr(engine, "reset_cache", lambda: None)()
+    list(loaded.engine.run([chain()], Generation(Sampling(max_tokens=_WARM_UP_TOKENS))))
+    if isinstance(loaded.engine, Measurable):
+        loaded.engine.reset_cache()
 
 
 def main(watch: ParentWatch) -> int:
@@ -291,7 +290,7 @@ def main(watch: ParentWatch) -> int:
         told = {"outcome": asdict(tried(Order.from_dict(watch.order)))}
         code = 0
     except HfsynthError as error:
-        told = {"error": {"kind": type(error).__name__, "message": error.message, "hint": error.hint}}
+        told = {"error": error.to_dict()}
         code = error.exit_code
     (Path(watch.order[FOLDER]) / OUTCOME).write_text(json.dumps(told), "utf-8")
     return code

@@ -18,7 +18,6 @@ from hfsynth.core.devices import visible_devices
 from hfsynth.core.draws import Draws
 from hfsynth.core.errors import ConfigError, SourceError
 from hfsynth.core.records import Document, Row
-from hfsynth.documents.locate import locate
 from hfsynth.documents.source import OpenSource, Source, open_source
 from hfsynth.engine.speculation import ARGUMENT, require_greedy, usual_engine
 from hfsynth.job.tuning.settings import MARGIN, Setting, search
@@ -178,7 +177,7 @@ def tune(
     sweep = _Sweep(order, 60 * minutes, on_trial, run)
     best, outcome = sweep.search()
     others = tuple(OtherRecipe(name, sweep.in_precision(name, best.setting)) for name in named)
-    prediction = predict(outcome.costs, _rows(opened, source), seed=seed)
+    prediction = predict(outcome.costs, _rows(opened), seed=seed)
     sampled = sum(map(len, sweep.groups))
     return Tuning(tuple(sweep.trials), best, prediction, sampled, sweep.ran_out, settled.precision, others)
 
@@ -311,13 +310,12 @@ def _other_precisions(own: str, named: Sequence[str] | None) -> tuple[str, ...]:
 def _counting(engine: EngineConfig, arguments: dict[str, Any]) -> EngineConfig:
     """Return `engine` with these arguments, and with its statistics on: every trial pays for them alike."""
     merged = {**engine.arguments, **arguments, "disable_log_stats": False}
-    return EngineConfig.create(engine.kind, merged, engine.trust_remote_code)
+    return EngineConfig(engine.kind, merged, engine.trust_remote_code)
 
 
-def _rows(opened: OpenSource, source: Source) -> int | None:
+def _rows(opened: OpenSource) -> int | None:
     """Return how many documents the source has: files at hand are counted, of a stream the Hub's figure is taken."""
-    at_hand = "://" not in source.location and locate(source.location) is not None
-    return opened.count() if at_hand else opened.expected_rows
+    return opened.count() if opened.is_local else opened.expected_rows
 
 
 def _trial_values(trial: Trial) -> dict[str, Any]:
