@@ -155,7 +155,9 @@ def test_a_heart_beats_while_the_disk_is_slow(tmp_path: Path, monkeypatch: pytes
 
 def test_the_shards_of_a_dead_worker_are_taken_over_at_once(tmp_path: Path) -> None:
     source, log = documents(tmp_path / "texts.jsonl", 200), tmp_path / "calls"
-    arguments = command(source, tmp_path / "out", *scripted(latency=0.1, in_flight=2), "--shard-rows", 20, "--workers", 2)
+    arguments = command(
+        source, tmp_path / "out", *scripted(latency=0.1, in_flight=2), "--shard-rows", 20, "--workers", 2
+    )
     process = start(arguments, log)
     assert until(lambda: len({path.stem for path in journals(tmp_path / "out")}) == 2, process)
     os.kill(children(process)[0], signal.SIGKILL)
