@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from datasets import Dataset, IterableDataset, config
 
 from hfsynth.core.errors import SourceError
+from hfsynth.core.private_names import streamed_files
 from hfsynth.documents.dataset_splits import Rows
 from hfsynth.documents.files import File
 from hfsynth.documents.locate import files_digest, find_files, locate
@@ -96,15 +97,7 @@ def _files(rows: Rows) -> list[str]:
     """Return the files that a builder has read: those it has checksums of, or those that a stream goes through."""
     if rows.info.download_checksums:
         return list(rows.info.download_checksums)
-    return list(_streamed(rows)) if isinstance(rows, IterableDataset) else []
-
-
-def _streamed(rows: IterableDataset) -> Iterator[str]:
-    inner: Any = getattr(rows, "_ex_iterable", None)
-    while inner is not None:
-        arguments = getattr(inner, "kwargs", None) or {}
-        yield from (str(path) for path in arguments.get("original_files") or arguments.get("base_files") or ())
-        inner = getattr(inner, "ex_iterable", None)
+    return list(streamed_files(rows)) if isinstance(rows, IterableDataset) else []
 
 
 def _origin_in_cache(rows: Rows) -> Origin:

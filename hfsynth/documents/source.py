@@ -17,6 +17,7 @@ from datasets import DatasetBuilder, Features, IterableDataset, Value, load_data
 from datasets.exceptions import DatasetsError
 
 from hfsynth.core.errors import ColumnError, ConfigError, SourceError
+from hfsynth.core.private_names import saved_state
 from hfsynth.core.records import content_id
 from hfsynth.core.text import encodable
 from hfsynth.documents import readers
@@ -278,9 +279,8 @@ def _open_saved(source: Source, place: Place) -> OpenSource:
             if place.has("dataset_dict.json"):
                 place = place / _choose_split(source, json.loads(place.read("dataset_dict.json"))["splits"])
             files = [watched_file(place, "state.json")]
-            state = json.loads(place.read("state.json"))
-            revision, shards = str(state["_fingerprint"]), state["_data_files"]
-            files += [watched_file(place, shard["filename"]) for shard in shards]
+            revision, shards = saved_state(json.loads(place.read("state.json")))
+            files += [watched_file(place, shard) for shard in shards]
             # An empty dataset is saved without any shard, and cannot be loaded.
             reader = DatasetReader(load_from_disk(place.location), source.location, files) if shards else None
     except (ValueError, KeyError) as error:

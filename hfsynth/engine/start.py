@@ -23,6 +23,7 @@ import multiprocess
 
 from hfsynth.core.devices import claim_device, gpus_at_hand
 from hfsynth.core.errors import ConfigError
+from hfsynth.core.private_names import forked_after_cuda, place_in_pool, reimports_a_script
 from hfsynth.models.cache import cache_folder
 from hfsynth.models.siblings import hide_unfit_siblings
 
@@ -58,7 +59,7 @@ def prepare_process(arguments: Mapping[str, Any]) -> None:
         os.environ.setdefault(name, value)
     hide_unfit_siblings()
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # it warns before it has read the variable
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
+    if reimports_a_script():
         raise ConfigError(
             "The engine's own process is running your script again, for it starts by importing it.",
             hint="Put what the script does under `if __name__ == '__main__':`.",
@@ -85,7 +86,7 @@ def _prepare_map_worker(arguments: Mapping[str, Any]) -> None:
     if not devices:
         return
     _require_unused_cuda()
-    device = claim_device(devices, _place(), os.getppid())
+    device = claim_device(devices, place_in_pool(), os.getppid())
     if device is None:
         raise ConfigError(
             f"There are more processes than GPUs: num_proc may be {len(devices)} at most.",
@@ -96,19 +97,12 @@ def _prepare_map_worker(arguments: Mapping[str, Any]) -> None:
 
 def _require_unused_cuda() -> None:
     """Refuse a worker that was forked from a process in which CUDA was in use."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda._is_in_bad_fork():
+    if forked_after_cuda():
         raise ConfigError(
             "CUDA is in use in the process that called map(num_proc=…), so its workers cannot use it.",
             hint='Leave num_proc out; or call multiprocess.set_start_method("spawn") first; or start anew and keep '
             "models of torch out of this process.",
         )
-
-
-def _place() -> int:
-    """Return this worker's place among its pool's, counted from 0 wherever the pool's numbers begin."""
-    identities = [module.current_process()._identity for module in (multiprocess, multiprocessing)]
-    return next((identity[-1] - 1 for identity in identities if identity), 0)
 
 
 def settle_multiprocessing(on_cpu: bool) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from huggingface_hub import get_token
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils._validators import validate_repo_id
+from huggingface_hub.utils import validate_repo_id
 
 from hfsynth.core.addresses import public_values
 from hfsynth.core.errors import OutputError, UsageError

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from threading import get_ident
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import httpx2
 import pyarrow as pa
@@ -28,15 +27,19 @@ from huggingface_hub import (
     get_token,
     hf_hub_url,
 )
-from huggingface_hub._commit_api import _fetch_upload_modes
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils._headers import build_hf_headers
-from huggingface_hub.utils._http import _DEFAULT_RETRY_ON_STATUS_CODES, hf_raise_for_status
-from huggingface_hub.utils._xet import XetTokenType, xet_connection_info_refresh_url
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from hfsynth.core.errors import HubError
+from hfsynth.core.private_names import (
+    ask_upload_modes,
+    note_stored,
+    retried_statuses,
+    storage_token_url,
+    waits_for_storage,
+)
 from hfsynth.core.remote_calls import OnRetry, no_right, no_storage, retrying
 from hfsynth.publishing import xet
 from hfsynth.publishing.plan import Entry, LocalFile, Snapshot
@@ -206,24 +209,17 @@ class HubRepo:
             self.call(partial(_told, partial(self._api.preupload_lfs_files, **given)))
             return
         self.call(partial(self._announce, unit, revision, pull))
-        sent = [one for one in unit if one._upload_mode == "lfs" and not one._should_ignore and not one._is_uploaded]
+        sent = [one for one in unit if waits_for_storage(one)]
         if sent:
             contents = [xet.Content(_source(one), one.upload_info.sha256.hex()) for one in sent]
             self.call(partial(self._send_by_xet, contents, None if pull else revision, told))
         for operation in sent:
-            operation._is_uploaded = True
+            note_stored(operation)
 
     def _announce(self, unit: list[CommitOperationAdd], revision: str, pull: bool) -> None:
         """Ask which files belong into the storage; the operations remember it."""
-        _fetch_upload_modes(
-            [operation for operation in unit if operation._upload_mode is None],
-            self.kind,
-            self.repo,
-            build_hf_headers(token=self.token),
-            quote(revision, safe=""),
-            self._api.endpoint,
-            pull,
-        )
+        headers, where = build_hf_headers(token=self.token), (self.repo, self.kind, revision)
+        ask_upload_modes(unit, where=where, headers=headers, endpoint=self._api.endpoint, pull=pull)
 
     def _send_by_xet(self, contents: Sequence[xet.Content], revision: str | None, told: xet.BytesTold) -> None:
         told.begin()
@@ -232,13 +228,7 @@ class HubRepo:
     def _access(self, revision: str | None) -> xet.Access:
         """Ask for a token to write to the storage; `revision` is None for a pull request that is not there yet."""
         headers = build_hf_headers(token=self.token)
-        url = xet_connection_info_refresh_url(
-            token_type=XetTokenType.WRITE,
-            repo_id=self.repo,
-            repo_type=self.kind,
-            revision=quote(revision, safe="") if revision else None,
-            endpoint=self._api.endpoint,
-        ) + ("" if revision else "?create_pr=1")
+        url = storage_token_url(self.repo, self.kind, revision=revision, endpoint=self._api.endpoint)
         response = get_session().get(url, headers=headers)
         if response.status_code == 403:
             raise no_right(self.repo)
@@ -349,11 +339,11 @@ def _at_once(function: Callable[[], T]) -> T:
 
     Other threads keep theirs, but for those that put files for this one.
     """
-    client, thread = get_session(), get_ident()
+    client, thread, statuses = get_session(), get_ident(), retried_statuses()
 
     def refuse(response: httpx2.Response) -> None:
         ours = get_ident() == thread or response.request.method == "PUT"
-        if ours and response.status_code in _DEFAULT_RETRY_ON_STATUS_CODES:
+        if ours and response.status_code in statuses:
             response.read()
             hf_raise_for_status(response)
 

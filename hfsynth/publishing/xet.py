@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.utils._runtime import is_xet_available
+from huggingface_hub import constants
 
 from hfsynth.core.errors import HubError
 from hfsynth.core.remote_calls import StorageError
@@ -92,7 +93,7 @@ class BytesTold:
 
 def is_available() -> bool:
     """Say whether contents go by Xet: hf_xet is installed, and HF_HUB_DISABLE_XET is not set."""
-    return is_xet_available()
+    return not constants.HF_HUB_DISABLE_XET and find_spec("hf_xet") is not None
 
 
 def send(

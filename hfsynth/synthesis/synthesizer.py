@@ -12,10 +12,10 @@ from typing import Any
 import multiprocess
 from datasets import Features
 from datasets.formatting.formatting import LazyBatch
-from datasets.utils._dill import pklregister
 
 from hfsynth.core.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig, canonical
 from hfsynth.core.errors import ColumnError, ConfigError, EngineError
+from hfsynth.core.private_names import register_for_hashing
 from hfsynth.core.recipes import config_from, hub_recipe
 from hfsynth.core.records import Document, Synthesized, content_id
 from hfsynth.corpus.parquet import output_arrays, output_features, output_values
@@ -307,4 +307,4 @@ def _save_for_hashing(pickler: Any, synthesizer: Synthesizer) -> None:  # noqa: 
     pickler.save_reduce(_rebuild, (synthesizer.config.to_dict(), None, *columns), obj=synthesizer)
 
 
-pklregister(Synthesizer)(_save_for_hashing)
+register_for_hashing(Synthesizer, _save_for_hashing)

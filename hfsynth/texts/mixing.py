@@ -28,6 +28,7 @@ from uuid import uuid4
 from datasets import Dataset, DatasetDict, Features, IterableDataset
 
 from hfsynth.core.errors import BudgetError, ConfigError
+from hfsynth.core.private_names import fingerprint_of
 from hfsynth.corpus.folder import main_split, split_order
 from hfsynth.corpus.parquet import FEATURES, to_dataset
 from hfsynth.models.tokenizers import TextTokenizer, Tokenizing, load_tokenizer
@@ -355,7 +356,7 @@ def _check_end(parts: Sequence[Part], shares: Sequence[float] | None, budget_tok
 
 
 def _fingerprint(part: Part) -> str:
-    return part.rows._fingerprint if isinstance(part.rows, Dataset) else uuid4().hex
+    return fingerprint_of(part.rows) if isinstance(part.rows, Dataset) else uuid4().hex
 
 
 def _remedy(feed: Feed) -> str:

@@ -18,6 +18,7 @@ from datasets.exceptions import DatasetGenerationError
 from datasets.fingerprint import Hasher
 
 from hfsynth.core.errors import ConfigError, HfsynthError
+from hfsynth.core.private_names import fingerprint_of
 from hfsynth.documents.dataset_splits import AnyDataset, dict_of, split_name, splits_of
 from hfsynth.models.tokenizers import TextTokenizer, load_tokenizer
 from hfsynth.texts.pair_spans import with_spans
@@ -198,7 +199,7 @@ def _made(ds: Dataset | IterableDataset, settings: _Settings, split: str) -> Dat
             _generate,
             features=features,
             gen_kwargs=values,
-            fingerprint=settings.fingerprint(ds._fingerprint, split),
+            fingerprint=settings.fingerprint(fingerprint_of(ds), split),
             split=NamedSplit(split),
         )
     except DatasetGenerationError as error:

@@ -16,6 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 
 from hfsynth.core.errors import ConfigError
+from hfsynth.core.private_names import on_device
 from hfsynth.training.sequences import TrainingSequence
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class SynthesizerTrainer(Trainer):
     ) -> tuple[torch.Tensor, None, None]:
         """Return the loss alone."""
         with torch.no_grad():
-            return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
+            return self.compute_loss(model, on_device(self, inputs)).detach(), None, None
 
 
 class Report(TrainerCallback):

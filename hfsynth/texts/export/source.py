@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, IterableDataset
 
 from hfsynth.core.errors import ColumnError, ConfigError, SourceError
+from hfsynth.core.private_names import fingerprint_of
 from hfsynth.corpus.folder import split_order
 from hfsynth.corpus.manifest import require_whole
 from hfsynth.documents.dataset_splits import AnyDataset, Rows, splits_of
@@ -171,7 +172,7 @@ class _DatasetSource:
 
     @property
     def identity(self) -> str:
-        return str(self.data._fingerprint)
+        return fingerprint_of(self.data)
 
     @property
     def rows(self) -> int:
