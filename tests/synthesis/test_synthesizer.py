@@ -18,7 +18,7 @@ from warm_python import VLLM
 
 from hfsynth import Synthesizer
 from hfsynth.core.errors import ColumnError, ConfigError, ModelError
-from hfsynth.corpus.parquet import OUTPUT_SCHEMA
+from hfsynth.corpus.parquet import output_schema
 from hfsynth.engine import loading
 
 COUNTING = "scripts_map:counting"
@@ -54,7 +54,7 @@ def test_one_row_a_document_in_order_with_the_columns_of_the_design() -> None:
 def test_types_hold_when_the_first_batches_have_no_pair() -> None:
     mapped = scripts_map.corpus(100).map(scripted("scripts_map:pairless_at_first"), batched=True, batch_size=10)
     assert [len(pairs) for pairs in mapped["pairs"]] == [0] * 50 + [1] * 50
-    assert mapped.features.arrow_schema.field("pairs").type == OUTPUT_SCHEMA.field("pairs").type
+    assert mapped.features.arrow_schema.field("pairs").type == output_schema().field("pairs").type
     assert mapped[0]["synthesis"]["rejected"] == [{"reason": "no_question", "text": "nothing to ask"}]
 
 
