@@ -1,8 +1,6 @@
 """The files of a source: opened, decompressed and watched, on this machine or behind a URL. Knows nothing of rows.
 
-Files behind web servers that give them only whole: fetched once, into a file without a name.
-
-Knows nothing of what they hold.
+Behind a web server that gives files only whole, each is fetched once, into a file without a name.
 """
 
 from __future__ import annotations

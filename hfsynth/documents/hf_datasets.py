@@ -1,10 +1,7 @@
-"""Read the rows of `datasets`: of a saved dataset, and of a stream from the Hub.
+"""Sources that `datasets` reads: the rows of a saved dataset or a stream from the Hub, and whole texts to mix.
 
-Rows come as they are stored: images stay bytes. Knows nothing of where the datasets come from.
-
-Open the parts of a mixture: corpus folders, files and datasets on the Hub, as memory-mapped datasets.
-
-Knows nothing of shares, tokens or what the texts are for.
+Rows come as they are stored: images stay bytes. Texts (of corpus folders, files and the Hub) are memory-mapped
+datasets. Knows nothing of what they are for.
 """
 
 from __future__ import annotations

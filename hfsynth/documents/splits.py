@@ -1,9 +1,7 @@
-"""Several splits of one source, opened together and read as one. Knows nothing of jobs.
-
-Which shards of a job belong to which split. Pure.
+"""Several splits of one source, opened together and read as one, and which shards of a job belong to which.
 
 The splits come one after the other, each from a shard of its own on: no shard, and so no chain, crosses one. Rows are
-numbered with the gaps that this leaves behind a split whose last shard is not full.
+numbered with the gaps that this leaves behind a split whose last shard is not full. Knows nothing of engines.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""A bounded queue between two threads that ends, or fails, for both. Knows nothing of what passes through.
+"""What threads and signals need: a bounded queue that ends or fails at both ends, and a stop in good order.
 
-Stop on SIGINT, SIGTERM and SIGHUP: first in good order, then at once. Knows nothing of what is to be stopped.
+SIGINT, SIGTERM and SIGHUP ask for the end first and insist on it then. Knows nothing of what passes through the queue,
+or of what is to be stopped.
 """
 
 from __future__ import annotations

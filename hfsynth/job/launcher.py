@@ -1,8 +1,7 @@
 """Start workers, watch them, replace those that die, and see that none outlives the job.
 
-Knows nothing of models, prompts or sources: a worker is something that can be polled, asked to stop, and killed.
-
-Workers as processes of this machine, each with GPUs, or else cores, of its own (`hfsynth.job.child_process`).
+`supervise` knows a worker as something that can be polled, asked to stop, and killed. `LocalLauncher` makes workers of
+processes of this machine, each with GPUs, or else cores, of its own. Knows nothing of models, prompts or sources.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""How far a job is, read from its journal: by its own supervisor, or by anybody in another terminal.
+"""How far a job is, and what is in its folder: read by its own supervisor, or by anybody in another terminal.
 
-Knows nothing of engines or sources; starts nothing and writes nothing.
-
-What is in a corpus folder, as plain facts and as text for people. Loads no engine and no `datasets`.
+Starts nothing and writes nothing, and loads no engine and no `datasets`.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
-"""One shard's rows into one Parquet file, in input order however the chains end, whole or not at all.
+"""Which shards of a job there are, which are finished, and which one a worker takes next.
 
-Knows nothing of engines or sources.
-
-Which shard a worker takes next: the first that is neither finished nor held by another.
-
-Where the source's length is not known beforehand, the worker that comes to its end writes it down. Knows nothing of
-engines and of what is in a shard.
+That is the first that is neither finished nor held by another. Where the source's length is not known beforehand, the
+worker that comes to its end writes it down. Knows nothing of engines and of what is in a shard.
 """
 
 from __future__ import annotations

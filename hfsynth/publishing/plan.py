@@ -1,11 +1,8 @@
 """What one push changes in a repo: files that are new or different, files that no longer belong, the next card. Pure.
 
-A plan is made against one state of the repo and leaves alone what belongs to other configs and splits. Knows nothing
-of how files get to the Hub.
-
-Join the card of a folder with the one that is in its repo. Pure.
-
-What the folder is about is replaced; other configs and splits, the blocks about them and everybody's own words stay.
+A plan is made against one state of the repo and leaves alone what belongs to other configs and splits. Of the card,
+what the folder is about is replaced; blocks about other configs and everybody's own words stay. Knows nothing of how
+files get to the Hub.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
-"""Ratios of sums over documents with 95% intervals, in memory that does not grow with the documents.
+"""Figures over many documents in bounded memory: ratios with 95% intervals, repeats, samples.
 
 The pairs of one document are not independent, so documents are what is drawn again: a Poisson bootstrap, in which each
 document counts as often in each resample as a Poisson number of mean 1 says. For many documents it is the usual
-bootstrap, and it needs to see each document only once (Chamandy et al., 2012). Knows nothing of what is summed.
-
-How much texts repeat each other: the same again, nearly the same again, the same words again.
-
-Memory is bounded whatever is asked. Knows nothing of documents or files.
+bootstrap, and it needs to see each document only once (Chamandy et al., 2012). Repeats are texts that are the same as
+an earlier one, or nearly so. Knows nothing of what is summed.
 """
 
 from __future__ import annotations

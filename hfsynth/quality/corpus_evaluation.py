@@ -1,10 +1,7 @@
 """How good a corpus is: its documents and pairs in, figures for `stats.json` and the card out.
 
-Knows nothing of the command line or of cards.
-
-The figures of a corpus: documents with their pairs in, one after another; means and shares with intervals out.
-
-Memory does not grow with the documents. Knows nothing of files, models or cards.
+Means and shares come with intervals; memory does not grow with the documents. Knows nothing of the command line or of
+cards.
 """
 
 from __future__ import annotations

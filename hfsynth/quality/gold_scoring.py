@@ -1,11 +1,8 @@
-"""Score what a synthesizer says against what people wrote: answers by the SQuAD definition, pairs by best matching.
+"""Score what a synthesizer writes against what people wrote, one gold document after the other.
 
-Pure functions of text. All scores lie between 0 and 1. Knows nothing of models, documents or files.
-
-Judge a synthesizer on one gold document: prompts with gold examples as earlier shots, completions into figures.
-
-Two tasks, after Instruction Pre-Training (the evaluation of its synthesizer): the answer to a gold instruction, and
-the pairs about a context. Knows nothing of engines, files or means.
+Two tasks, after Instruction Pre-Training (the evaluation of its synthesizer): the answer to a gold instruction, by the
+SQuAD definition, and the pairs about a context, by the best matching. Gold examples are shown as earlier shots. All
+scores lie between 0 and 1. Knows nothing of engines, files or means.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""What a pair is worth, measured in its text alone: is it about the document, is its answer in the question?
+"""What a pair is worth, measured in its text alone, and which pairs meet conditions on that.
 
 Pure functions of text for every language with words or characters; no model is asked. They compare words as they are
 written: an answer in other words than the document's, or in other forms of them, counts as not found, and a false
 answer in the document's words as found. Knows nothing of files or models.
-
-Keep the pairs that meet conditions and set the others aside whole. Knows nothing of models, chains or files.
 """
 
 from __future__ import annotations

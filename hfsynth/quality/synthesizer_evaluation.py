@@ -1,11 +1,8 @@
 """How good a synthesizer is, by the paper's own measures: gold data in, a table of figures out.
 
-Response accuracy and pair quality, without and with gold examples shown before, on gold sets such as task sets seen
-and unseen in tuning (Instruction Pre-Training, Table 5). Knows nothing of the command line or of cards.
-
-Judged documents into figures: means with confidence intervals over documents, and counts.
-
-Pure functions of values. Knows nothing of engines, prompts or files.
+Response accuracy and pair quality, without and with gold examples shown before, on gold sets such as task sets seen and
+unseen in tuning (Instruction Pre-Training, Table 5): means with intervals over documents, and counts. Knows nothing of
+the command line or of cards.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
-"""The words and numbers of a text in any language, as measures compare them. Pure; knows nothing of pairs.
+"""The words, the numbers and the language of a text, as measures compare them. Pure; knows nothing of pairs.
 
 A word is a run of letters, marks and digits that begins with a letter: apostrophes and hyphens part words. Characters
 of scripts without spaces (Han, kana, Thai, Lao, Tibetan, Myanmar, Khmer) are a word each, with the marks on them.
 Numbers are read by value: `1,200`, `1200` and `1 200` (with a no-break space) are one number.
 
-The language of a text, by py3langid: offline, the same answer every time, and unknown rather than guessed.
-
-py3langid (BSD-3-Clause) tells some 130 languages apart by their bytes. Of 1,005 paragraphs and 4,106 questions with
-their answers in English and eleven other languages, none was told wrong where it was as sure as is asked for here; 1.5%
-of the paragraphs and 13% of the questions stayed unknown. Knows nothing of pairs or files.
+The language is told by py3langid (BSD-3-Clause): offline, the same answer every time, and unknown rather than guessed.
+It tells some 130 languages apart by their bytes. Of 1,005 paragraphs and 4,106 questions with their answers in English
+and eleven other languages, none was told wrong where it was as sure as is asked for here; 1.5% of the paragraphs and
+13% of the questions stayed unknown.
 """
 
 from __future__ import annotations

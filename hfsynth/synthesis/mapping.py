@@ -1,10 +1,7 @@
 """`datasets.map` over a whole dataset, a stream or a dict of splits, with shards that no chain crosses.
 
-Knows nothing of engines, and of the transform only that it takes whole chains.
-
-What a running `map` has made so far, told by its processes through small files, and shown with its rates.
-
-Knows nothing of engines or documents.
+What a running `map` has made so far is told by its processes through small files, and shown with its rates. Knows
+nothing of engines, and of the transform only that it takes whole chains.
 """
 
 from __future__ import annotations

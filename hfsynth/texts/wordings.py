@@ -1,11 +1,7 @@
-"""The wordings of training texts, read from the data files.
+"""The wordings of training texts, read from the data files, and how options are listed and answered for.
 
-A pattern is filled in one pass, so contents that hold braces or percent signs stay as they are. Knows nothing of pairs,
-documents or random numbers.
-
-List the options of a multiple-choice task in a new order, and word the answer to go with them.
-
-Knows nothing of documents, styles or seeds: it draws from the stream it is given.
+A pattern is filled in one pass, so contents that hold braces or percent signs stay as they are. What is drawn comes
+from the draws that are handed in. Knows nothing of documents or seeds.
 """
 
 from __future__ import annotations

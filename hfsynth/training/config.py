@@ -1,8 +1,6 @@
-"""What decides a training run: the base, the packing of examples, the adapter, the optimizer. Imports no torch.
+"""What decides a training run (base, packing, adapter, optimizer), and the folder that it lies in.
 
-The folder of a training run: which run it is for, where its checkpoints lie, and when it is finished.
-
-Knows nothing of models, examples or trainers.
+The folder says which run it is for, where its checkpoints lie, and when it is finished. Imports no torch.
 """
 
 from __future__ import annotations

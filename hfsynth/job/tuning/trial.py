@@ -1,11 +1,8 @@
-"""One trial of an engine setting: a sample of documents through a fresh engine, timed.
+"""One trial of an engine setting: a sample of documents through a fresh engine, timed, and what a corpus will cost.
 
-`measure` does it with an engine at hand; the module is also the program of a trial's process (`trial_process` starts
-it). Knows nothing of which settings are worth trying.
-
-What a sample costs, and what a corpus will cost: shares of the engine's time, and an error bar on their mean.
-
-Pure but for the clock that is handed in. Knows nothing of engines, models or texts.
+`measure` times an engine at hand: shares of its time for each group of documents, and `predict` draws an error bar from
+them. The module is also the program of a trial's process (`trial_process` starts it). Knows nothing of which settings
+are worth trying.
 """
 
 from __future__ import annotations
