@@ -13,9 +13,11 @@ from hfsynth.cli.options import Json, Quiet, Verbose
 from hfsynth.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from hfsynth.texts.export.export import SequenceReport
     from hfsynth.texts.mixture_parts import Part
 
 
+_TRAINERS = "axolotl, litdata, litgpt, llama-factory, megatron, nanotron, olmo, sft, text, torchtitan or trl"
 Folder = Annotated[Path, typer.Argument(help="A corpus folder.")]
 Locations = Annotated[list[str] | None, typer.Option(help="May be repeated.")]
 
@@ -126,7 +128,7 @@ def mix(
 def export(
     folder: Folder,
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
-    to: Annotated[str, typer.Option(help="llama-factory, megatron, nanotron, olmo, sft or text.")],
+    to: Annotated[str, typer.Option(help=f"{_TRAINERS}.")],
     tokenizer: Annotated[str, typer.Option(help="The tokenizer of the model to be trained.")],
     split: Annotated[
         list[str] | None, typer.Option(help="A split to export; may be repeated. [default: all of them]")
@@ -135,6 +137,15 @@ def export(
     file_format: Annotated[str, typer.Option(help="jsonl or parquet (for text).")] = "jsonl",
     sft_row: Annotated[str, typer.Option(help="pair or chain: what a row holds (for sft).")] = "pair",
     sft_columns: Annotated[str, typer.Option(help="messages or prompt-completion (for sft).")] = "messages",
+    sequence_length: Annotated[
+        int | None, typer.Option(help="Count what does not fit into sequences of so many tokens, BOS and EOS included.")
+    ] = None,
+    split_longer: Annotated[
+        bool, typer.Option("--split-longer", help="Cut longer texts behind a pair (see render --pair-spans).")
+    ] = False,
+    loss_mask: Annotated[
+        bool, typer.Option("--loss-mask", help="Say which tokens are of pairs (for olmo, nanotron; --pair-spans).")
+    ] = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
     as_json: Json = False,
@@ -142,7 +153,8 @@ def export(
     """Write the training texts of a corpus FOLDER as a trainer reads them; an interrupted export goes on.
 
     Of several splits each gets a folder of its own in OUT, and for LLaMA-Factory its entry: NAME, NAME_validation.
-    --to sft takes the pairs themselves, to fine-tune on.
+    --to sft takes the pairs themselves, to fine-tune on. axolotl, litgpt, llama-factory, torchtitan and trl get a
+    configuration that trains on every token, and the command is printed.
 
     Example: hfsynth export corpus/ tokens/ --to olmo --tokenizer allenai/OLMo-2-0425-1B
     """
@@ -160,6 +172,9 @@ def export(
             file_format=file_format,
             sft_row=sft_row,
             sft_columns=sft_columns,
+            sequence_length=sequence_length,
+            split_longer=split_longer,
+            loss_mask=loss_mask,
             on_progress=lambda progress: on_texts(progress.documents),
         )
     if as_json:
@@ -170,8 +185,25 @@ def export(
         console.emit(f"{part.folder}: {part.documents:,} {what}{tokens}{each and f' of split {each}'}")
     for reason, number in report.skipped.items():
         console.emit(f"  left out: {number:,} {reason}")
+    if report.sequences:
+        _show_sequences(report.sequences, split_longer=split_longer)
     if report.neutralized:
         console.emit(f"  {report.neutralized:,} {what} held a control string, which was broken up")
+    if report.start:
+        console.emit(f"Train on it    {report.start}")
+
+
+def _show_sequences(found: SequenceReport, *, split_longer: bool) -> None:
+    """Say what does not fit, what it costs, and what could be done."""
+    if found.cut:
+        console.emit(f"  {found.cut:,} texts were cut behind a pair, to fit into {found.length:,} tokens")
+    if found.longer:
+        console.emit(
+            f"  {found.longer:,} texts are longer than {found.length:,} tokens, by {found.overflow_tokens:,} in all"
+        )
+        if not split_longer:
+            console.emit("  (a trainer that truncates throws those away; --split-longer cuts such texts behind a pair)")
+    console.emit(f"  tokens this trainer leaves out: {found.lost_tokens:,}")
 
 
 def _weights(given: list[str] | None) -> dict[str, float]:

@@ -201,6 +201,17 @@ class TextTokenizer:
         """Return every text encoded; the ids are in `ids`."""
         return list(self.backend.encode_batch_fast(list(texts), add_special_tokens=False))
 
+    def encode_with_places(self, texts: Sequence[str]) -> list[Encoding]:
+        """Return every text encoded; `offsets` are the characters that each id stands for."""
+        return list(self.backend.encode_batch(list(texts), add_special_tokens=False))
+
+    def framed(self) -> tuple[list[int], list[int]]:
+        """Return the ids that the tokenizer puts before and behind a text itself, where it is let."""
+        bare = self.backend.encode("a", add_special_tokens=False).ids
+        whole = self.backend.encode("a", add_special_tokens=True).ids
+        at = next(at for at in range(len(whole)) if whole[at : at + len(bare)] == bare)
+        return whole[:at], whole[at + len(bare) :]
+
     def count(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of every text, without BOS and EOS."""
         return [len(encoding) for encoding in self.encode(texts)]

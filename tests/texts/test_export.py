@@ -103,8 +103,12 @@ def split_at(ids: Iterable[int], eos: int) -> list[list[int]]:
     return found
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+def contents(folder: Path, *, called: str = "") -> dict[str, bytes]:
+    """Return every file; with `called`, as if the folder were of that name: configurations say where they are."""
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        name: data.replace(str(folder).encode(), called.encode()) if called else data for name, data in files.items()
+    }
 
 
 # --- BOS and EOS, exactly once ---------------------------------------------------------------------------------------
@@ -337,7 +341,7 @@ def test_an_export_goes_on_where_it_stopped(target: str, kind: str, tmp_path: Pa
         export_until(batches, data, tmp_path / "often", target)
     finished = {path: path.stat().st_ino for path in (tmp_path / "often").rglob("part-*")}
     again = export(data, tmp_path / "often", to=target, tokenizer=tokenizer, shard_bytes=400)
-    assert contents(tmp_path / "often") == contents(tmp_path / "once")
+    assert contents(tmp_path / "often", called="out") == contents(tmp_path / "once", called="out")
     assert finished and all(path.stat().st_ino == inode for path, inode in finished.items())
     assert again.resumed_shards > 0
     assert (again.documents, again.tokens, again.files) == (once.documents, once.tokens, once.files)
@@ -521,7 +525,10 @@ def test_input_that_is_missing_or_of_the_wrong_kind_is_named(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"to": "megatrom"}, "to must be one of llama-factory, megatron, nanotron, olmo, sft, text"),
+        (
+            {"to": "megatrom"},
+            "to must be one of axolotl, litdata, litgpt, llama-factory, megatron, nanotron, olmo, sft, text,",
+        ),
         ({"file_format": "csv"}, "file_format must be one of jsonl, parquet"),
         ({"shard_bytes": 0}, "1 or more"),
         ({"to": "llama-factory", "name": "../x"}, "cannot be that of a folder"),

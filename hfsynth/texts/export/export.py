@@ -6,11 +6,18 @@ llama-factory
     the tokenizer's EOS to every text, puts BOS before it where the tokenizer has `add_bos_token` (with `packing` the
     first id of every block becomes BOS instead), and tokenizes with `add_special_tokens=False`
     (`data/processor/pretrain.py`). It lists the folder in no particular order, so the trainer must shuffle.
+    OUT/NAME.yaml trains on the entry without packing, which loses tokens there.
 olmo, megatron, nanotron
     Token arrays as OLMo-core, Megatron's `IndexedDataset` and nanotron map them, BOS and EOS in them (see
     `hfsynth.texts.export.token_arrays`), and OUT/dataset.json with the files, the dtype, and the arguments for
     OLMo-core's `TokenizerConfig`: where there is a BOS, it finds the end of a document by EOS followed by BOS when
     `bos_token_id` is given. For Megatron `paths` have no ending, as `--data-path` takes them.
+axolotl, trl, torchtitan
+    JSON lines of text, and the configuration by which the trainer reads all of it (`hfsynth.texts.export.recipes`):
+    axolotl.yaml, trl.yaml, the module hfsynth_corpus.py. The text holds BOS only where it has to and the tokenizer does
+    not put it there itself, and no EOS: these trainers add it.
+litdata, litgpt
+    Chunks of ids as litdata's `TokensLoader` reads them, BOS and EOS in them, and index.json; litgpt.yaml for litgpt.
 sft
     Examples to fine-tune on out of the pairs, not the texts (see `hfsynth.texts.export.sft`), in a folder OUT/NAME, and
     the entry NAME in OUT/dataset_info.json, as for llama-factory. TRL and axolotl are given the files of that folder.
@@ -52,12 +59,29 @@ E = TypeVar("E", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True)
+class SequenceReport:
+    """What sequences of `length` tokens mean for the texts, BOS and EOS included.
+
+    `longer` texts do not fit into one, and `overflow_tokens` are those beyond it: what a trainer that truncates throws
+    away. `cut` texts were cut into pieces before. `lost_tokens` are those that this target's trainer would leave out,
+    told what the export tells it: of long texts, and at the end of a file what fills no sequence.
+    """
+
+    length: int
+    longer: int
+    overflow_tokens: int
+    cut: int
+    lost_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExportReport:
     """What an export wrote.
 
     `tokens` include BOS and EOS and are None where nothing was tokenized; `resumed_shards` were there before;
     `neutralized` counts documents in which a control string was broken up, `skipped` rows by reason. Of several splits
-    these are sums, and `splits` has the report of each.
+    these are sums, and `splits` has the report of each. `start` is the command that begins to train, where the export
+    has a configuration for it.
     """
 
     target: str
@@ -70,6 +94,8 @@ class ExportReport:
     neutralized: int
     skipped: dict[str, int]
     splits: dict[str, ExportReport] = field(default_factory=dict)
+    sequences: SequenceReport | None = None
+    start: str | None = None
 
 
 def export(
@@ -83,6 +109,9 @@ def export(
     file_format: FileFormat | str = FileFormat.JSONL,
     sft_row: SftRow | str = SftRow.PAIR,
     sft_columns: SftColumns | str = SftColumns.MESSAGES,
+    sequence_length: int | None = None,
+    split_longer: bool = False,
+    loss_mask: bool = False,
     shard_bytes: int = SHARD_BYTES,
     identity: str | None = None,
     on_progress: Callable[[ExportProgress], None] = lambda progress: None,
@@ -98,6 +127,10 @@ def export(
     `shard_bytes`. Run again after an interruption, it goes on behind the last finished shard; for that, a stream needs
     an `identity`: any string that names its content.
 
+    With a `sequence_length` it is counted what does not fit into sequences of so many tokens, and what the trainer
+    would leave out; `split_longer` cuts such texts behind a pair, never within one. `loss_mask` adds, for OLMo-core and
+    nanotron, which tokens are of pairs. Both need texts that were rendered with `pair_spans`.
+
     Raises SourceError, ColumnError or ConfigError for input and settings that cannot work, and OutputError where the
     folder holds something else.
     """
@@ -106,7 +139,11 @@ def export(
         file_format=_member(FileFormat, file_format, "file_format"),
         sft_row=_member(SftRow, sft_row, "sft_row"),
         sft_columns=_member(SftColumns, sft_columns, "sft_columns"),
+        sequence_length=sequence_length,
+        split_longer=split_longer,
+        loss_mask=loss_mask,
     )
+    options.check()
     if shard_bytes < 1:
         raise ConfigError(f"shard_bytes must be 1 or more; got {shard_bytes}.", hint="The default is half a gigabyte.")
     loaded = load_tokenizer(tokenizer)
@@ -124,7 +161,9 @@ def export(
             identity=hashlib.blake2b(repr(settled).encode(), digest_size=16).hexdigest(),
             about={"to": options.to.value, "tokenizer": loaded.name},
         )
-        job = ExportRun(plan.source(source), plan.read, plan.format, plan.folder, plan.manifest, shard_bytes, told)
+        job = ExportRun(
+            *(plan.source(source), plan.read, plan.lengths, plan.format, plan.folder, plan.manifest), shard_bytes, told
+        )
         reports[each] = _run(job, plan, fresh)
     return next(iter(reports.values())) if len(reports) == 1 else _together(reports, Path(out))
 
@@ -171,10 +210,11 @@ def _run(job: ExportRun, plan: Plan, fresh: Manifest) -> ExportReport:
     if not before.complete:
         manifest = write_shards(job, before)
         _check_not_empty(manifest)
-        plan.finish(manifest)
-        manifest = replace(manifest, complete=True)
+        start = plan.finish(manifest)
+        about = {**manifest.about, **({"start": start} if start else {})}
+        manifest = replace(manifest, complete=True, about=about)
         records.save(plan.manifest, manifest)
-    return _report(manifest, plan.folder, resumed=len(before.shards))
+    return _report(manifest, plan, resumed=len(before.shards))
 
 
 def _check_free(plan: Plan) -> None:
@@ -198,10 +238,10 @@ def _check_not_empty(manifest: Manifest) -> None:
         )
 
 
-def _report(manifest: Manifest, folder: Path, *, resumed: int) -> ExportReport:
+def _report(manifest: Manifest, plan: Plan, *, resumed: int) -> ExportReport:
     return ExportReport(
         target=str(manifest.about["to"]),
-        folder=str(folder),
+        folder=str(plan.folder),
         files=tuple(manifest.files),
         documents=manifest.documents,
         tokens=manifest.tokens,
@@ -209,7 +249,16 @@ def _report(manifest: Manifest, folder: Path, *, resumed: int) -> ExportReport:
         resumed_shards=resumed,
         neutralized=manifest.neutralized,
         skipped=manifest.skipped,
+        sequences=_sequences(manifest, plan),
+        start=str(manifest.about["start"]) if "start" in manifest.about else None,
     )
+
+
+def _sequences(manifest: Manifest, plan: Plan) -> SequenceReport | None:
+    if plan.lengths is None:
+        return None
+    counts = manifest.sequences
+    return SequenceReport(plan.lengths.limit, counts.longer, counts.overflow, counts.cut, plan.lost(manifest))
 
 
 def _together(reports: Mapping[str, ExportReport], out: Path) -> ExportReport:
@@ -227,7 +276,17 @@ def _together(reports: Mapping[str, ExportReport], out: Path) -> ExportReport:
         neutralized=sum(report.neutralized for report in done),
         skipped=dict(sum((Counter(report.skipped) for report in done), Counter())),
         splits=dict(reports),
+        sequences=_summed([report.sequences for report in done if report.sequences]),
+        start=reports[main_split(reports)].start,
     )
+
+
+def _summed(reports: Sequence[SequenceReport]) -> SequenceReport | None:
+    if not reports:
+        return None
+    names = ("longer", "overflow_tokens", "cut", "lost_tokens")
+    sums = {name: sum(getattr(report, name) for report in reports) for name in names}
+    return SequenceReport(length=reports[0].length, **sums)
 
 
 def _member(kinds: type[E], value: str, option: str) -> E:

@@ -16,7 +16,9 @@ import pyarrow as pa
 
 from hfsynth.core.text import Escape
 from hfsynth.corpus.parquet import RowGroupWriter
+from hfsynth.texts.export.records import SequenceCounts
 from hfsynth.texts.layouts import Row, Skip, read_text
+from hfsynth.texts.pair_spans import Span, moved, read_spans
 
 T = TypeVar("T")
 Prepared_contra = TypeVar("Prepared_contra", contravariant=True)
@@ -24,10 +26,11 @@ _PARQUET_SCHEMA = pa.schema({"text": pa.string()})
 
 
 class Reading(NamedTuple):
-    """What is written of a row, and whether a control string was broken up in it."""
+    """What is written of a row, whether a control string was broken up in it, and where its pairs lie, if needed."""
 
     text: str
     neutralized: bool
+    spans: Sequence[Span] = ()
 
 
 class Reader(Protocol):
@@ -39,28 +42,35 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TextReader:
-    """Read the column `text`, with control strings broken up."""
+    """Read the column `text`, with control strings broken up, and `pair_spans` where they are needed."""
 
     escape: Escape
+    spanned: bool = False
 
     def __call__(self, row: Row, number: int) -> Reading | Skip:
         text = read_text(row, number)
         if isinstance(text, Skip):
             return text
         clean = self.escape.escape(text)
-        return Reading(clean, clean != text)
+        spans = moved(read_spans(row, text, number), text, clean) if self.spanned else ()
+        return Reading(clean, clean != text, spans)
 
 
 @dataclass(slots=True)
 class Batch:
-    """Documents in a row of the source: texts, ids, row numbers. `rows` counts those read for it, skipped ones too."""
+    """Documents in a row of the source: texts, ids, row numbers, and where their pairs lie if that is needed.
+
+    `rows` counts those read for it, skipped ones too.
+    """
 
     texts: list[str] = field(default_factory=list)
+    spans: list[Sequence[Span]] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     row_numbers: list[int] = field(default_factory=list)
     rows: int = 0
     neutralized: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
+    sequences: SequenceCounts = SequenceCounts()
 
 
 class ExportWriter(Protocol[Prepared_contra]):

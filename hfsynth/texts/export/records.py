@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -14,11 +14,31 @@ from hfsynth.core.files import write_text
 
 
 @dataclass(frozen=True, slots=True)
+class SequenceCounts:
+    """What a length of sequences means for texts; all lengths are in tokens, BOS and EOS included.
+
+    `longer` texts do not fit into a sequence, `overflow` tokens of them are beyond it: what a trainer that truncates
+    throws away. `cut` texts were cut into pieces. `lost` tokens are beyond what the trainer takes of a text under the
+    configuration that is written.
+    """
+
+    longer: int = 0
+    overflow: int = 0
+    cut: int = 0
+    lost: int = 0
+
+    def __add__(self, other: SequenceCounts) -> SequenceCounts:
+        return SequenceCounts(
+            self.longer + other.longer, self.overflow + other.overflow, self.cut + other.cut, self.lost + other.lost
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Shard:
     """A finished shard: its files and their sizes, the rows it took from the source, and what became of them.
 
     `neutralized` counts documents in which a control string was broken up; `tokens` include BOS and EOS, and are None
-    where nothing was tokenized.
+    where nothing was tokenized; `sequences` are SequenceCounts, where a length of sequences was given.
     """
 
     files: Mapping[str, int]
@@ -27,6 +47,7 @@ class Shard:
     tokens: int | None
     neutralized: int
     skipped: Mapping[str, int]
+    sequences: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +83,11 @@ class Manifest:
     def files(self) -> list[str]:
         """Name the files of all shards, in order."""
         return [name for shard in self.shards for name in shard.files]
+
+    @property
+    def sequences(self) -> SequenceCounts:
+        """Add up what the length of sequences means for the texts."""
+        return sum((SequenceCounts(**shard.sequences) for shard in self.shards), SequenceCounts())
 
     @property
     def neutralized(self) -> int:

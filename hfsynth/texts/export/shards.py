@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from hfsynth.core.files import publish, temporary
 from hfsynth.texts.export import records
 from hfsynth.texts.export.formats import Batch, Format, Reader
-from hfsynth.texts.export.records import Manifest, Shard
+from hfsynth.texts.export.lengths import Lengths
+from hfsynth.texts.export.records import Manifest, SequenceCounts, Shard
 from hfsynth.texts.export.source import ExportSource
 from hfsynth.texts.layouts import Row, Skip, source_ids
 
@@ -41,10 +42,11 @@ class ExportProgress:
 
 @dataclass(frozen=True, slots=True)
 class ExportRun:
-    """One export: what, how it is read, in which form, the folder of its shards, its manifest, who is told of it."""
+    """One export: what, how it is read, cut and written, the folder of its shards, its manifest, who is told of it."""
 
     source: ExportSource
     read: Reader
+    lengths: Lengths | None
     format: Format[Any]
     folder: Path
     manifest: Path
@@ -94,16 +96,19 @@ class _Tally:
     def __init__(self) -> None:
         self._rows = self._documents = self._neutralized = 0
         self._skipped: Counter[str] = Counter()
+        self._sequences = SequenceCounts()
 
     def add(self, batch: Batch) -> _Tally:
         self._rows += batch.rows
         self._documents += len(batch.texts)
         self._neutralized += batch.neutralized
         self._skipped.update(batch.skipped)
+        self._sequences += batch.sequences
         return self
 
     def shard(self, files: dict[str, int], *, tokens: int | None) -> Shard:
-        return Shard(files, self._rows, self._documents, tokens, self._neutralized, dict(self._skipped))
+        sequences = asdict(self._sequences)
+        return Shard(files, self._rows, self._documents, tokens, self._neutralized, dict(self._skipped), sequences)
 
     def progress(self, done: Manifest, tokens: int | None, total_rows: int | None) -> ExportProgress:
         return ExportProgress(
@@ -117,14 +122,18 @@ class _Tally:
 
 def _prepared(pool: ThreadPoolExecutor, job: ExportRun, start: int) -> Iterator[tuple[Batch, Any]]:
     """Yield batches with what their format computes, a few batches ahead."""
-    waiting: deque[tuple[Batch, Future[Any]]] = deque()
+    waiting: deque[Future[tuple[Batch, Any]]] = deque()
     for batch in _batches(job.source.read(start), start, job.read):
-        waiting.append((batch, pool.submit(job.format.prepare, batch.texts)))
+        waiting.append(pool.submit(_prepare, job, batch))
         if len(waiting) > BATCHES_AHEAD:
-            done, future = waiting.popleft()
-            yield done, future.result()
-    for done, future in waiting:
-        yield done, future.result()
+            yield waiting.popleft().result()
+    for future in waiting:
+        yield future.result()
+
+
+def _prepare(job: ExportRun, batch: Batch) -> tuple[Batch, Any]:
+    fitted = job.lengths.fit(batch) if job.lengths else batch
+    return fitted, job.format.prepare(fitted.texts)
 
 
 def _batches(rows: Iterator[Row], start: int, read: Reader) -> Iterator[Batch]:
@@ -138,6 +147,7 @@ def _batches(rows: Iterator[Row], start: int, read: Reader) -> Iterator[Batch]:
             continue
         batch.neutralized += reading.neutralized
         batch.texts.append(reading.text)
+        batch.spans.append(reading.spans)
         batch.ids.append(_one_line("|".join(source_ids(row))))
         batch.row_numbers.append(number)
         characters += len(reading.text)

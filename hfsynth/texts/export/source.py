@@ -38,6 +38,13 @@ class Content:
 
 
 TEXTS = Content("data", ("text", "id", "source_ids"), ("text",), "training texts", "`hfsynth render` or `hfsynth mix`")
+SPANNED_TEXTS = Content(
+    "data",
+    ("text", "id", "source_ids", "pair_spans"),
+    ("text", "pair_spans"),
+    "training texts",
+    "`hfsynth render --pair-spans`, or `hfsynth mix` of that",
+)
 PAIRS = Content("pairs", ("id", "text", "pairs", "synthesis"), ("text", "pairs"), "pairs", "`hfsynth synthesize`")
 
 

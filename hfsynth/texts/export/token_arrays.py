@@ -1,6 +1,6 @@
-"""A shard of token ids, and what lies beside it: for OLMo-core, Megatron and nanotron. Knows nothing of sources.
+"""A shard of token ids, and what lies beside it: OLMo-core, Megatron, nanotron, litdata. Knows nothing of sources.
 
-All three map a file of bare ids, little-endian, documents back to back, each closed by EOS. They differ in the width
+All map a file of bare ids, little-endian, documents back to back, each closed by EOS. They differ in the width
 of an id and in how they are told where the documents are.
 
 OLMo-core (`data/numpy_dataset.py`)
@@ -13,6 +13,11 @@ Megatron-LM, Megatron-Bridge, NeMo (`megatron/core/datasets/indexed_dataset.py`)
 nanotron (datatrove's `pipeline/tokens/tokenizer.py`)
     `.ds`, `.ds.index` with the end of each document in ids (uint64), and `.ds.metadata` with the tokenizer and the
     bytes an id takes, the number of ids, and the same for people.
+litdata, litgpt's `LitData` (`streaming/item_loader.py`, `TokensLoader`)
+    `.bin`: three numbers of four bytes (items, where the one item begins and ends), then the ids; `index.json` with the
+    chunks is written when all are there.
+
+With a mask there is one byte a token beside the ids: 1 for those of a pair, and for an EOS right behind one.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ import io
 import struct
 from abc import ABC, abstractmethod
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -34,6 +40,7 @@ import numpy as np
 from hfsynth.core.errors import ConfigError
 from hfsynth.models.tokenizers import TextTokenizer
 from hfsynth.texts.export.formats import Batch, ExportWriter
+from hfsynth.texts.pair_spans import Span
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -59,7 +66,14 @@ class TokenArrays(ABC):
     """Ids of a tokenizer, in the first of a shard's files, and an index of the documents in the others."""
 
     tokenizer: TextTokenizer
-    endings: ClassVar[tuple[str, ...]]
+    masked: bool = False
+    index_endings: ClassVar[tuple[str, ...]]
+    mask_ending: ClassVar[str] = ""
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Name the file of ids, those of the index, and the one of the mask."""
+        return (*self.index_endings, *([self.mask_ending] if self.masked else []))
 
     @property
     def dtype(self) -> str:
@@ -71,16 +85,21 @@ class TokenArrays(ABC):
         """Begin the files beside the ids."""
 
     def prepare(self, texts: list[str]) -> list[Encoding]:
-        return self.tokenizer.encode(texts)
+        return self.tokenizer.encode_with_places(texts) if self.masked else self.tokenizer.encode(texts)
+
+    def head(self, tokens: int) -> bytes:
+        """Return what stands before so many ids; its length is always the same."""
+        return b""
 
     def open(self, paths: Sequence[Path]) -> ExportWriter[list[Encoding]]:
         return _TokenWriter(self, paths)
 
 
 class OlmoArrays(TokenArrays):
-    """As OLMo-core maps them."""
+    """As OLMo-core maps them; the mask is for its `label_mask_paths`."""
 
-    endings = (".npy", ".csv.gz")
+    index_endings = (".npy", ".csv.gz")
+    mask_ending = ".mask"
 
     def index(self, paths: Sequence[Path]) -> TokenIndex:
         return _Lines(paths[0])
@@ -89,7 +108,7 @@ class OlmoArrays(TokenArrays):
 class MegatronArrays(TokenArrays):
     """As Megatron's `IndexedDataset` maps them; it is given the path of a shard without its ending."""
 
-    endings = (".bin", ".idx")
+    index_endings = (".bin", ".idx")
 
     @property
     def dtype(self) -> str:
@@ -103,10 +122,39 @@ class MegatronArrays(TokenArrays):
 class NanotronArrays(TokenArrays):
     """As nanotron's and datatrove's datasets map them; a folder is to hold ids of one tokenizer."""
 
-    endings = (".ds", ".ds.index", ".ds.metadata")
+    index_endings = (".ds", ".ds.index", ".ds.metadata")
+    mask_ending = ".ds.loss"
 
     def index(self, paths: Sequence[Path]) -> TokenIndex:
         return _Ends(paths[0], paths[1], f"{self.tokenizer.name}|{np.dtype(self.dtype).itemsize}")
+
+
+class LitdataArrays(TokenArrays):
+    """Chunks as litdata's `TokensLoader` maps them: one item each, of four-byte ids as litgpt writes them."""
+
+    index_endings = (".bin",)
+
+    @property
+    def dtype(self) -> str:
+        """Name the dtype of litdata's code 16."""
+        return "int32"
+
+    def index(self, paths: Sequence[Path]) -> TokenIndex:
+        return _NoIndex()
+
+    def head(self, tokens: int) -> bytes:
+        """Return how many items there are, where the item begins, and where it ends."""
+        return struct.pack("<III", 1, 12, 12 + 4 * tokens)
+
+
+class _NoIndex:
+    """The documents of a chunk are told apart by EOS alone."""
+
+    def add(self, ends: Sequence[int], batch: Batch) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 class _TokenWriter:
@@ -117,6 +165,9 @@ class _TokenWriter:
         self._dtype = np.dtype(layout.dtype).newbyteorder("<")
         self._array = paths[0].open("wb")
         self._index = layout.index(paths[1:])
+        self._mask = paths[-1].open("wb") if layout.masked else None
+        self._head = layout.head
+        self._array.write(self._head(0))
         self._end = 0
         self.tokens: int | None = 0
         self.size = 0
@@ -130,6 +181,8 @@ class _TokenWriter:
             ids.append(self._eos)
             ends.append(self._end + len(ids))
         self._check(np.asarray(ids, dtype=self._dtype), len(prepared)).tofile(self._array)
+        if self._mask:
+            self._mask.write(self._marks(batch, prepared))
         self._index.add(ends, batch)
         self.tokens = self._end = ends[-1]
         self.size = self._end * self._dtype.itemsize
@@ -144,9 +197,27 @@ class _TokenWriter:
                 )
         return ids
 
+    def _marks(self, batch: Batch, prepared: list[Encoding]) -> bytes:
+        """Return a byte a token: whether it is of a pair. EOS is where the last token is."""
+        marks: list[bool] = []
+        for encoding, spans in zip(prepared, batch.spans, strict=True):
+            own = _in_spans(encoding.offsets, spans)
+            marks += [*[False] * len(self._before), *own, bool(own and own[-1])]
+        return np.asarray(marks, dtype=np.bool_).tobytes()
+
     def close(self) -> None:
+        self._array.seek(0)
+        self._array.write(self._head(self._end))
         self._index.close()
         self._array.close()
+        if self._mask:
+            self._mask.close()
+
+
+def _in_spans(places: Sequence[Span], spans: Sequence[Span]) -> list[bool]:
+    """Tell of each token whether one of its characters is within a span."""
+    starts, ends = [start for start, _ in spans], [end for _, end in spans]
+    return [from_ < to and bisect_right(ends, from_) < bisect_left(starts, to) for from_, to in places]
 
 
 class _Lines:

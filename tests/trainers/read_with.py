@@ -1,0 +1,138 @@
+"""Read an export with a trainer's own loader, in that trainer's environment, and print its tokens as JSON.
+
+    python read_with.py TRAINER FOLDER MODEL LENGTH
+
+Prints `{"blocks": [[id, …], …]}`, what one sequence of the trainer holds after the other, and `masks` or `labels` where
+there are such. Imports nothing of hfsynth: the trainers' requirements and ours exclude each other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "DISABLE_VERSION_CHECK": "1", "WANDB_MODE": "offline"}
+Read = dict[str, list[Any]]
+
+
+def olmo(folder: Path, model: Path, length: int) -> Read:
+    from olmo_core.data import NumpyFSLDatasetConfig, TokenizerConfig
+
+    described = json.loads((folder / "dataset.json").read_text())
+    masks = [str(folder / name) for name in described.get("label_mask_paths", [])]
+    dataset = NumpyFSLDatasetConfig(
+        tokenizer=TokenizerConfig(**described["tokenizer"]),
+        paths=[str(folder / path) for path in described["paths"]],
+        label_mask_paths=masks or None,
+        dtype=described["dtype"],
+        sequence_length=length,
+        work_dir=str(folder.parent / "work"),
+    ).build()
+    dataset.prepare()
+    rows = [dataset[at] for at in range(len(dataset))]
+    found = {"blocks": [row["input_ids"].tolist() for row in rows]}
+    return found | ({"masks": [row["label_mask"].tolist() for row in rows]} if masks else {})
+
+
+def megatron(folder: Path, model: Path, length: int) -> Read:
+    from megatron.core.datasets.indexed_dataset import IndexedDataset
+
+    described = json.loads((folder / "dataset.json").read_text())
+    sets = [IndexedDataset(str(folder / path), multimodal=False, mmap=True) for path in described["paths"]]
+    return {"blocks": [dataset[at].tolist() for dataset in sets for at in range(len(dataset))]}
+
+
+def nanotron(folder: Path, model: Path, length: int) -> Read:
+    from datatrove.utils.dataset import DatatroveFolderDataset
+
+    width = 2 if json.loads((folder / "dataset.json").read_text())["dtype"] == "uint16" else 4
+    dataset = DatatroveFolderDataset(str(folder), length, token_size=width, shuffle=False, filename_pattern="*.ds")
+    return {"blocks": [dataset[at]["input_ids"].tolist() for at in range(len(dataset))]}
+
+
+def litdata(folder: Path, model: Path, length: int) -> Read:
+    from litdata.streaming import StreamingDataset, TokensLoader
+
+    dataset = StreamingDataset(str(folder), item_loader=TokensLoader(block_size=length + 1), shuffle=False)
+    return {"blocks": [dataset[at].tolist() for at in range(len(dataset))]}
+
+
+def litgpt(folder: Path, model: Path, length: int) -> Read:
+    import yaml
+    from litgpt.data import LitData
+
+    told = yaml.safe_load((folder / "litgpt.yaml").read_text())
+    data = LitData(**told["data"]["init_args"], num_workers=0)
+    data.connect(batch_size=1, max_seq_length=told["train"]["max_seq_length"])
+    return {"blocks": [batch[0].tolist() for batch in data.val_dataloader()]}
+
+
+def trl(folder: Path, model: Path, length: int) -> Read:
+    from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, SFTTrainer, TrlParser, get_dataset
+
+    parser = TrlParser((ScriptArguments, SFTConfig, ModelConfig, DatasetMixtureConfig))
+    given = ["--config", str(folder / "trl.yaml"), "--use_cpu", "true", "--bf16", "false", "--report_to", "none"]
+    _, settings, chosen, data = parser.parse_args_and_config(given)
+    settings.shuffle_dataset = False  # the order is what is compared
+    trainer = SFTTrainer(chosen.model_name_or_path, args=settings, train_dataset=get_dataset(data)["train"])
+    rows = trainer.train_dataset
+    return {"blocks": rows["input_ids"][:], "labels": rows["labels"][:]}
+
+
+def axolotl(folder: Path, model: Path, length: int) -> Read:
+    import yaml
+    from axolotl.prompt_strategies import completion
+    from axolotl.utils.dict import DictDefault
+    from datasets import concatenate_datasets, load_dataset
+    from transformers import AutoTokenizer
+
+    told = DictDefault(yaml.safe_load((folder / "axolotl.yaml").read_text()))
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    parts = []
+    for source in told.datasets:
+        rows = load_dataset(source.ds_type, data_files=source.path, split="train")
+        strategy = completion.load(tokenizer, told, {"field": source.field})
+        parts.append(rows.map(strategy.tokenize_prompt, batched=True, remove_columns=rows.column_names))
+    return {"blocks": concatenate_datasets(parts)["input_ids"][:]}
+
+
+def llama_factory(folder: Path, model: Path, length: int) -> Read:
+    import yaml
+    from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
+    from llamafactory.hparams import get_train_args
+    from llamafactory.model import load_tokenizer
+
+    told = yaml.safe_load((folder / "hfsynth.yaml").read_text())
+    chosen, data, training, _, _ = get_train_args(told | {"use_cpu": True, "bf16": False, "report_to": "none"})
+    tools = load_tokenizer(chosen)
+    template = get_template_and_fix_tokenizer(tools["tokenizer"], data)
+    rows = get_dataset(template, chosen, data, training, stage="pt", **tools)["train_dataset"]
+    return {"blocks": rows["input_ids"][:]}
+
+
+def torchtitan(folder: Path, model: Path, length: int) -> Read:
+    sys.path.insert(0, str(folder))
+    import hfsynth_corpus
+    from torchtitan.components.tokenizer import HuggingFaceTokenizer
+    from torchtitan.hf_datasets.text_datasets import HuggingFaceTextDataset
+
+    config = hfsynth_corpus.llama3_debugmodel()
+    tokenizer = HuggingFaceTokenizer(HuggingFaceTokenizer.Config(), tokenizer_path=config.hf_assets_path)
+    rows = HuggingFaceTextDataset(config.dataloader.dataset, None, tokenizer, seq_len=config.training.seq_len)
+    read = [(inputs["input"].tolist(), labels.tolist()) for inputs, labels in rows]
+    return {"blocks": [inputs for inputs, _ in read], "labels": [labels for _, labels in read]}
+
+
+READERS = {
+    reader.__name__.replace("_", "-"): reader
+    for reader in (axolotl, litdata, litgpt, llama_factory, megatron, nanotron, olmo, torchtitan, trl)
+}
+
+if __name__ == "__main__":
+    name, folder, model, length = sys.argv[1:]
+    printed, sys.stdout = sys.stdout, sys.stderr
+    read = READERS[name](Path(folder), Path(model), int(length))
+    printed.write(json.dumps(read))
