@@ -241,6 +241,7 @@ def _loaded(key: EngineKey) -> LLM:
     }
     if on_cpu:
         _look_at_namespaces_alone()
+        _look_at_models_here()
     try:
         children = shielding_children() if os.environ.get(MULTIPROCESSING) != "0" else nullcontext()
         with phase("loading the model"), children:
@@ -290,6 +291,17 @@ def _look_at_namespaces_alone() -> None:
         return found if isinstance(found, Mapping) else {}
 
     setattr(dispatcher, "vars", namespace)  # noqa: B010 - a name of the module that hides the built-in one
+
+
+def _look_at_models_here() -> None:
+    """Let vLLM's CPU build ask a model's class in this process what it can do, once a machine.
+
+    It asks in a Python of its own, to keep CUDA out of this one: that reads all of vLLM again, and finds torchvision,
+    which is hidden here where it was built for another torch.
+    """
+    from vllm.model_executor.models import registry
+
+    registry._run_in_subprocess = lambda ask: ask()
 
 
 def _compile_guessing(loaded: LLM) -> None:

@@ -173,7 +173,7 @@ TABLE = (
         "vllm",
         "SamplingParams",
         by_name="max_tokens temperature top_p repetition_penalty frequency_penalty seed stop structured_outputs "
-        "output_kind detokenize ignore_eos",
+        "output_kind detokenize ignore_eos skip_special_tokens thinking_token_budget",
     ),
     Call("vllm.sampling_params", "StructuredOutputsParams", by_name="json"),
     Members("vllm.sampling_params", "RequestOutputKind", "FINAL_ONLY"),
@@ -183,6 +183,8 @@ TABLE = (
     Listed("vllm.v1.engine", "FINISH_REASON_STRINGS", "stop length abort"),
     # The CPU build alone: what looks at every module's objects, and what numba compiles.
     Says("vllm.triton_utils", "dispatcher", "kernel"),
+    Says("vllm.model_executor.models", "registry", ""),
+    Call("vllm.model_executor.models.registry", "_run_in_subprocess", "fn"),
     Says("vllm.v1.spec_decode", "ngram_proposer", ""),
     Call("vllm.v1.spec_decode.ngram_proposer", "NgramProposer", "vllm_config"),
     Members("vllm.v1.spec_decode.ngram_proposer", "NgramProposer", "propose"),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import needs_vllm
+from started import run_process
+from warm_python import VLLM
 
 from hfsynth.core.config import EngineConfig, Sampling
 from hfsynth.core.errors import ModelError
@@ -167,6 +171,25 @@ def test_completions_are_held_to_a_schema(engine: VLLMEngine) -> None:
         assert set(json.loads(completions[0].text)) == {"a"}
     else:
         assert completions[0].text.lstrip().startswith("{")
+
+
+# Where a Python started anew cannot read vLLM, for it finds a torchvision of another torch.
+NO_OTHER_PYTHON = """
+import os, sys
+from vllm.model_executor.models import registry
+registry._SUBPROCESS_COMMAND = ["false"]
+from hfsynth.core.config import EngineConfig
+from hfsynth.engine.protocol import EngineKey
+from hfsynth.engine.vllm import load_vllm
+print(load_vllm(EngineKey(EngineConfig(), sys.argv[1])).window)
+"""
+
+
+def test_on_a_machine_that_has_loaded_no_model_no_other_python_is_asked(tiny_llama: Path, tmp_path: Path) -> None:
+    own = {**os.environ, "VLLM_CACHE_ROOT": str(tmp_path)}
+    ran = run_process([sys.executable, "-c", NO_OTHER_PYTHON, tiny_llama], reads=VLLM, env=own, check=True)
+    assert ran.stdout.split()[-1] == "2048"
+    assert list(tmp_path.glob("modelinfos/*LlamaForCausalLM*"))  # it was asked, and is not asked again
 
 
 def test_a_model_that_does_not_load_is_a_model_error(tmp_path: Path) -> None:
