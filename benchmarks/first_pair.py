@@ -7,6 +7,7 @@ that spin while they wait for each other. `--beside` busy loops run all the whil
     python benchmarks/first_pair.py --rounds 3
     python benchmarks/first_pair.py --beside 2
     python benchmarks/first_pair.py --before ../hfsynth-before
+    python benchmarks/first_pair.py --before ../hfsynth-before --cold
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def main() -> None:
     made.add_argument("--before", type=Path, help="a tree of an earlier commit; else this one with its settings")
     made.add_argument("--rounds", type=int, default=1)
     made.add_argument("--beside", type=int, default=0, help="busy loops that run beside the job")
+    made.add_argument("--cold", action="store_true", help="begin each run with empty caches, as on a new machine")
     made.add_argument("--shots", type=int, default=2)
     publish(measured(made.parse_args()), made.parse_args().results)
 
@@ -52,6 +54,7 @@ def measured(args: Namespace) -> Report:
     same = all(run["pairs"] == before[0]["pairs"] for run in (*before, *now))
     ratios = {name: ratio(now, before, name) for name in ("first pairs", "all", "processor")}
     title = f"The first pairs of {args.corpus.name}, M={args.shots}, {args.model}, beside {args.beside} busy loops"
+    title += ", with empty caches" if args.cold else ""
     rows = [row(way, run) for way, runs in found.items() for run in runs]
     figures = {f"{name}, of before": value for name, value in ratios.items()}
     bars = {f"{way}: {name}": middle(runs, name) for name in ("first pairs", "all") for way, runs in found.items()}
@@ -64,11 +67,12 @@ def one_run(args: Namespace, way: str, out: Path) -> Run:
     options = ["--speculative", "none"] if way == "before" and not args.before else []
     settings = SPINNING if way == "before" and not args.before else {}
     command = [sys.executable, "-m", "hfsynth", "synthesize", args.corpus.absolute(), out, "--model", args.model]
+    caches = {"XDG_CACHE_HOME": str(out.with_suffix(".cache"))} if args.cold else {}
     started = time.time()
     job = subprocess.Popen(
         [*map(str, command), "--shots", str(args.shots), "--quiet", *options],
         cwd=tree,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(tree), **settings},
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(tree), **settings, **caches},
         stdout=subprocess.DEVNULL,
     )
     first = None
