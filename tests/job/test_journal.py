@@ -453,11 +453,12 @@ def test_waiting_for_others_is_no_work() -> None:
 
 def test_a_worker_that_is_about_to_end_is_waited_for_and_a_dead_one_is_not(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path / "sessions")
-    sessions.write(session("dead", mark=mark().replace("-", "-0", 1)[:-1]))
+    pid, where, since = mark().split("-")
+    sessions.write(session("dead", mark=f"{pid}-{where}-1{since}"))
     sessions.write(session("ending", mark=mark()))
     thread = threading.Timer(0.3, lambda: sessions.write(session("ending", ended=DONE)))
     thread.start()
-    sessions.settle(60)
+    sessions.settle(3600)  # a test does not last as long
     assert [found.ended for found in sessions.all() if found.worker == "ending"] == [DONE]
     thread.join()
 
