@@ -34,7 +34,7 @@ def test_an_adapter_of_a_base_on_the_hub_is_published_and_used_by_its_name(tiny_
         assert {"adapter_model.safetensors", "synthesizer_config.json", "training.json"} <= set(published)
         assert b"base_model: org/base" in published["README.md"]
         corpus = tmp_path / "corpus"
-        use = ["--model", "user/synthesizer", "--max-tokens", "40", "--quiet", "--json"]
+        use = ["--model", "user/synthesizer", "--max-tokens", "40", "--workers", "0", "--quiet", "--json"]
         ran = hub.run([*HFSYNTH, "synthesize", str(documents), str(corpus), *use], env, timeout=600)
     assert json.loads(ran.stdout)["stats"]["documents"]["ok"] == 3
     (part,) = corpus.glob("pairs/*.parquet")
