@@ -57,6 +57,7 @@ BENCHMARKS = (
     Benchmark("export", needs="transformers"),
     Benchmark("republishing", needs="hf_xet"),
     Benchmark("leaks", ("full",)),
+    Benchmark("screening", ("full",)),
 )
 
 

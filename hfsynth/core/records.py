@@ -48,6 +48,7 @@ class Reason(StrEnum):
     FILTERED_FOREIGN_NAMES = "filtered_foreign_names"
     FILTERED_INSTRUCTION_WORDS = "filtered_instruction_words"
     FILTERED_RESPONSE_WORDS = "filtered_response_words"
+    FILTERED_PII = "filtered_pii"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,23 @@
 """Look for what must never be published: tokens and keys in every byte of every file, files that hold credentials.
 
-The kinds of secrets are data (`data/secrets.toml`). Files are read in blocks and Parquet a batch at a time, so memory
-does not grow with them. A finding is named by its place and an id, and never shown.
+The kinds of secrets are those of `hfsynth.core.secret_rules`. Files are read in blocks and Parquet a batch at a time,
+so memory does not grow with them. A finding is named by its place and an id, and never shown.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from importlib.resources import files
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from hfsynth.core.errors import ConfigError, OutputError
+from hfsynth.core.secret_rules import rules
 from hfsynth.corpus.files import CorpusFiles
 
 _NAMES = re.compile(
@@ -27,29 +26,6 @@ _NAMES = re.compile(
 _BLOCK, _OVERLAP = 4 * 2**20, 4096  # no secret is longer than the overlap
 _ROWS = 4096
 _LISTED = 5
-_WORD = re.compile(rb"[A-Za-z0-9_]")
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A kind of secret: see `data/secrets.toml`."""
-
-    name: str
-    about: str
-    marks: tuple[bytes, ...]
-    pattern: re.Pattern[bytes]
-    example: re.Pattern[bytes] | None
-    whole: bool
-
-    def secrets(self, content: bytes) -> Iterator[bytes]:
-        """Yield the secrets of this kind in a content."""
-        if not any(mark in content for mark in self.marks):
-            return
-        for match in self.pattern.finditer(content):
-            before, after = content[match.start() - 1 : match.start()], content[match.end() : match.end() + 1]
-            cut = _WORD.match(before) or (self.whole and _WORD.match(after))
-            if not cut and not (self.example and self.example.search(match.group())):
-                yield match.group()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +36,6 @@ class Finding:
     about: str
     place: str
     id: str
-
-
-@lru_cache(maxsize=1)
-def rules() -> tuple[Rule, ...]:
-    """Return the kinds of secrets that are looked for."""
-    found = tomllib.loads(files("hfsynth.publishing").joinpath("secrets.toml").read_text("utf-8"))
-    return tuple(
-        Rule(
-            name,
-            rule["about"],
-            tuple(mark.encode() for mark in rule["marks"]),
-            re.compile(rule["pattern"].encode()),
-            re.compile(rule["except"].encode()) if "except" in rule else None,
-            rule.get("whole", False),
-        )
-        for name, rule in found.items()
-    )
 
 
 def refuse_leaks(

@@ -19,6 +19,7 @@ from hfsynth.core.config import Condition
 from hfsynth.core.records import Pair, Parsed, Rejected
 from hfsynth.documents.boundaries import sentence_ends
 from hfsynth.prompting.pair_layout import CONCLUSION, OPTIONS_HEADING
+from hfsynth.quality.identifiers import identifiers
 from hfsynth.quality.words import STOP_WORDS, YES_NO, compatible, content, folded, forms, numbers, tokens, words
 
 __all__ = [
@@ -141,10 +142,11 @@ MEASURES: Mapping[str, Callable[[str, Pair], float]] = MappingProxyType(
         "foreign_names": _foreign_name_count,
         "instruction_words": lambda document, pair: float(len(words(pair.instruction))),
         "response_words": lambda document, pair: float(len(words(pair.response))),
+        "pii": lambda document, pair: float(len(identifiers(f"{pair.instruction}\n{pair.response}"))),
     }
 )
 """What a filter can ask of a document and a pair about it: shares from 0 to 1 (`grounding`, `answer_leak`), whole
-numbers from 0 (`foreign_numbers` and `foreign_names` in the response, `instruction_words`, `response_words`)."""
+numbers from 0 (`foreign_numbers` and `foreign_names` in the response, `instruction_words`, `response_words`, `pii`)."""
 
 
 @lru_cache(maxsize=8)

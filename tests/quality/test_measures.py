@@ -179,6 +179,7 @@ def test_counts_are_numbers() -> None:
         "foreign_names": 2.0,
         "instruction_words": 4.0,
         "response_words": 10.0,
+        "pii": 0.0,
     }
 
 

@@ -1,0 +1,126 @@
+"""Identifiers in texts: planted ones are found to the character, and what only looks like one is left."""
+
+from __future__ import annotations
+
+import random
+import string
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hfsynth.quality.identifiers import IdentifierKind, identifiers
+
+CLEAR = """The bridge was opened on 19 March 1932 at 10:30:45, after 8 years and 1,400 workers; see section 1.2.3 of
+report 2024-11-26/0042. It is 1,149 metres long (33.8523 S, 151.2108 E), built of 52,800 tonnes of steel with
+6,000,000 rivets, version 10.4.2, ISBN 978-3-16-148410-0, C++20, @user, a::b::c, DE 12, 00 to 24, A1B2 C3D4."""
+
+
+def found(text: str) -> list[tuple[str, str]]:
+    return [(str(one.kind), text[one.start : one.end]) for one in identifiers(text)]
+
+
+def _digits(draw: random.Random, count: int) -> str:
+    return "".join(draw.choice(string.digits) for _ in range(count))
+
+
+def _email(draw: random.Random) -> str:
+    name = "".join(draw.choice(string.ascii_lowercase) for _ in range(7))
+    return f"{name}{draw.choice(['.b', '_7', '+list', ''])}@{name[::-1]}.{draw.choice(['de', 'co.uk', 'museum'])}"
+
+
+def _ip(draw: random.Random) -> str:
+    if draw.random() < 0.3:
+        return f"2a00:1450:{draw.randrange(1, 9999):x}::{draw.randrange(1, 9999):x}"
+    return (
+        f"{draw.choice([8, 52, 91, 203])}.{draw.randrange(1, 255)}.{draw.randrange(130, 255)}.{draw.randrange(1, 255)}"
+    )
+
+
+def _phone(draw: random.Random) -> str:
+    form = draw.choice(["+49 30 {} {}", "+44-20-{}-{}", "+1 (212) {}-{}", "+33.1.{}.{}", "+91{}{}"])
+    return form.format(draw.randrange(201, 999), draw.randrange(1021, 9876))
+
+
+def _card(draw: random.Random) -> str:
+    start = draw.choice(["4", "51", "6011", "37"])
+    body = start + _digits(draw, (14 if start == "37" else 15) - len(start))
+    doubled = sum(sum(divmod(2 * int(digit), 10)) for digit in body[::-2])
+    number = body + str(-(doubled + sum(map(int, body[-2::-2]))) % 10)
+    return number if start == "37" else draw.choice([number, " ".join(number[at : at + 4] for at in (0, 4, 8, 12))])
+
+
+def _iban(draw: random.Random) -> str:
+    country, length = draw.choice([("DE", 18), ("FR", 23), ("NL", 14), ("ES", 20)])
+    body = "INGB" + _digits(draw, 10) if country == "NL" else _digits(draw, length)
+    number = "".join(str(int(character, 36)) for character in f"{body}{country}00")
+    whole = f"{country}{98 - int(number) % 97:02}{body}"
+    return draw.choice([whole, " ".join(whole[at : at + 4] for at in range(0, len(whole), 4))])
+
+
+def _key(draw: random.Random) -> str:
+    letters = string.ascii_letters + string.digits
+    return draw.choice(["hf_", "ghp_"]) + "".join(draw.choice(letters) for _ in range(36))
+
+
+MAKERS: dict[str, Callable[[random.Random], str]] = {
+    "email": _email,
+    "ip": _ip,
+    "phone": _phone,
+    "card": _card,
+    "iban": _iban,
+    "key": _key,
+}
+
+
+def test_every_kind_can_be_planted() -> None:
+    assert set(MAKERS) == set(IdentifierKind)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_five_hundred_planted_identifiers_are_found_to_the_character(kind: str) -> None:
+    draw, words = random.Random(7), CLEAR.split()
+    around = [(": ", ".\n"), (" ", ", "), (" (", ") "), (" ", " ")]
+    around = around[:2] if kind == "phone" else around  # a number that follows may be the end of it
+    missed = []
+    for _ in range(500):
+        planted = MAKERS[kind](draw)
+        at = draw.randrange(len(words))
+        before, after = draw.choice(around)
+        text = " ".join(words[:at]) + before + planted + after + " ".join(words[at:])
+        if (kind, planted) not in found(text):
+            missed.append(planted)
+    assert not missed
+
+
+def test_nothing_is_found_where_nothing_is() -> None:
+    assert found(CLEAR) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "me@example.com, you@mail.example.org",
+        "127.0.0.1 10.1.2.3 192.168.0.7 169.254.3.4 224.0.0.1 203.0.113.9 300.1.2.3 1.2.3.4.5 ::1 fe80::1 12:30:45",
+        "card 4111 1111 1111 1112, 1234567812345670, 9999999999999995",
+        "DE89370400440532013001, XX89370400440532013000",
+        "+999 123 456 789, +1234, ++49 30 901820, +5 and -3",
+        "hf_short, AKIA1234",
+    ],
+)
+def test_what_only_looks_like_one_is_left(text: str) -> None:
+    assert found(text) == []
+
+
+def test_two_that_overlap_are_one_and_places_are_those_of_characters() -> None:
+    text = "Grüße 😀 an grüße.an@straße.de, jane@acme.io und hf_" + "a1" * 20
+    assert found(text) == [("email", "jane@acme.io"), ("key", "hf_" + "a1" * 20)]
+
+
+@given(st.text(alphabet=st.characters(codec=None), max_size=300))
+def test_any_text_has_identifiers_in_order_that_do_not_overlap(text: str) -> None:
+    ends = [0]
+    for one in identifiers(text):
+        assert ends[-1] <= one.start < one.end <= len(text)
+        ends.append(one.end)
