@@ -9,7 +9,7 @@ ENGINE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo cpu)
 NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
   echo "hfsynth needs Python 3.11 or newer, and $(PYTHON) is not. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
 
-.PHONY: demo test lint docs pictures bench contract fork lock
+.PHONY: demo test trainers lint docs pictures bench contract fork lock
 .DELETE_ON_ERROR:
 
 demo: $(if $(wildcard .venv/.ready),.venv/.ready,.venv/.demo)
@@ -30,6 +30,10 @@ contract: .venv/.ready
 # Whether CUDA is unspoilt where vLLM forks its engine, shown with a CUDA build of torch. Needs no GPU.
 fork: .venv/.ready
 	$(BIN)/python tests/contract/cuda_torch.py
+
+# Read an export with each trainer's own loader, in an environment of its own: build/trainers. About 10 GB.
+trainers: .venv/.ready
+	$(BIN)/python tests/trainers/environments.py $(TRAINERS)
 
 lint: .venv/.ready
 	$(BIN)/python locks/lock.py --check

@@ -1,6 +1,8 @@
-"""Measure `export --to olmo` against the bare `tokenizer.encode_batch` on the same texts, in one run.
+"""Measure `export` against the bare `tokenizer.encode_batch` on the same texts, in one run: olmo, then other targets.
 
-    python benchmarks/export.py [--tokenizer MODEL] [--data corpus.parquet] [--results FOLDER]
+    python benchmarks/export.py [--to megatron --to trl] [--tokenizer MODEL] [--data corpus.parquet] [--results FOLDER]
+
+`--to` names the other targets, by default one of each form; those that are text count what does not fit a sequence.
 
 Without --data the texts are made up from a fixed vocabulary, without --tokenizer a byte-level BPE is trained on them.
 The target is 80% of the bare speed.
@@ -37,6 +39,7 @@ from hfsynth.texts.export.export import export
 BATCH = 1000
 GOAL = 0.8
 CORES_MAY_DIFFER = 0.15
+OTHERS = ["megatron", "nanotron", "litdata", "trl"]
 
 
 @dataclass(frozen=True)
@@ -78,17 +81,33 @@ def bare(encode: Callable[..., list[Encoding]], texts: list[str]) -> int:
     return sum(len(one) for batch in batches for one in encode(batch, add_special_tokens=False))
 
 
-def exported(texts: Dataset, tokenizer: TextTokenizer) -> object:
+def exported(texts: Dataset, tokenizer: TextTokenizer, to: str) -> object:
     with tempfile.TemporaryDirectory() as folder:
-        return export(texts, Path(folder), to="olmo", tokenizer=tokenizer)
+        return export(texts, Path(folder), to=to, tokenizer=tokenizer)
 
 
-def sides_of(texts: list[str], tokenizer: TextTokenizer) -> dict[str, Callable[[], object]]:
+def measure_others(texts: list[str], tokenizer: TextTokenizer, targets: list[str], rounds: int) -> dict[str, Any]:
+    """Return the speed of each target as a share of `encode_batch`, each beside it in the same rounds."""
+    found = {}
+    for to in targets:
+        sides = sides_of(texts, tokenizer, to)
+        del sides["encode_batch_fast"]
+        timings = run_rounds(sides, rounds)
+        cores = {name: statistics.median(one[name].cores for one in timings) for name in sides}
+        found[to] = {
+            "share_of_encode_batch": ratios(timings, "encode_batch", "clock"),
+            "share_of_encode_batch_processor_time": ratios(timings, "encode_batch", "processor"),
+            "comparable": abs(cores["export"] / cores["encode_batch"] - 1) <= CORES_MAY_DIFFER,
+        }
+    return found
+
+
+def sides_of(texts: list[str], tokenizer: TextTokenizer, to: str = "olmo") -> dict[str, Callable[[], object]]:
     """Give all sides the same copy of the Rust tokenizer, so that they share its cache of words."""
     dataset = Dataset.from_dict({"text": texts})
     return {
         "encode_batch": lambda: bare(tokenizer.backend.encode_batch, texts),
-        "export": lambda: exported(dataset, tokenizer),
+        "export": lambda: exported(dataset, tokenizer, to),
         "encode_batch_fast": lambda: bare(tokenizer.backend.encode_batch_fast, texts),
     }
 
@@ -138,6 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokenizer", help="a model id on the Hub, or a folder")
     parser.add_argument("--data", type=Path, help="a parquet file with a column `text`")
+    parser.add_argument("--to", action="append", help="another target to measure; may be repeated")
     parser.add_argument("--documents", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to write into")
@@ -145,7 +165,9 @@ def main() -> None:
     column = pq.read_table(given.data, columns=["text"])["text"].to_pylist() if given.data else []
     texts = [text for text in column if text][: given.documents] or made_up_texts(given.documents)
     chosen = AutoTokenizer.from_pretrained(given.tokenizer) if given.tokenizer else trained_tokenizer(texts)
-    result = measure(texts, load_tokenizer(chosen), given.rounds)
+    loaded = load_tokenizer(chosen)
+    result = measure(texts, loaded, given.rounds)
+    result["others"] = measure_others(texts, loaded, given.to or OTHERS, given.rounds)
     speeds, cores = result.pop("median_tokens_per_second"), result.pop("cores_used")
     report = Report(
         "export",

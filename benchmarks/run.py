@@ -55,6 +55,7 @@ BENCHMARKS = (
     Benchmark("saving"),
     Benchmark("rendering", ("reference",)),
     Benchmark("export", needs="transformers"),
+    Benchmark("pretraining", needs="torch"),
     Benchmark("republishing", needs="hf_xet"),
     Benchmark("leaks", ("full",)),
     Benchmark("screening", ("full",)),

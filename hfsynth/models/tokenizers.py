@@ -185,7 +185,8 @@ class TextTokenizer:
     """Encode ordinary text with a fast tokenizer, in batches, on all cores.
 
     Nothing is added, and a control string inside a text is encoded as the characters it is made of: whoever wants BOS
-    or EOS puts `bos.id` and `eos.id` there. `vocab_size` is the highest id plus one; `specials` are control strings.
+    or EOS puts `bos.id` and `eos.id` there. `vocab_size` is the highest id plus one; `specials` are control strings;
+    `says_bos` is transformers' `add_bos_token`.
     """
 
     name: str
@@ -196,6 +197,7 @@ class TextTokenizer:
     specials: tuple[str, ...]
     vocab_size: int
     identity: str
+    says_bos: bool = False
 
     def encode(self, texts: Sequence[str]) -> list[Encoding]:
         """Return every text encoded; the ids are in `ids`."""
@@ -279,6 +281,7 @@ def _wrap(tokenizer: PreTrainedTokenizerBase, *, name: str) -> TextTokenizer:
         specials=tuple(dict.fromkeys((*named, *added))),
         vocab_size=max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1,
         identity=hashlib.blake2b(f"{backend.to_str()}\0{bos}\0{eos}".encode(), digest_size=16).hexdigest(),
+        says_bos=bool(getattr(tokenizer, "add_bos_token", False)),
     )
 
 

@@ -263,7 +263,7 @@ def test_the_entry_points_to_a_folder_and_other_entries_stay(tmp_path: Path) -> 
     assert entries["mine"] == {"file_name": "mine.json", "note": "é"}
     assert entries["corpus"] == {"file_name": "corpus", "columns": {"prompt": "text"}}
     assert set(entries) == {"mine", "corpus", "second"}
-    assert jsonl_texts(tmp_path / "corpus") == [row["text"] for row in rows]
+    assert jsonl_texts(tmp_path / "corpus") == [f"{LLAMA[0]}{row['text']}" for row in rows]
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -277,7 +277,7 @@ def test_the_documented_way_of_llama_factory_sees_bos_and_eos_once(name: str, tm
     files = [str(path) for path in (tmp_path / entry["file_name"]).iterdir()]
     data = load_dataset("json", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
     texts = [row[entry["columns"]["prompt"]] + tokenizer.eos_token for row in data]
-    bos = tokenizer.bos_token if name == "llama3" else ""
+    bos = tokenizer.bos_token if getattr(tokenizer, "add_bos_token", False) else ""
     ids = tokenizer([bos + text for text in texts], add_special_tokens=False)["input_ids"]
     assert all(specials_in(tokenizer, one) == control_frame(tokenizer) for one in ids)
 

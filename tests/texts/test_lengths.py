@@ -210,6 +210,15 @@ def test_bos_is_written_where_the_tokenizer_does_not_put_it_and_never_twice(tmp_
             assert all(text.startswith("<|begin") == begins for text in jsonl_texts(tmp_path / to / name))
 
 
+def test_llama_factory_gets_bos_where_the_tokenizer_does_not_say_that_it_adds_one(tmp_path: Path) -> None:
+    saying = llama3_style()
+    saying.add_bos_token = True  # as Llama 2's has it
+    export(documents(3), tmp_path / "says", to="llama-factory", tokenizer=saying)
+    export(documents(3), tmp_path / "silent", to="llama-factory", tokenizer=llama3_style())
+    assert [text.startswith("<|begin") for text in jsonl_texts(tmp_path / "says" / "hfsynth")] == [False] * 3
+    assert [text.startswith("<|begin") for text in jsonl_texts(tmp_path / "silent" / "hfsynth")] == [True] * 3
+
+
 def test_a_tokenizer_whose_control_tokens_would_be_doubled_is_refused(tmp_path: Path) -> None:
     from tokenizers import processors
 

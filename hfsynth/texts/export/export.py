@@ -2,11 +2,12 @@
 
 llama-factory
     JSON lines in a folder OUT/NAME and the entry NAME in OUT/dataset_info.json, whose `prompt` column is `text`. The
-    entry is written last, and other entries stay. Texts hold no BOS and no EOS: LLaMA-Factory's `stage: pt` appends
-    the tokenizer's EOS to every text, puts BOS before it where the tokenizer has `add_bos_token` (with `packing` the
-    first id of every block becomes BOS instead), and tokenizes with `add_special_tokens=False`
-    (`data/processor/pretrain.py`). It lists the folder in no particular order, so the trainer must shuffle.
-    OUT/NAME.yaml trains on the entry without packing, which loses tokens there.
+    entry is written last, and other entries stay. LLaMA-Factory's `stage: pt` appends the tokenizer's EOS to every
+    text, puts BOS before it only where the tokenizer has `add_bos_token` (with `packing` the first id of every block
+    becomes BOS instead), and tokenizes with `add_special_tokens=False` (`data/processor/pretrain.py`). So texts hold
+    no EOS, and BOS where the tokenizer has one that leads and no `add_bos_token`: Llama 3's. It lists the folder in no
+    particular order, so the trainer must shuffle. OUT/NAME.yaml trains on the entry without packing, which loses
+    tokens there.
 olmo, megatron, nanotron
     Token arrays as OLMo-core, Megatron's `IndexedDataset` and nanotron map them, BOS and EOS in them (see
     `hfsynth.texts.export.token_arrays`), and OUT/dataset.json with the files, the dtype, and the arguments for
@@ -47,6 +48,7 @@ from hfsynth.core.errors import ConfigError, OutputError, SourceError
 from hfsynth.corpus.folder import main_split
 from hfsynth.models.tokenizers import Tokenizing, load_tokenizer
 from hfsynth.texts.export import records
+from hfsynth.texts.export.formats import JsonLines
 from hfsynth.texts.export.records import Manifest
 from hfsynth.texts.export.sft import SftColumns, SftRow
 from hfsynth.texts.export.shards import ExportProgress, ExportRun, write_shards
@@ -157,6 +159,8 @@ def export(
     for each, source in sources.items():
         plan, told = plans[each], _further(on_progress, reports.values(), sources.values())
         settled = (VERSION, source.identity, loaded.identity, *options.identity(places[each][1], shard_bytes))
+        if options.to is Target.LLAMA_FACTORY and isinstance(plan.format, JsonLines) and plan.format.before:
+            settled += ("with BOS",)
         fresh = Manifest(
             identity=hashlib.blake2b(repr(settled).encode(), digest_size=16).hexdigest(),
             about={"to": options.to.value, "tokenizer": loaded.name},

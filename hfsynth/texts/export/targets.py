@@ -154,7 +154,9 @@ def plan_for(options: Options, tokenizer: TextTokenizer, out: Path, name: str) -
 
 def _texts_plan(options: Options, tokenizer: TextTokenizer, read: Reader, out: Path, name: str) -> Plan:
     if options.to is Target.LLAMA_FACTORY:
-        plan = _named_plan(out, name, llama_factory.texts_entry(name), read=read, form=JsonLines())
+        bos = tokenizer.leading_bos()
+        form = JsonLines(before=bos.text if bos and not tokenizer.says_bos else "")
+        plan = _named_plan(out, name, llama_factory.texts_entry(name), read=read, form=form)
         return replace(plan, finish=_both(plan.finish, _told(options, tokenizer, out, name)))
     if options.to in _ARRAYS:
         return _arrays_plan(options, _ARRAYS[options.to](tokenizer, options.loss_mask), read, out)
