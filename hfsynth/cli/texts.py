@@ -203,7 +203,8 @@ def _show_sequences(found: SequenceReport, *, split_longer: bool) -> None:
         )
         if not split_longer:
             console.emit("  (a trainer that truncates throws those away; --split-longer cuts such texts behind a pair)")
-    console.emit(f"  tokens this trainer leaves out: {found.lost_tokens:,}")
+    if found.lost_tokens is not None:
+        console.emit(f"  tokens this trainer leaves out: {found.lost_tokens:,}")
 
 
 def _weights(given: list[str] | None) -> dict[str, float]:

@@ -185,6 +185,27 @@ def test_the_pairs_are_exported_to_fine_tune_on(
     assert list(first) == ["prompt", "completion"]
 
 
+def test_what_does_not_fit_is_told_cut_on_request_and_the_trainers_command_printed(
+    corpus: Path, tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("render", corpus, "--pair-spans", "--validation", 0.2, "--quiet") == 0
+    settings = ["--tokenizer", tokenizer, "--sequence-length", 30]
+    capsys.readouterr()
+    assert run("export", corpus, tmp_path / "trl", "--to", "trl", *settings) == 0
+    shown = capsys.readouterr().out
+    assert "texts are longer than 30 tokens, by" in shown and "--split-longer" in shown
+    assert "tokens this trainer leaves out: 0" in shown
+    assert f"Train on it    trl sft --config {tmp_path}/trl/train/trl.yaml" in shown
+    assert run("export", corpus, tmp_path / "lf", "--to", "llama-factory", *settings, "--split-longer") == 0
+    shown = capsys.readouterr().out
+    assert "texts were cut behind a pair, to fit into 30 tokens" in shown
+    assert (
+        run("export", corpus, tmp_path / "olmo", "--to", "olmo", "--tokenizer", tokenizer, "--loss-mask", "--json") == 0
+    )
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert "train/part-00000.mask" in files and "validation/part-00000.mask" in files
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

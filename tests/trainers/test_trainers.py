@@ -87,7 +87,7 @@ def exported(trainer: str, model: Path, out: Path, **options: object) -> ExportR
 def test_the_trainers_own_loader_reads_our_tokens(trainer: str, model: Path, tmp_path: Path) -> None:
     environment(trainer)
     report, documents = exported(trainer, model, tmp_path / "out"), stream(model)
-    found, lost = read(trainer, tmp_path / "out", model), report.sequences.lost_tokens if report.sequences else 0
+    found, lost = read(trainer, tmp_path / "out", model), (report.sequences and report.sequences.lost_tokens) or 0
     blocks = list(chain.from_iterable(found["blocks"]))
     if trainer == "torchtitan":  # a loader that goes round would read the rest, too
         inputs, labels = (list(chain.from_iterable(each)) for each in _shifted(model))

@@ -66,14 +66,15 @@ class SequenceReport:
 
     `longer` texts do not fit into one, and `overflow_tokens` are those beyond it: what a trainer that truncates throws
     away. `cut` texts were cut into pieces before. `lost_tokens` are those that this target's trainer would leave out,
-    told what the export tells it: of long texts, and at the end of a file what fills no sequence.
+    told what the export tells it: of long texts, and at the end of a file what fills no sequence. It is None for text,
+    of which nobody knows who reads it.
     """
 
     length: int
     longer: int
     overflow_tokens: int
     cut: int
-    lost_tokens: int
+    lost_tokens: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,9 +289,14 @@ def _together(reports: Mapping[str, ExportReport], out: Path) -> ExportReport:
 def _summed(reports: Sequence[SequenceReport]) -> SequenceReport | None:
     if not reports:
         return None
-    names = ("longer", "overflow_tokens", "cut", "lost_tokens")
-    sums = {name: sum(getattr(report, name) for report in reports) for name in names}
-    return SequenceReport(length=reports[0].length, **sums)
+    known = [report.lost_tokens for report in reports if report.lost_tokens is not None]
+    return SequenceReport(
+        length=reports[0].length,
+        longer=sum(report.longer for report in reports),
+        overflow_tokens=sum(report.overflow_tokens for report in reports),
+        cut=sum(report.cut for report in reports),
+        lost_tokens=sum(known) if known else None,
+    )
 
 
 def _member(kinds: type[E], value: str, option: str) -> E:

@@ -31,15 +31,11 @@ AXOLOTL_PIECES = 64
 
 @dataclass(frozen=True, slots=True)
 class TrainerRecipe:
-    """The file that a trainer is configured by, and the command that begins to train, both as from where it is given.
-
-    `keeps` is how many sequences the trainer takes of one text, None for all of it.
-    """
+    """The file that a trainer is configured by, and the command that begins to train, as from where it is given."""
 
     file: str
     text: str
     start: str
-    keeps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +69,7 @@ def axolotl(made: Exported) -> TrainerRecipe:
         **_SCHEDULE["axolotl"],
         "output_dir": f"{made.folder}/trained",
     }
-    return TrainerRecipe(file, yaml_text(values), f"axolotl train {file}", AXOLOTL_PIECES)
+    return TrainerRecipe(file, yaml_text(values), f"axolotl train {file}")
 
 
 def trl(made: Exported) -> TrainerRecipe:
@@ -123,7 +119,7 @@ def llama_factory(made: Exported, *, name: str) -> TrainerRecipe:
         **_SCHEDULE["llama-factory"],
         "output_dir": f"{made.folder}/trained",
     }
-    return TrainerRecipe(file, yaml_text(values), f"llamafactory-cli train {file}", 1)
+    return TrainerRecipe(file, yaml_text(values), f"llamafactory-cli train {file}")
 
 
 def torchtitan(made: Exported) -> TrainerRecipe:

@@ -119,7 +119,8 @@ class Options:
 class Plan:
     """How a target is written: how rows are read, the form and folder of the files, the manifest, what comes last.
 
-    `finish` returns the command that begins to train; `lost` tells how many tokens the trainer would not use.
+    `finish` returns the command that begins to train; `lost` tells how many tokens the trainer would not use, where
+    that is known.
     """
 
     read: Reader
@@ -128,7 +129,7 @@ class Plan:
     manifest: Path
     finish: Callable[[Manifest], str | None] = lambda done: None
     lengths: Lengths | None = None
-    lost: Callable[[Manifest], int] = lambda done: done.sequences.lost
+    lost: Callable[[Manifest], int | None] = lambda done: done.sequences.lost
     source: Callable[[ExportSource], ExportSource] = lambda source: source
 
 
@@ -163,7 +164,7 @@ def _texts_plan(options: Options, tokenizer: TextTokenizer, read: Reader, out: P
     if options.to in _RECIPES:
         form = JsonLines(before=_unsaid_bos(options.to, tokenizer))
         return Plan(read, form, out, out / MANIFEST, _told(options, tokenizer, out, name))
-    return Plan(read, _text_format(tokenizer, options.file_format), out, out / MANIFEST)
+    return Plan(read, _text_format(tokenizer, options.file_format), out, out / MANIFEST, lost=lambda done: None)
 
 
 def _arrays_plan(options: Options, arrays: TokenArrays, read: Reader, out: Path) -> Plan:
