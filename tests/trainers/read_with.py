@@ -126,9 +126,38 @@ def torchtitan(folder: Path, model: Path, length: int) -> Read:
     return {"blocks": [inputs for inputs, _ in read], "labels": [labels for _, labels in read]}
 
 
+def sft_trl(folder: Path, model: Path, length: int) -> Read:
+    from datasets import load_dataset
+    from trl import SFTConfig, SFTTrainer
+
+    files = [str(path) for path in sorted((folder / "hfsynth").glob("*.jsonl"))]
+    rows = load_dataset("json", data_files=files, split="train")
+    settings = SFTConfig(str(folder / "trained"), use_cpu=True, bf16=False, report_to="none", max_length=None)
+    read = SFTTrainer(str(model), args=settings, train_dataset=rows).train_dataset
+    return {"blocks": read["input_ids"][:], "labels": read["labels"][:]}
+
+
+def sft_llama_factory(folder: Path, model: Path, length: int) -> Read:
+    from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
+    from llamafactory.hparams import get_train_args
+    from llamafactory.model import load_tokenizer
+
+    told = {"model_name_or_path": str(model), "stage": "sft", "do_train": True, "finetuning_type": "full"}
+    told |= {"dataset_dir": str(folder), "dataset": "hfsynth", "template": "default", "cutoff_len": 9000}
+    told |= {"output_dir": str(folder / "trained"), "use_cpu": True, "bf16": False, "report_to": "none"}
+    chosen, data, training, _, _ = get_train_args(told)
+    tools = load_tokenizer(chosen)
+    template = get_template_and_fix_tokenizer(tools["tokenizer"], data)
+    rows = get_dataset(template, chosen, data, training, stage="sft", **tools)["train_dataset"]
+    return {"blocks": rows["input_ids"][:], "labels": rows["labels"][:]}
+
+
 READERS = {
     reader.__name__.replace("_", "-"): reader
-    for reader in (axolotl, litdata, litgpt, llama_factory, megatron, nanotron, olmo, torchtitan, trl)
+    for reader in (
+        *(axolotl, litdata, litgpt, llama_factory, megatron, nanotron, olmo, torchtitan, trl),
+        *(sft_trl, sft_llama_factory),
+    )
 }
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ TRAINERS = ("axolotl", "litdata", "litgpt", "llama-factory", "megatron", "nanotr
 TOKENIZERS = {"BOS leads": llama3_style, "one token for both": gpt2_style}
 
 
-def texts() -> list[dict[str, Any]]:
-    """Texts of chains of three documents, most of them longer than a sequence, some pairs longer than one too."""
-    rows = [
+def synthesized() -> list[dict[str, Any]]:
+    """Chains of three documents with and without pairs, a few of them long."""
+    return [
         {
             "id": f"{n}.{shot}",
             "text": f"Document {n}.{shot}. " + "It has a word more. " * (n % 7),
@@ -42,7 +42,11 @@ def texts() -> list[dict[str, Any]]:
         for n in range(40)
         for shot in range(3)
     ]
-    return list(render_rows(rows, seed=1, pair_spans=True))
+
+
+def texts() -> list[dict[str, Any]]:
+    """Texts of such chains, most of them longer than a sequence, some pairs longer than one too."""
+    return list(render_rows(synthesized(), seed=1, pair_spans=True))
 
 
 @pytest.fixture(scope="module", params=TOKENIZERS)
@@ -50,6 +54,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """The folder of a tiny model with its tokenizer."""
     folder = tmp_path_factory.mktemp("model")
     tokenizer = TOKENIZERS[request.param]()
+    tokenizer.chat_template = "{% for turn in messages %}{{ turn.role }}: {{ turn.content }}\n{% endfor %}"
     tokenizer.save_pretrained(folder)
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
@@ -57,7 +62,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def environment(trainer: str) -> Path:
-    python = ENVIRONMENTS / trainer / "bin" / "python"
+    python = ENVIRONMENTS / trainer.removeprefix("sft-") / "bin" / "python"
     if not python.exists():
         pytest.skip(f"there is no environment with {trainer}: make trainers")
     return python
@@ -133,3 +138,25 @@ def test_olmo_core_reads_the_mask_of_pairs(model: Path, tmp_path: Path) -> None:
     ids, marks = (list(chain.from_iterable(found[name])) for name in ("blocks", "masks"))
     shown = "".join(tokenizer.decode(id_) for id_, mark in zip(ids, marks, strict=True) if mark)
     assert "Question 1.0?" in shown and "Document" not in shown
+
+
+@pytest.mark.parametrize("trainer", ["sft-trl", "sft-llama-factory"])
+@pytest.mark.parametrize("columns", ["messages", "prompt-completion"])
+def test_examples_are_read_whole_and_responses_are_what_is_learnt(
+    trainer: str, columns: str, model: Path, tmp_path: Path
+) -> None:
+    environment(trainer)
+    out = tmp_path / "out"
+    export(synthesized(), out, to="sft", tokenizer=str(model), sft_row="chain", sft_columns=columns)
+    found, tokenizer = read(trainer, out, model), PreTrainedTokenizerFast.from_pretrained(model)
+    (file,) = (out / "hfsynth").glob("*.jsonl")
+    written = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    assert len(written) == len(found["blocks"])
+    for row, ids, labels in zip(written, found["blocks"], found["labels"], strict=True):
+        contents = [turn["content"] for turn in row["messages"]] if "messages" in row else list(row.values())
+        shown, place = tokenizer.decode(ids), 0
+        for content in contents:
+            place = shown.index(content.strip(), place) + len(content.strip())
+        if columns == "prompt-completion":
+            learnt = tokenizer.decode([one for one in labels if one >= 0], skip_special_tokens=True)
+            assert learnt.strip() == row["completion"].strip()
