@@ -54,6 +54,7 @@ BENCHMARKS = (
     Benchmark("mapping"),
     Benchmark("saving"),
     Benchmark("rendering", ("reference",)),
+    Benchmark("mining"),
     Benchmark("export", needs="transformers"),
     Benchmark("pretraining", needs="torch"),
     Benchmark("republishing", needs="hf_xet"),

@@ -82,6 +82,9 @@ def synthesize(
     keep_reasoning: Annotated[
         bool, typer.Option("--keep-reasoning", help="Keep what the model thought, in synthesis.reasoning.")
     ] = False,
+    fill: Annotated[
+        str | None, typer.Option(help="mined: pairs by rules for documents about which the model writes none.")
+    ] = None,
     keep: Annotated[
         list[str] | None,
         typer.Option(help='A condition on pairs, "grounding>=0.5"; may be repeated. Others are kept aside, counted.'),
@@ -160,7 +163,7 @@ def synthesize(
     server = {"base_url": base_url, "concurrency": concurrency}
     arguments = key_values(engine_arg or []) | {name: value for name, value in server.items() if value is not None}
     others: dict[str, Any] = {"seed": seed, "chat.max_pairs": max_pairs, "keep": keep or None}
-    others |= {"thinking": thinking, "keep_reasoning": keep_reasoning or None}
+    others |= {"thinking": thinking, "keep_reasoning": keep_reasoning or None, "fill": fill}
     synthesizer = chosen.config(fields, model, others)
     engine_config = speculating(EngineConfig(engine, arguments, trust_remote_code), speculative)
     require_greedy(engine_config, synthesizer.sampling)

@@ -50,7 +50,7 @@ SourceRevision = Annotated[str | None, typer.Option(help="The Hub dataset's revi
 TextColumn = Annotated[str, typer.Option(help="The column that holds the documents.")]
 IdColumn = Annotated[str | None, typer.Option(help="The column that names them.")]
 
-Model = Annotated[str | None, typer.Option(help="A Hub model, a folder, or `embedded`.")]
+Model = Annotated[str | None, typer.Option(help="A Hub model, a folder, `embedded`, or `mined`: by rules, no model.")]
 ModelRevision = Annotated[str | None, typer.Option(help="The Hub model's revision.")]
 PromptFormat = Annotated[str | None, typer.Option(help="instruction-pretrain or chat.")]
 Shots = Annotated[int | None, typer.Option(help="Documents a few-shot chain. [default: 1]")]

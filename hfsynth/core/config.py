@@ -101,6 +101,7 @@ LONG_DOCUMENTS = ("skip", "truncate", "split")
 ENGINES = ("vllm", "server", "scripted")
 OWN_ENGINE = "own"
 """An engine that is an object of this process; no command knows it. See `hfsynth.engine.loading.config_of`."""
+FILLS = ("mined",)
 PRECISIONS = ("auto", "bf16", "fp16", "fp32", "fp8", "fp8-kv")
 CHAT_KINDS = ("free_form", "multiple_choice", "chain_of_thought")
 
@@ -167,6 +168,7 @@ class SynthesizerConfig:
     `thinking` is for models that can think before they answer, in the `chat` format: `off`, `on`, `budget N`;
     `keep_reasoning` keeps what they thought. A recipe that hfsynth wrote before there was the setting leaves it to the
     template, which no recipe need say.
+    `fill` says what documents get about which the model wrote no pair: `mined`, pairs by rules.
     `format_version` is never chosen: recipes and jobs of an earlier version of hfsynth keep theirs.
     """
 
@@ -184,6 +186,7 @@ class SynthesizerConfig:
     format_version: int = FORMAT_VERSION
     thinking: str = OFF
     keep_reasoning: bool = False
+    fill: str | None = None
 
     def __post_init__(self) -> None:
         _require(isinstance(self.model, str) and bool(self.model.strip()), "model", "a name or a folder", self.model)
@@ -201,6 +204,7 @@ class SynthesizerConfig:
         _require(isinstance(self.chat, ChatOptions), "chat", "a ChatOptions", self.chat)
         _choice("prompt_format", self.prompt_format, PROMPT_FORMATS)
         _choice("precision", self.precision, PRECISIONS)
+        _require(self.fill in (None, *FILLS), "fill", f"one of {', '.join(FILLS)}", self.fill)
         _require(isinstance(self.keep_reasoning, bool), "keep_reasoning", "true or false", self.keep_reasoning)
         most, kept = self.sampling.max_tokens, self.keep_reasoning
         object.__setattr__(self, "thinking", settled_thinking(self.thinking, self.prompt_format, most, keep=kept))
@@ -229,16 +233,17 @@ class SynthesizerConfig:
         values["keep"] = list(self.keep)
         if self.prompt_format != "chat" or self.thinking == TEMPLATE:
             del values["thinking"]
-        if not self.keep_reasoning:
-            del values["keep_reasoning"]
+        for name in ("keep_reasoning", "fill"):
+            if not values[name]:
+                del values[name]
         return values
 
     @property
-    def reasoning_columns(self) -> tuple[str, ...]:
-        """The fields of `synthesis` that only the rows of a model that thinks have."""
-        if not thinks(self.thinking):
-            return ()
-        return ("reasoning_tokens", "reasoning") if self.keep_reasoning else ("reasoning_tokens",)
+    def extra_columns(self) -> tuple[str, ...]:
+        """The fields of `synthesis` that rows have only where a model thinks, or where what it left out is filled."""
+        thought = ("reasoning_tokens",) if thinks(self.thinking) else ()
+        kept = ("reasoning",) if self.keep_reasoning else ()
+        return (*thought, *kept, *(("mined",) if self.fill else ()))
 
     @property
     def fingerprint(self) -> str:

@@ -83,7 +83,8 @@ class Synthesis:
     `chain` names the chain, `shot` counts from 0 within it, `follows` says that the previous shot was really in
     this one's prompt. `truncated` is the number of characters of the document that the model did not see.
     Token counts are those of this shot's prompt and completion; `reasoning_tokens` are those of the completion's that a
-    model thought with, `reasoning` what it thought, where that is to be kept.
+    model thought with, `reasoning` what it thought, where that is to be kept. `mined` says that rules made the pairs,
+    where the model wrote none.
     """
 
     status: Status
@@ -98,6 +99,7 @@ class Synthesis:
     rejected: tuple[Rejected, ...] = ()
     reasoning_tokens: int = 0
     reasoning: str | None = None
+    mined: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,51 +126,48 @@ SYNTHESIS_TYPE = pa.struct(
         "recipe": _text,
         "reasoning_tokens": pa.int64(),
         "reasoning": _text,
+        "mined": pa.bool_(),
     }
 )
-_AT_TIMES = frozenset({"recipe", "reasoning_tokens", "reasoning"})
+_AT_TIMES = frozenset({"recipe", "reasoning_tokens", "reasoning", "mined"})
 _SYNTHESIS = frozenset(field.name for field in fields(Synthesis))
 
 
-def output_schema(reasoning: Sequence[str] = (), *, recipe: bool = True) -> pa.Schema:
+def output_schema(extra: Sequence[str] = (), *, recipe: bool = True) -> pa.Schema:
     """Return the output columns; see `output_features`."""
-    there = {*reasoning, *(["recipe"] if recipe else [])}
+    there = {*extra, *(["recipe"] if recipe else [])}
     synthesis = pa.struct([field for field in SYNTHESIS_TYPE if field.name in there or field.name not in _AT_TIMES])
     return pa.schema({"pairs": PAIRS_TYPE, "synthesis": synthesis})
 
 
-def output_features(
-    features: Features | None = None, reasoning: Sequence[str] = (), *, recipe: bool = True
-) -> Features:
+def output_features(features: Features | None = None, extra: Sequence[str] = (), *, recipe: bool = True) -> Features:
     """Return `features` with the output columns added; rows of the first versions do not name their `recipe`.
 
-    `reasoning` names the fields of `synthesis` that a model which thinks has beside the others'.
+    `extra` names the fields of `synthesis` that only some recipes' rows have.
     """
-    return Features({**(features or {}), **Features.from_arrow_schema(output_schema(reasoning, recipe=recipe))})
+    return Features({**(features or {}), **Features.from_arrow_schema(output_schema(extra, recipe=recipe))})
 
 
-def output_values(
-    results: Sequence[Synthesized], reasoning: Sequence[str] = (), *, recipe: str
-) -> dict[str, list[Any]]:
+def output_values(results: Sequence[Synthesized], extra: Sequence[str] = (), *, recipe: str) -> dict[str, list[Any]]:
     """Return the output columns of `results` as plain values; `recipe` names what made them."""
     return {
         "pairs": [[_pair(pair) for pair in result.pairs] for result in results],
-        "synthesis": [_synthesis(result.synthesis, recipe, reasoning) for result in results],
+        "synthesis": [_synthesis(result.synthesis, recipe, extra) for result in results],
     }
 
 
-def output_rows(results: Sequence[Synthesized], reasoning: Sequence[str] = (), *, recipe: str) -> list[dict[str, Any]]:
+def output_rows(results: Sequence[Synthesized], extra: Sequence[str] = (), *, recipe: str) -> list[dict[str, Any]]:
     """Return the output columns of `results` row by row."""
     return [
-        {"pairs": [_pair(pair) for pair in result.pairs], "synthesis": _synthesis(result.synthesis, recipe, reasoning)}
+        {"pairs": [_pair(pair) for pair in result.pairs], "synthesis": _synthesis(result.synthesis, recipe, extra)}
         for result in results
     ]
 
 
-def output_arrays(results: Sequence[Synthesized], reasoning: Sequence[str] = (), *, recipe: str) -> dict[str, pa.Array]:
+def output_arrays(results: Sequence[Synthesized], extra: Sequence[str] = (), *, recipe: str) -> dict[str, pa.Array]:
     """Return the output columns of `results` as typed Arrow arrays, also where every list in them is empty."""
-    values = output_values(results, reasoning, recipe=recipe)
-    return {field.name: pa.array(values[field.name], type=field.type) for field in output_schema(reasoning)}
+    values = output_values(results, extra, recipe=recipe)
+    return {field.name: pa.array(values[field.name], type=field.type) for field in output_schema(extra)}
 
 
 def _pair(pair: Pair) -> dict[str, str]:
@@ -186,7 +183,7 @@ def synthesized(row: Mapping[str, Any]) -> Synthesized:
     return Synthesized(pairs, Synthesis(**{**own, "status": Status(found["status"]), "rejected": rejected}))
 
 
-def _synthesis(synthesis: Synthesis, recipe: str, reasoning: Sequence[str]) -> dict[str, Any]:
+def _synthesis(synthesis: Synthesis, recipe: str, extra: Sequence[str]) -> dict[str, Any]:
     return {
         "status": synthesis.status.value,
         "chain": synthesis.chain,
@@ -199,7 +196,7 @@ def _synthesis(synthesis: Synthesis, recipe: str, reasoning: Sequence[str]) -> d
         "finish_reason": synthesis.finish_reason,
         "rejected": [_rejected(rejected) for rejected in synthesis.rejected],
         "recipe": recipe,
-        **{name: getattr(synthesis, name) for name in reasoning},
+        **{name: getattr(synthesis, name) for name in extra},
     }
 
 

@@ -18,6 +18,7 @@ from hfsynth.engine.protocol import Engine, EngineKey, LoadedEngine
 from hfsynth.engine.speculation import usual_engine
 from hfsynth.engine.start import prepare_process
 from hfsynth.models.adapters import EMBEDDED, SETTINGS, embedded_path, is_adapter, merged_path
+from hfsynth.models.mined import MINED
 
 _log = logging.getLogger(__name__)
 
@@ -123,6 +124,8 @@ _ADAPTER_FILES = ["adapter_*", "token*", "special_tokens_map.json", "vocab.*", "
 
 def engine_for(config: SynthesizerConfig, engine: EngineConfig) -> Engine:
     """Return this process's engine for a pinned config, loading it the first time."""
+    if config.model == MINED:
+        return shared_engine(EngineKey(EngineConfig("scripted"), MINED), _load_none)
     if engine.kind == OWN_ENGINE:
         return _own_engine(engine)
     if engine.kind == "vllm":
@@ -152,6 +155,13 @@ def _hub_adapter(config: SynthesizerConfig) -> Path | None:
     if not isinstance(found, str):
         return None
     return Path(snapshot_download(config.model, revision=config.model_revision, allow_patterns=_ADAPTER_FILES))
+
+
+def _load_none(key: EngineKey) -> Engine:
+    """Return an engine for chains that ask for nothing."""
+    from hfsynth.engine.scripted import ScriptedEngine
+
+    return ScriptedEngine()
 
 
 def _load(key: EngineKey) -> Engine:

@@ -140,7 +140,7 @@ class ShardEnd:
 class PartWriter:
     """Write parts in a thread of its own. `is_mine` is asked, and `on_finished` told, about each shard that is whole.
 
-    `recipe` names in every row what made it; `reasoning` are the fields of a model that thinks.
+    `recipe` names in every row what made it; `extra` are the fields that only some recipes' rows have.
     An error in the thread is raised by the next `put`, and by `close`.
     """
 
@@ -150,7 +150,7 @@ class PartWriter:
         schema: pa.Schema,
         *,
         recipe: str,
-        reasoning: Sequence[str] = (),
+        extra: Sequence[str] = (),
         is_mine: Callable[[int], bool],
         on_finished: Callable[[int], None],
         size: int = 256,
@@ -158,7 +158,7 @@ class PartWriter:
         self._folder = folder
         self._schema = schema
         self._recipe = recipe
-        self._reasoning = reasoning
+        self._extra = extra
         self._is_mine = is_mine
         self._on_finished = on_finished
         self._incoming: Channel[ChainResult | ShardEnd] = Channel(size)
@@ -223,7 +223,7 @@ class PartWriter:
     def _add(self, item: ChainResult) -> None:
         if item.shard not in self._writers:
             self._writers[item.shard] = ShardWriter(part_path(self._folder, item.shard), self._schema)
-        made = output_rows(item.results, self._reasoning, recipe=self._recipe)
+        made = output_rows(item.results, self._extra, recipe=self._recipe)
         rows = [{**row, **values} for row, values in zip(item.rows, made, strict=True)]
         self._writers[item.shard].add(item.number, rows, Counts.of(item.results))
         read = sum(row.get("offset", 0) == 0 for row in rows)

@@ -63,4 +63,4 @@ def part_schema(features: Features, config: SynthesizerConfig, *, recipe: bool =
     """
     split = config.long_documents == "split"
     origin = {"source_id": Value("string"), "offset": Value("int64")} if split else {}
-    return output_features(Features({**features, **origin}), config.reasoning_columns, recipe=recipe).arrow_schema
+    return output_features(Features({**features, **origin}), config.extra_columns, recipe=recipe).arrow_schema

@@ -86,7 +86,7 @@ class Worker:
             corpus.parts,
             part_schema(self._opened.features, spec.config, recipe=_names_recipe(corpus)),
             recipe=spec.config.fingerprint,
-            reasoning=spec.config.reasoning_columns,
+            extra=spec.config.extra_columns,
             is_mine=lambda shard: self._leases.holds(lease_name(shard)),
             on_finished=self._shard_is_finished,
         )

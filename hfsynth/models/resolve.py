@@ -15,6 +15,7 @@ from hfsynth.core.config import OWN_ENGINE, EngineConfig, Sampling, SynthesizerC
 from hfsynth.core.errors import ConfigError, ModelError
 from hfsynth.core.recipes import read_recipe, trusted_model
 from hfsynth.models.adapters import ADAPTER_FOLDER, EMBEDDED, EMBEDDED_WINDOW, SETTINGS, embedded_revision
+from hfsynth.models.mined import MINED, mined_config
 from hfsynth.models.precision import settled_precision
 
 _MODEL_CONFIG = "config.json"
@@ -36,6 +37,8 @@ def pinned(config: SynthesizerConfig, engine: EngineConfig, *, gpu: bool | None 
     for a recipe that names code, or a published one that names a file of this machine.
     """
     config = replace(config, model=trusted_model(config.model, engine.kind))
+    if config.model == MINED:
+        return mined_config(config)
     if engine.kind in ("scripted", OWN_ENGINE):
         return config
     found, model_config = _revision(config)

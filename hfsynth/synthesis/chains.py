@@ -206,10 +206,10 @@ class Splitter:
             yield {**row, **own}
 
 
-def chainer_for(config: SynthesizerConfig, engine: Engine) -> Chainer:
+def chainer_for(config: SynthesizerConfig, engine: Engine, kind: type[Chainer] = Chainer) -> Chainer:
     """Return what turns documents into chains for `engine`; raise ConfigError where a prompt has no room."""
     require_room(engine.window, config.sampling.max_tokens)
-    return Chainer(
+    return kind(
         prompts=prompt_format(config, engine.tokenizer),
         window=engine.window,
         max_tokens=config.sampling.max_tokens,

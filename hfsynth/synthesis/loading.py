@@ -8,7 +8,11 @@ from typing import Self
 from hfsynth.core.config import EngineConfig, SynthesizerConfig
 from hfsynth.engine.loading import engine_for
 from hfsynth.engine.protocol import Engine, Generation
+from hfsynth.models.mined import MINED
 from hfsynth.synthesis.chains import Chainer, chainer_for, generation_for
+from hfsynth.synthesis.mining import FillingChainer, MiningChainer
+
+_CHAINERS = {(True, None): MiningChainer, (False, "mined"): FillingChainer}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class Loaded:
     @classmethod
     def of(cls, config: SynthesizerConfig, engine: Engine) -> Self:
         """Return what goes with an engine; raise ConfigError where a prompt has no room in its window."""
-        chainer = chainer_for(config, engine)
+        chainer = chainer_for(config, engine, _CHAINERS.get((config.model == MINED, config.fill), Chainer))
         return cls(engine, chainer, generation_for(config, chainer))
 
 

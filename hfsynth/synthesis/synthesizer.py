@@ -38,7 +38,8 @@ class Synthesizer:
     works; then pass `features=synthesize.features(ds.features)`.
 
     `thinking` (`off`, `on`, `budget N`) is for models of the `chat` format that think before they answer; what they
-    thought is counted, and kept with `keep_reasoning`.
+    thought is counted, and kept with `keep_reasoning`. The model `mined` is none: rules make the pairs; `fill="mined"`
+    has them do so for the documents about which a model wrote no pair.
 
     `keep` are conditions that pairs must meet, such as `"grounding>=0.5"`; the others go to `synthesis.rejected`.
 
@@ -66,6 +67,7 @@ class Synthesizer:
         keep: Sequence[str] = (),
         thinking: str = "off",
         keep_reasoning: bool = False,
+        fill: str | None = None,
         engine: str | Engine = "vllm",
         engine_args: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
@@ -86,6 +88,7 @@ class Synthesizer:
             keep=canonical(keep),
             thinking=thinking,
             keep_reasoning=keep_reasoning,
+            fill=fill,
         )
         engine_config = _engine_config(engine, engine_args, trust_remote_code)
         self._settle(pinned(config, engine_config), engine_config, text_column, id_column)
@@ -191,7 +194,7 @@ class Synthesizer:
 
     def features(self, features: Features | None = None) -> Features:
         """Return the features of a dataset with `features` after this transform."""
-        return output_features(features, self.config.reasoning_columns)
+        return output_features(features, self.config.extra_columns)
 
     def __call__(self, batch: MutableMapping[str, Any], indices: Sequence[int] | int | None = None) -> dict[str, Any]:
         """Synthesize one batch (or one row); see the class."""
@@ -207,9 +210,9 @@ class Synthesizer:
         if isinstance(batch, LazyBatch):
             # `map` merges what a function puts into its lazy batch as it is: typed Arrow arrays keep their types
             # even when the first batch has no pair at all, where inferred types would fail on a later batch.
-            batch.update(output_arrays(results, self.config.reasoning_columns, recipe=self.config.fingerprint))
+            batch.update(output_arrays(results, self.config.extra_columns, recipe=self.config.fingerprint))
             return {}
-        return output_values(results, self.config.reasoning_columns, recipe=self.config.fingerprint)
+        return output_values(results, self.config.extra_columns, recipe=self.config.fingerprint)
 
     def synthesize(self, documents: Sequence[Document]) -> list[Synthesized]:
         """Synthesize documents in order: one result a document."""
@@ -237,7 +240,7 @@ class Synthesizer:
             )
         single = {name: [row[name]] for name in (self.text_column, self.id_column) if name in row}
         results = self.synthesize(self._documents([text], single))
-        values = output_values(results, self.config.reasoning_columns, recipe=self.config.fingerprint)
+        values = output_values(results, self.config.extra_columns, recipe=self.config.fingerprint)
         return {name: column[0] for name, column in values.items()}
 
     def _documents(self, texts: Sequence[object], batch: Mapping[str, Any]) -> list[Document]:
