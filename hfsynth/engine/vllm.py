@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from hfsynth.core.errors import EngineError, EngineStopped, ModelError
 from hfsynth.core.phases import phase
+from hfsynth.core.private_names import answer_in_this_process
 from hfsynth.engine.admission import Admission, outlook
 from hfsynth.engine.protocol import Chain, Completion, EngineKey, Generation, Request, drive
 from hfsynth.engine.speculation import ARGUMENT, Speculation, in_the_tail, require_greedy
@@ -301,7 +302,7 @@ def _look_at_models_here() -> None:
     """
     from vllm.model_executor.models import registry
 
-    registry._run_in_subprocess = lambda ask: ask()
+    answer_in_this_process(registry)
 
 
 def _compile_guessing(loaded: LLM) -> None:
