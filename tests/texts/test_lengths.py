@@ -178,7 +178,7 @@ def test_litdata_chunks_to_the_byte(tmp_path: Path) -> None:
         ("axolotl", "axolotl.yaml", "axolotl train", {"sequence_len": 77, "excess_length_strategy": "raise"}),
         ("trl", "trl.yaml", "trl sft --config", {"packing_strategy": "wrapped", "max_length": 77}),
         ("llama-factory", "hfsynth.yaml", "llamafactory-cli train", {"packing": False, "cutoff_len": 77}),
-        ("litgpt", "litgpt.yaml", "litgpt pretrain", {}),
+        ("litgpt", "litgpt.yaml", "litgpt pretrain", {"out_dir": "{out}/trained"}),
     ],
 )
 def test_a_configuration_is_written_and_its_command_told(
@@ -186,7 +186,11 @@ def test_a_configuration_is_written_and_its_command_told(
 ) -> None:
     report = export(documents(5), tmp_path / "out", to=to, tokenizer=TOKENIZER, sequence_length=77)
     told = yaml.safe_load((tmp_path / "out" / file).read_text())
+    wanted = {
+        key: value.format(out=tmp_path / "out") if isinstance(value, str) else value for key, value in wanted.items()
+    }
     assert told | wanted == told
+    assert to != "litgpt" or (told["train"]["max_tokens"], told["train"]["max_seq_length"]) == (report.tokens, 77)
     assert report.start is not None and report.start.startswith(start) and report.start.endswith(f"out/{file}")
     again = export(documents(5), tmp_path / "again", to=to, tokenizer=TOKENIZER)
     assert "2048" in (tmp_path / "again" / file).read_text() and again.sequences is not None

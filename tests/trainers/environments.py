@@ -43,7 +43,7 @@ TORCH = "torch==2.13.0+cpu"
 AXOLOTL = (
     *("transformers==5.16.1", "datasets==4.8.4", "accelerate==1.13.0", "peft==0.20.0", "trl==1.9.0", "huggingface_hub"),
     *("pydantic", "addict", "fire", "PyYAML", "requests", "einops", "colorama", "numba", "numpy", "packaging", "scipy"),
-    *("sentencepiece", "evaluate", "python-dotenv"),
+    *("sentencepiece", "evaluate", "pillow", "python-dotenv"),
 )
 ENVIRONMENTS = (
     Environment("axolotl", AXOLOTL, alone=("axolotl==0.19.0",)),

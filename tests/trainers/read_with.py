@@ -62,9 +62,12 @@ def litdata(folder: Path, model: Path, length: int) -> Read:
 
 def litgpt(folder: Path, model: Path, length: int) -> Read:
     import yaml
+    from litgpt.args import EvalArgs, TrainArgs
     from litgpt.data import LitData
+    from litgpt.pretrain import validate_args
 
     told = yaml.safe_load((folder / "litgpt.yaml").read_text())
+    validate_args(TrainArgs(**told["train"]), EvalArgs(), told["initial_checkpoint_dir"], resume=False)
     data = LitData(**told["data"]["init_args"], num_workers=0)
     data.connect(batch_size=1, max_seq_length=told["train"]["max_seq_length"])
     return {"blocks": [batch[0].tolist() for batch in data.val_dataloader()]}
@@ -86,10 +89,12 @@ def axolotl(folder: Path, model: Path, length: int) -> Read:
     import yaml
     from axolotl.prompt_strategies import completion
     from axolotl.utils.dict import DictDefault
+    from axolotl.utils.schemas.config import AxolotlInputConfig
     from datasets import concatenate_datasets, load_dataset
     from transformers import AutoTokenizer
 
     told = DictDefault(yaml.safe_load((folder / "axolotl.yaml").read_text()))
+    AxolotlInputConfig(**told)
     tokenizer = AutoTokenizer.from_pretrained(model)
     parts = []
     for source in told.datasets:

@@ -40,12 +40,13 @@ class TrainerRecipe:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What a recipe is written for: the folder as it was named, the files of texts in it, tokenizer and length."""
+    """What a recipe is written for: the folder as it was named, its files, tokenizer and length, tokens where known."""
 
     folder: str
     files: Sequence[str]
     tokenizer: TextTokenizer
     length: int
+    tokens: int | None = None
 
     @property
     def paths(self) -> list[str]:
@@ -97,7 +98,7 @@ def litgpt(made: Exported) -> TrainerRecipe:
         "initial_checkpoint_dir": f"checkpoints/{made.tokenizer.name}",
         "tokenizer_dir": f"checkpoints/{made.tokenizer.name}",
         "data": {"class_path": "litgpt.data.LitData", "init_args": {"data_path": made.folder}},
-        "train": {"max_seq_length": made.length, **_SCHEDULE["litgpt"]},
+        "train": {"max_seq_length": made.length, "max_tokens": made.tokens, **_SCHEDULE["litgpt"]},
         "out_dir": f"{made.folder}/trained",
     }
     return TrainerRecipe(file, yaml_text(values), f"litgpt pretrain {made.tokenizer.name} --config {file}")
@@ -184,7 +185,7 @@ _SCHEDULE: Mapping[str, Mapping[str, object]] = {
         "learning_rate": 1e-5,
         "logging_steps": 1,
     },
-    "litgpt": {"global_batch_size": 16, "micro_batch_size": 1, "epochs": 1},
+    "litgpt": {"global_batch_size": 16, "micro_batch_size": 1, "max_norm": 1.0, "lr_warmup_steps": 10},
     "llama-factory": {
         "per_device_train_batch_size": 1,
         "gradient_accumulation_steps": 16,

@@ -200,7 +200,9 @@ def _told(options: Options, tokenizer: TextTokenizer, out: Path, name: str) -> C
     make = partial(recipes.llama_factory, name=name) if options.to is Target.LLAMA_FACTORY else _RECIPES[options.to]
 
     def write(done: Manifest) -> str:
-        recipe = make(recipes.Exported(out.as_posix(), done.files, tokenizer, options.length or USUAL_LENGTH))
+        recipe = make(
+            recipes.Exported(out.as_posix(), done.files, tokenizer, options.length or USUAL_LENGTH, done.tokens)
+        )
         write_text(Path(recipe.file), recipe.text)
         return recipe.start
 
