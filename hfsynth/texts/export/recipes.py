@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 
 from hfsynth.models.tokenizers import TextTokenizer
 
@@ -70,7 +71,7 @@ def axolotl(made: Exported) -> TrainerRecipe:
         **_SCHEDULE["axolotl"],
         "output_dir": f"{made.folder}/trained",
     }
-    return TrainerRecipe(file, yaml_text(values), f"axolotl train {file}")
+    return TrainerRecipe(file, yaml_text(values), f"axolotl train {quote(file)}")
 
 
 def trl(made: Exported) -> TrainerRecipe:
@@ -88,7 +89,7 @@ def trl(made: Exported) -> TrainerRecipe:
         **_SCHEDULE["trl"],
         "output_dir": f"{made.folder}/trained",
     }
-    return TrainerRecipe(file, yaml_text(values), f"trl sft --config {file}")
+    return TrainerRecipe(file, yaml_text(values), f"trl sft --config {quote(file)}")
 
 
 def litgpt(made: Exported) -> TrainerRecipe:
@@ -101,7 +102,9 @@ def litgpt(made: Exported) -> TrainerRecipe:
         "train": {"max_seq_length": made.length, "max_tokens": made.tokens, **_SCHEDULE["litgpt"]},
         "out_dir": f"{made.folder}/trained",
     }
-    return TrainerRecipe(file, yaml_text(values), f"litgpt pretrain {made.tokenizer.name} --config {file}")
+    return TrainerRecipe(
+        file, yaml_text(values), f"litgpt pretrain {quote(made.tokenizer.name)} --config {quote(file)}"
+    )
 
 
 def llama_factory(made: Exported, *, name: str) -> TrainerRecipe:
@@ -120,7 +123,7 @@ def llama_factory(made: Exported, *, name: str) -> TrainerRecipe:
         **_SCHEDULE["llama-factory"],
         "output_dir": f"{made.folder}/trained",
     }
-    return TrainerRecipe(file, yaml_text(values), f"llamafactory-cli train {file}")
+    return TrainerRecipe(file, yaml_text(values), f"llamafactory-cli train {quote(file)}")
 
 
 def torchtitan(made: Exported) -> TrainerRecipe:
@@ -129,7 +132,7 @@ def torchtitan(made: Exported) -> TrainerRecipe:
     values = {"FILES": made.paths, "TOKENIZER": made.tokenizer.name, "SEQUENCE_LENGTH": made.length}
     settings = "\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items())
     start = (
-        f"PYTHONPATH={made.folder} torchrun --nproc-per-node=gpu -m torchtitan.train "
+        f"PYTHONPATH={quote(made.folder)} torchrun --nproc-per-node=gpu -m torchtitan.train "
         f"--module {TORCHTITAN_MODULE} --config llama3_8b"
     )
     return TrainerRecipe(file, _TORCHTITAN.replace("SETTINGS", settings), start)
