@@ -15,7 +15,7 @@ from warm_python import VLLM
 
 from hfsynth.core.config import EngineConfig, Sampling
 from hfsynth.core.errors import ModelError
-from hfsynth.engine.loading import shared_engine
+from hfsynth.engine.loading import close_engines, shared_engine
 from hfsynth.engine.protocol import Chain, Completion, EngineKey, Generation, Request
 from hfsynth.engine.vllm import VLLMEngine, load_vllm
 
@@ -26,6 +26,8 @@ GENERATION = Generation(Sampling(max_tokens=8))
 
 @pytest.fixture(scope="module")
 def engine(tiny_llama: Path) -> VLLMEngine:
+    """Return an engine that was loaded last in this process: what vLLM counts is of that one alone."""
+    close_engines()
     engine = shared_engine(EngineKey(EngineConfig("vllm", {"max_num_seqs": 4}), str(tiny_llama)), load_vllm)
     assert isinstance(engine, VLLMEngine)
     return engine
