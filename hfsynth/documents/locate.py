@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from hfsynth.core.errors import SourceError
 from hfsynth.documents.files import Copy, File, FileSystem, needs_copy, reading
-from hfsynth.documents.watching import FileWatch, RemoteWatch, changed, content_of
+from hfsynth.documents.watching import FileWatch, RemoteWatch, changed, stream_digest
 
 KINDS = {
     ".txt": "txt",
@@ -191,7 +191,7 @@ def files_digest(files: Sequence[File]) -> str:
 def _content(file: File) -> bytes:
     """Return the digest of a file's content, which its watch knows from then on."""
     with file.open_as_it_is() as stream:
-        content = content_of(stream)
+        content = stream_digest(stream)
     if isinstance(file.watch, FileWatch):
         file.watch.content = content
     return content

@@ -64,7 +64,7 @@ class FileWatch:
             raise changed(self._name, "it was written to")
         if self.content is not None:
             with Path(self._path).open("rb") as stream:
-                same = content_of(stream) == self.content
+                same = stream_digest(stream) == self.content
             if not same:
                 raise changed(self._name, "its content is another")
         self._stamp = found
@@ -113,7 +113,7 @@ def changed(name: str, how: str) -> SourceError:
     )
 
 
-def content_of(stream: IO[bytes]) -> bytes:
+def stream_digest(stream: IO[bytes]) -> bytes:
     """Return a digest of all that a stream holds."""
     content = blake2b(digest_size=32)
     while chunk := stream.read(_CHUNK):

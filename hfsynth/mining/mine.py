@@ -10,7 +10,7 @@ from hfsynth.core.draws import Draws
 from hfsynth.core.records import Pair
 from hfsynth.mining.miners import Mined, candidates
 from hfsynth.mining.passages import passage_of
-from hfsynth.mining.rules import Rules, language_of, rules_of
+from hfsynth.mining.rules import Rules, rules_language, rules_of
 from hfsynth.prompting.pair_layout import OPTIONS_HEADING
 
 MOST_OF_A_KIND = 2
@@ -27,7 +27,7 @@ def mine(text: str, *, seed: int, name: str) -> tuple[Pair, ...]:
     At most `MOST`, one for every `WORDS_A_PAIR` words, `MOST_OF_A_KIND` of a kind. `seed` and the document's `name`
     decide which, and how they are worded; nothing else does, not the run, not its other documents.
     """
-    language = language_of(text)
+    language = rules_language(text)
     if language is None:
         return ()
     rules, draws = rules_of(language), Draws(f"{seed}/mined/{name}")

@@ -57,7 +57,7 @@ def rules_of(language: str) -> Rules:
     )
 
 
-def language_of(text: str) -> str | None:
+def rules_language(text: str) -> str | None:
     """Return the language of a text, None where it is none of `LANGUAGES`."""
     words = Counter(_WORD.findall(text[:_LOOKED_AT].lower()))
     shares = [(sum(words[word] for word in words.keys() & rules_of(name).common), name) for name in LANGUAGES]

@@ -211,7 +211,7 @@ class HubRepo:
         self.call(partial(self._announce, unit, revision, pull))
         sent = [one for one in unit if waits_for_storage(one)]
         if sent:
-            contents = [xet.Content(_source(one), one.upload_info.sha256.hex()) for one in sent]
+            contents = [xet.Upload(_source(one), one.upload_info.sha256.hex()) for one in sent]
             self.call(partial(self._send_by_xet, contents, None if pull else revision, told))
         for operation in sent:
             note_stored(operation)
@@ -221,7 +221,7 @@ class HubRepo:
         headers, where = build_hf_headers(token=self.token), (self.repo, self.kind, revision)
         ask_upload_modes(unit, where=where, headers=headers, endpoint=self._api.endpoint, pull=pull)
 
-    def _send_by_xet(self, contents: Sequence[xet.Content], revision: str | None, told: xet.BytesTold) -> None:
+    def _send_by_xet(self, contents: Sequence[xet.Upload], revision: str | None, told: xet.BytesTold) -> None:
         told.begin()
         xet.send(contents, self._access(revision), patience=self._timeout, on_bytes=told.more)
 

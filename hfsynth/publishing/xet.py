@@ -45,7 +45,7 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class Upload:
     """A file to send, by its path or by its content."""
 
     source: Path | bytes
@@ -97,7 +97,7 @@ def is_available() -> bool:
 
 
 def send(
-    contents: Sequence[Content], access: Access, *, patience: float, on_bytes: Callable[[int], None] = lambda size: None
+    contents: Sequence[Upload], access: Access, *, patience: float, on_bytes: Callable[[int], None] = lambda size: None
 ) -> None:
     """Store contents and register them; what the storage has already is not sent.
 
@@ -135,7 +135,7 @@ def _session(pid: int) -> Any:  # noqa: ANN401
     return hf_xet.XetSession(config.with_config({key: value for key, value in _SETTINGS.items() if key in known}))
 
 
-def _start(commit: Any, contents: Sequence[Content]) -> None:  # noqa: ANN401
+def _start(commit: Any, contents: Sequence[Upload]) -> None:  # noqa: ANN401
     for content in contents:
         if isinstance(content.source, bytes):
             commit.start_upload_bytes(content.source, sha256=content.sha256)

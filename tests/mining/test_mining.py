@@ -28,7 +28,7 @@ from hfsynth.job.run import synthesize
 from hfsynth.mining.mine import MOST, MOST_OF_A_KIND, mine
 from hfsynth.mining.miners import Mined, candidates
 from hfsynth.mining.passages import passage_of
-from hfsynth.mining.rules import LANGUAGES, language_of, rules_of
+from hfsynth.mining.rules import LANGUAGES, rules_language, rules_of
 from hfsynth.models.mined import RULES
 from hfsynth.prompting.pair_layout import OPTIONS_HEADING
 from hfsynth.publishing.facts import CardSettings
@@ -113,7 +113,11 @@ def test_a_text_shows_every_kind_and_each_answer_is_the_texts() -> None:
 
 
 def test_a_second_language_is_data() -> None:
-    assert (language_of(TEXT), language_of(GERMAN), language_of("潮汐是海水的涨落。" * 20)) == ("en", "de", None)
+    assert (rules_language(TEXT), rules_language(GERMAN), rules_language("潮汐是海水的涨落。" * 20)) == (
+        "en",
+        "de",
+        None,
+    )
     found = all_of(GERMAN, "de")
     assert {"title", "definition", "effect", "cause", "reason", "number"} <= {one.kind for one in found}
     assert all(is_of(GERMAN, one) for one in found)

@@ -53,7 +53,7 @@ from hfsynth.texts.export.records import Manifest
 from hfsynth.texts.export.sft import SftColumns, SftRow
 from hfsynth.texts.export.shards import ExportProgress, ExportRun, write_shards
 from hfsynth.texts.export.source import Exportable, ExportSource, open_sources
-from hfsynth.texts.export.targets import NAMED, FileFormat, Options, Plan, Target, content_of, plan_for
+from hfsynth.texts.export.targets import NAMED, ExportPlan, FileFormat, Options, Target, exported_content, plan_for
 
 VERSION = 1
 SHARD_BYTES = 500_000_000
@@ -151,7 +151,7 @@ def export(
         raise ConfigError(f"shard_bytes must be 1 or more; got {shard_bytes}.", hint="The default is half a gigabyte.")
     loaded = load_tokenizer(tokenizer)
     loaded.require_eos()
-    sources = open_sources(data, split=split, identity=identity, content=content_of(options))
+    sources = open_sources(data, split=split, identity=identity, content=exported_content(options))
     places = _places(options.to, Path(out), name, sources)
     plans = {each: plan_for(options, loaded, folder, entry) for each, (folder, entry) in places.items()}
     for plan in plans.values():
@@ -208,7 +208,7 @@ def _further(
     )
 
 
-def _run(job: ExportRun, plan: Plan, fresh: Manifest) -> ExportReport:
+def _run(job: ExportRun, plan: ExportPlan, fresh: Manifest) -> ExportReport:
     """Do what is not done yet, and say what is there."""
     before = records.resume(plan.manifest, fresh, files_in=plan.folder)
     manifest = before
@@ -222,7 +222,7 @@ def _run(job: ExportRun, plan: Plan, fresh: Manifest) -> ExportReport:
     return _report(manifest, plan, resumed=len(before.shards))
 
 
-def _check_free(plan: Plan) -> None:
+def _check_free(plan: ExportPlan) -> None:
     """Refuse a folder with files in it that no manifest explains."""
     if plan.manifest.exists() or not plan.folder.exists():
         return
@@ -243,7 +243,7 @@ def _check_not_empty(manifest: Manifest) -> None:
         )
 
 
-def _report(manifest: Manifest, plan: Plan, *, resumed: int) -> ExportReport:
+def _report(manifest: Manifest, plan: ExportPlan, *, resumed: int) -> ExportReport:
     return ExportReport(
         target=str(manifest.about["to"]),
         folder=str(plan.folder),
@@ -259,7 +259,7 @@ def _report(manifest: Manifest, plan: Plan, *, resumed: int) -> ExportReport:
     )
 
 
-def _sequences(manifest: Manifest, plan: Plan) -> SequenceReport | None:
+def _sequences(manifest: Manifest, plan: ExportPlan) -> SequenceReport | None:
     if plan.lengths is None:
         return None
     counts = manifest.sequences

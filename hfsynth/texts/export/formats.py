@@ -33,7 +33,7 @@ class Reading(NamedTuple):
     spans: Sequence[Span] = ()
 
 
-class Reader(Protocol):
+class ExportReader(Protocol):
     """How a row is read."""
 
     def __call__(self, row: Row, number: int) -> Reading | Skip:
@@ -41,7 +41,7 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class TextReader:
+class ExportTextReader:
     """Read the column `text`, with control strings broken up, and `pair_spans` where they are needed."""
 
     escape: Escape

@@ -46,7 +46,7 @@ class SftColumns(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Examples:
+class SftExamples:
     """A source of examples out of one of synthesized rows; what gives none is a row too, and says why."""
 
     pairs: ExportSource

@@ -15,7 +15,7 @@ from typing import Any
 
 from hfsynth.core.files import publish, temporary
 from hfsynth.texts.export import records
-from hfsynth.texts.export.formats import Batch, Format, Reader
+from hfsynth.texts.export.formats import Batch, ExportReader, Format
 from hfsynth.texts.export.lengths import Lengths
 from hfsynth.texts.export.records import Manifest, SequenceCounts, Shard
 from hfsynth.texts.export.source import ExportSource
@@ -45,7 +45,7 @@ class ExportRun:
     """One export: what, how it is read, cut and written, the folder of its shards, its manifest, who is told of it."""
 
     source: ExportSource
-    read: Reader
+    read: ExportReader
     lengths: Lengths | None
     format: Format[Any]
     folder: Path
@@ -136,7 +136,7 @@ def _prepare(job: ExportRun, batch: Batch) -> tuple[Batch, Any]:
     return fitted, job.format.prepare(fitted.texts)
 
 
-def _batches(rows: Iterator[Row], start: int, read: Reader) -> Iterator[Batch]:
+def _batches(rows: Iterator[Row], start: int, read: ExportReader) -> Iterator[Batch]:
     """Cut rows into batches of so many documents or characters; only the last one may hold no document."""
     batch, characters = Batch(), 0
     for number, row in enumerate(rows, start):

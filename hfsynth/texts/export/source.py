@@ -27,7 +27,7 @@ Exportable: TypeAlias = str | Path | AnyDataset | Iterable[Mapping[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class ExportContent:
     """What of a corpus is exported: the folder it is in, its columns, those it cannot do without, what makes it."""
 
     folder: str
@@ -37,15 +37,17 @@ class Content:
     remedy: str
 
 
-TEXTS = Content("data", ("text", "id", "source_ids"), ("text",), "training texts", "`hfsynth render` or `hfsynth mix`")
-SPANNED_TEXTS = Content(
+TEXTS = ExportContent(
+    "data", ("text", "id", "source_ids"), ("text",), "training texts", "`hfsynth render` or `hfsynth mix`"
+)
+SPANNED_TEXTS = ExportContent(
     "data",
     ("text", "id", "source_ids", "pair_spans"),
     ("text", "pair_spans"),
     "training texts",
     "`hfsynth render --pair-spans`, or `hfsynth mix` of that",
 )
-PAIRS = Content("pairs", ("id", "text", "pairs", "synthesis"), ("text", "pairs"), "pairs", "`hfsynth synthesize`")
+PAIRS = ExportContent("pairs", ("id", "text", "pairs", "synthesis"), ("text", "pairs"), "pairs", "`hfsynth synthesize`")
 
 
 class ExportSource(Protocol):
@@ -88,14 +90,14 @@ def open_sources(
     return {"train": _RowsSource(data, identity or uuid4().hex, content)}
 
 
-def _open_rows(rows: Rows, identity: str | None, where: str, content: Content) -> ExportSource:
+def _open_rows(rows: Rows, identity: str | None, where: str, content: ExportContent) -> ExportSource:
     if isinstance(rows, IterableDataset):
         return _RowsSource(rows, identity or uuid4().hex, content)
     _check_columns(rows.column_names, where, content)
     return _DatasetSource(rows, content)
 
 
-def _chosen(asked: Sequence[str] | None, there: Iterable[str], where: str, content: Content) -> list[str]:
+def _chosen(asked: Sequence[str] | None, there: Iterable[str], where: str, content: ExportContent) -> list[str]:
     """Return the splits that are asked for, all where none is; raise SourceError for one that is not there."""
     found = sorted(there, key=split_order)
     missing = [name for name in asked or () if name not in found]
@@ -109,11 +111,11 @@ def _chosen(asked: Sequence[str] | None, there: Iterable[str], where: str, conte
     return list(dict.fromkeys(asked or found))
 
 
-def _short(content: Content) -> str:
+def _short(content: ExportContent) -> str:
     return content.called.rpartition(" ")[2]
 
 
-def _open_folder(folder: Path, asked: Sequence[str] | None, content: Content) -> dict[str, ExportSource]:
+def _open_folder(folder: Path, asked: Sequence[str] | None, content: ExportContent) -> dict[str, ExportSource]:
     files = sorted((folder / content.folder).glob("*-*.parquet"))
     require_whole(folder, f"{content.folder}/")
     names = _chosen(asked, {path.name.partition("-")[0] for path in files}, str(folder), content)
@@ -126,7 +128,7 @@ def _open_folder(folder: Path, asked: Sequence[str] | None, content: Content) ->
     }
 
 
-def _check_columns(columns: Iterable[str], where: str, content: Content) -> None:
+def _check_columns(columns: Iterable[str], where: str, content: ExportContent) -> None:
     names = list(columns)
     for needed in content.needs:
         if needed not in names:
@@ -138,7 +140,7 @@ def _check_columns(columns: Iterable[str], where: str, content: Content) -> None
 class _ParquetSource:
     folder: Path
     files: tuple[Path, ...]
-    content: Content
+    content: ExportContent
 
     @property
     def identity(self) -> str:
@@ -166,7 +168,7 @@ class _ParquetSource:
                     start = max(0, start - count)
 
 
-def _group_rows(file: pq.ParquetFile, group: int, content: Content) -> Iterator[Row]:
+def _group_rows(file: pq.ParquetFile, group: int, content: ExportContent) -> Iterator[Row]:
     columns = [name for name in content.columns if name in file.schema_arrow.names]
     for batch in file.iter_batches(batch_size=ROWS_AT_A_TIME, row_groups=[group], columns=columns):
         yield from batch.to_pylist()
@@ -175,7 +177,7 @@ def _group_rows(file: pq.ParquetFile, group: int, content: Content) -> Iterator[
 @dataclass(frozen=True, slots=True)
 class _DatasetSource:
     data: Dataset
-    content: Content
+    content: ExportContent
 
     @property
     def identity(self) -> str:
@@ -196,7 +198,7 @@ class _DatasetSource:
 class _RowsSource:
     data: Iterable[Mapping[str, object]]
     identity: str
-    content: Content
+    content: ExportContent
     rows: None = None
 
     def read(self, start: int) -> Iterator[Row]:

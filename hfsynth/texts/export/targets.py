@@ -15,11 +15,11 @@ from hfsynth.core.files import write_text
 from hfsynth.core.text import Escape
 from hfsynth.models.tokenizers import TextTokenizer
 from hfsynth.texts.export import llama_factory, recipes
-from hfsynth.texts.export.formats import Format, JsonLines, Lines, Parquet, Reader, TextReader
+from hfsynth.texts.export.formats import ExportReader, ExportTextReader, Format, JsonLines, Lines, Parquet
 from hfsynth.texts.export.lengths import Lengths
 from hfsynth.texts.export.records import Manifest
-from hfsynth.texts.export.sft import ExampleReader, Examples, SftColumns, SftRow, llama_factory_entry
-from hfsynth.texts.export.source import PAIRS, SPANNED_TEXTS, TEXTS, Content, ExportSource
+from hfsynth.texts.export.sft import ExampleReader, SftColumns, SftExamples, SftRow, llama_factory_entry
+from hfsynth.texts.export.source import PAIRS, SPANNED_TEXTS, TEXTS, ExportContent, ExportSource
 from hfsynth.texts.export.token_arrays import LitdataArrays, MegatronArrays, NanotronArrays, OlmoArrays, TokenArrays
 
 MANIFEST = "export.json"
@@ -116,14 +116,14 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ExportPlan:
     """How a target is written: how rows are read, the form and folder of the files, the manifest, what comes last.
 
     `finish` returns the command that begins to train; `lost` tells how many tokens the trainer would not use, where
     that is known.
     """
 
-    read: Reader
+    read: ExportReader
     format: Format[Any]
     folder: Path
     manifest: Path
@@ -133,14 +133,14 @@ class Plan:
     source: Callable[[ExportSource], ExportSource] = lambda source: source
 
 
-def content_of(options: Options) -> Content:
+def exported_content(options: Options) -> ExportContent:
     """Return what of a corpus is exported."""
     if options.to is Target.SFT:
         return PAIRS
     return SPANNED_TEXTS if options.split_longer or options.loss_mask else TEXTS
 
 
-def plan_for(options: Options, tokenizer: TextTokenizer, out: Path, name: str) -> Plan:
+def plan_for(options: Options, tokenizer: TextTokenizer, out: Path, name: str) -> ExportPlan:
     """Return the plan of one split, to be written into `out` under this name.
 
     Raises ConfigError or OutputError where that cannot work.
@@ -149,11 +149,11 @@ def plan_for(options: Options, tokenizer: TextTokenizer, out: Path, name: str) -
     escape = Escape.of(tokenizer.specials)
     if options.to is Target.SFT:
         return _sft_plan(options, escape, out, name)
-    read = TextReader(escape, spanned=options.split_longer or options.loss_mask)
+    read = ExportTextReader(escape, spanned=options.split_longer or options.loss_mask)
     return replace(_texts_plan(options, tokenizer, read, out, name), lengths=_lengths(options, tokenizer))
 
 
-def _texts_plan(options: Options, tokenizer: TextTokenizer, read: Reader, out: Path, name: str) -> Plan:
+def _texts_plan(options: Options, tokenizer: TextTokenizer, read: ExportReader, out: Path, name: str) -> ExportPlan:
     if options.to is Target.LLAMA_FACTORY:
         bos = tokenizer.leading_bos()
         form = JsonLines(before=bos.text if bos and not tokenizer.says_bos else "")
@@ -163,18 +163,18 @@ def _texts_plan(options: Options, tokenizer: TextTokenizer, read: Reader, out: P
         return _arrays_plan(options, _ARRAYS[options.to](tokenizer, options.loss_mask), read, out)
     if options.to in _RECIPES:
         form = JsonLines(before=_unsaid_bos(options.to, tokenizer))
-        return Plan(read, form, out, out / MANIFEST, _told(options, tokenizer, out, name))
-    return Plan(read, _text_format(tokenizer, options.file_format), out, out / MANIFEST, lost=lambda done: None)
+        return ExportPlan(read, form, out, out / MANIFEST, _told(options, tokenizer, out, name))
+    return ExportPlan(read, _text_format(tokenizer, options.file_format), out, out / MANIFEST, lost=lambda done: None)
 
 
-def _arrays_plan(options: Options, arrays: TokenArrays, read: Reader, out: Path) -> Plan:
+def _arrays_plan(options: Options, arrays: TokenArrays, read: ExportReader, out: Path) -> ExportPlan:
     def finish(done: Manifest) -> str | None:
         _describe_arrays(arrays, done, out)
         if isinstance(arrays, LitdataArrays):
             _index_chunks(done, out)
         return _told(options, arrays.tokenizer, out, "")(done) if options.to in _RECIPES else None
 
-    return Plan(read, arrays, out, out / MANIFEST, finish, lost=lambda done: _rests(options, done))
+    return ExportPlan(read, arrays, out, out / MANIFEST, finish, lost=lambda done: _rests(options, done))
 
 
 def _rests(options: Options, done: Manifest) -> int:
@@ -249,9 +249,9 @@ def _index_chunks(done: Manifest, out: Path) -> None:
     write_text(out / "index.json", json.dumps({"chunks": chunks, "config": config}, indent=1) + "\n")
 
 
-def _sft_plan(options: Options, escape: Escape, out: Path, name: str) -> Plan:
+def _sft_plan(options: Options, escape: Escape, out: Path, name: str) -> ExportPlan:
     entry, read = llama_factory_entry(name, options.sft_columns), ExampleReader(escape, options.sft_columns)
-    source = partial(Examples, row=options.sft_row)
+    source = partial(SftExamples, row=options.sft_row)
     return _named_plan(out, name, entry, read=read, form=Lines(), source=source)
 
 
@@ -260,13 +260,13 @@ def _named_plan(
     name: str,
     entry: llama_factory.Entry,
     *,
-    read: Reader,
+    read: ExportReader,
     form: Format[Any],
     source: Callable[[ExportSource], ExportSource] = lambda source: source,
-) -> Plan:
+) -> ExportPlan:
     llama_factory.check_dataset_info(out, name, entry)
     manifest = out / f"{name}.{MANIFEST}"
-    return Plan(
+    return ExportPlan(
         read, form, out / name, manifest, lambda done: llama_factory.register_dataset(out, name, entry), source=source
     )
 
