@@ -70,7 +70,7 @@ def open_sources(
     *,
     split: str | Sequence[str] | None = None,
     identity: str | None = None,
-    content: Content = TEXTS,
+    content: ExportContent = TEXTS,
 ) -> dict[str, ExportSource]:
     """Open every split of a corpus folder or of a dict of datasets, or those that `split` names, in their usual order.
 
