@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["hfsynth"]
+# dependencies = ["hfsynth==0.1.0"]
 # ///
 r"""Convert the corpora that the authors of Instruction Pre-Training published into hfsynth's configs.
 
@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -34,33 +33,50 @@ from datasets import Features, List, Value
 from huggingface_hub import snapshot_download
 
 import hfsynth
-from hfsynth.core.errors import SourceError
-from hfsynth.core.records import content_id
-from hfsynth.corpus.parquet import write_split
-from hfsynth.texts.rendering import text_features
 
 SHARDS = ("*/shard/*.txt", "*/shard/*.jsonl")
 COLUMNS = {name: Value("string") for name in ("id", "text", "source", "task")}
 TEXTS = Features({name: COLUMNS[name] for name in ("id", "text", "source")})
 PAIRS = Features({**COLUMNS, "pairs": List({"instruction": Value("string"), "response": Value("string")})})
+RENDERED = Features(
+    {
+        "text": Value("string"),
+        "source_ids": List(Value("string")),
+        "shots": Value("int64"),
+        "num_pairs": Value("int64"),
+        "style": Value("string"),
+        "chain": Value("string"),
+    }
+)
 
 
 def main() -> None:
-    args = arguments()
+    parser = hfsynth.script_parser(
+        __doc__,
+        "seed",
+        input="one of the repos, or a folder of their layout",
+        license="as the input's page states it",
+    )
+    parser.add_argument("--limit", type=int, help="convert so many rows only")
+    hfsynth.run_script(parser, convert)
+
+
+def convert(args: argparse.Namespace) -> None:
     files = shards(args.input)
-    folder = Path(args.folder or args.output.rpartition("/")[2])
     for config in ("data", "pairs"):
-        for path in (folder / config).glob("train-*-of-*.parquet"):  # of an earlier run
+        for path in (args.folder / config).glob("train-*-of-*.parquet"):  # of an earlier run
             path.unlink()
     if "context" in next(objects(files))[1]:
-        write_split(islice(collected(files), args.limit), folder / "pairs", split="train", features=PAIRS)
+        write(islice(collected(files), args.limit), args.folder / "pairs", PAIRS)
         rendered = hfsynth.render_rows(islice(collected(files), args.limit), seed=args.seed)
-        write_split(rendered, folder / "data", split="train", features=text_features(tokens=False))
+        write(rendered, args.folder / "data", RENDERED)
     else:
-        write_split(islice(finished(files), args.limit), folder / "data", split="train", features=TEXTS)
-    introduce(folder / "README.md", args.input)
-    stated = hfsynth.CardSettings(args.license, args.license_name, args.license_link, tuple(args.language))
-    print(hfsynth.push(folder, args.output, hfsynth.PushOptions(private=args.private), settings=stated).url)
+        write(islice(finished(files), args.limit), args.folder / "data", TEXTS)
+    introduce(args.folder / "README.md", args.input)
+
+
+def write(rows: Iterator[dict[str, Any]], folder: Path, columns: Features) -> None:
+    hfsynth.write_split(rows, folder, split="train", features=columns)
 
 
 def shards(location: str) -> list[Path]:
@@ -70,7 +86,7 @@ def shards(location: str) -> list[Path]:
         root = Path(snapshot_download(location, repo_type="dataset", allow_patterns=list(SHARDS)))
     files = sorted(path for pattern in SHARDS for path in root.glob(pattern))
     if not files:
-        raise SourceError(f"{location} holds no shards.", hint=f"They lie at {' and '.join(SHARDS)}.")
+        raise hfsynth.HfsynthError(f"{location} holds no shards.", hint=f"They lie at {' and '.join(SHARDS)}.")
     return files
 
 
@@ -88,7 +104,7 @@ def parsed(line: str, where: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except ValueError as error:
-        raise SourceError(f"{where} is no JSON: {error}.") from error
+        raise hfsynth.HfsynthError(f"{where} is no JSON: {error}.") from error
     return value if isinstance(value, dict) else {"text": value}
 
 
@@ -97,10 +113,10 @@ def finished(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
     for where, row in objects(files):
         pieces = [row["text"]] if isinstance(row.get("text"), str) else row.get("text")
         if not (isinstance(pieces, list) and all(isinstance(piece, str) for piece in pieces)):
-            raise SourceError(f"{where} holds no text: {sorted(row)}.")
+            raise hfsynth.HfsynthError(f"{where} holds no text: {sorted(row)}.")
         text = "\n".join(pieces)
         if text.strip():
-            yield {"id": content_id(text), "text": text, "source": where.partition("/")[0]}
+            yield {"id": hfsynth.content_id(text), "text": text, "source": where.partition("/")[0]}
 
 
 def collected(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
@@ -108,9 +124,9 @@ def collected(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
     for where, row in objects(files):
         pairs = row.get("QA_list")
         if not (isinstance(row.get("context"), str) and isinstance(pairs, list)):
-            raise SourceError(f"{where} has no context and QA_list, but {sorted(row)}.")
+            raise hfsynth.HfsynthError(f"{where} has no context and QA_list, but {sorted(row)}.")
         yield {
-            "id": content_id(row["context"]),
+            "id": hfsynth.content_id(row["context"]),
             "text": row["context"],
             "source": row.get("rc_name") or where.partition("/")[0],
             "task": row.get("QA_type"),
@@ -120,7 +136,7 @@ def collected(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
 
 def pair(given: Any, where: str) -> dict[str, str]:  # noqa: ANN401
     if not isinstance(given, dict) or set(given) != {"Q", "A"}:
-        raise SourceError(f"{where} has a pair that is not Q and A alone: {str(given)[:80]}")
+        raise hfsynth.HfsynthError(f"{where} has a pair that is not Q and A alone: {str(given)[:80]}")
     return {"instruction": given["Q"], "response": given["A"]}
 
 
@@ -141,25 +157,5 @@ def introduce(readme: Path, location: str) -> None:
     )
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("input", help="one of the repos, or a folder of their layout")
-    parser.add_argument("output", help="the repo to publish, USER/NAME")
-    parser.add_argument("--limit", type=int, help="convert so many rows only")
-    parser.add_argument("--seed", type=int, default=0, help="of the wordings")
-    parser.add_argument("--folder", help="where the corpus is made [default: the repo's name]")
-    parser.add_argument("--license", required=True, help="as the input's page states it")
-    parser.add_argument("--license-name")
-    parser.add_argument("--license-link")
-    parser.add_argument("--language", action="append", default=[])
-    parser.add_argument("--private", action="store_true")
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    try:
-        main()
-    except hfsynth.HfsynthError as error:
-        sys.exit(str(error))
+    main()

@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["hfsynth[cpu,train]"]
+# dependencies = ["hfsynth[cpu,train]==0.1.0"]
 # ///
 r"""Train the embedded synthesizer: choose permissive, varied rows of a task collection, and fine-tune on them.
 
@@ -33,9 +33,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hfsynth.core.draws import Draws
-from hfsynth.publishing.facts import CardSettings
-from hfsynth.publishing.hub import PushOptions, push_folder
+import hfsynth
 
 CLOSED = ("CC-BY-SA", "upstream", "none in repo")
 """Licences with these words do not permit the weights to be shipped under a permissive licence."""
@@ -88,8 +86,7 @@ def main() -> None:
     if not args.choose_only:
         train_on(data, args)
     if args.push and not args.choose_only:
-        stated = CardSettings(license="apache-2.0", language=("en",))
-        print(push_folder(args.out, args.push, PushOptions(kind="model"), settings=stated).url)
+        print(hfsynth.push(args.out, args.push, kind="model", license="apache-2.0", language="en").url)
 
 
 def arguments() -> argparse.Namespace:
@@ -111,25 +108,21 @@ def arguments() -> argparse.Namespace:
 
 
 def train_on(data: Path, args: argparse.Namespace) -> None:
-    from hfsynth.training.config import Packing, Schedule, TrainingConfig
-    from hfsynth.training.train import train
-    from hfsynth.training.trainer import TrainingProgress
-
-    def tell(progress: TrainingProgress) -> None:
+    def tell(progress: hfsynth.TrainingProgress) -> None:
         loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
         speed = progress.tokens / max(progress.seconds, 1e-9)
         print(f"step {progress.step} of {progress.steps}{loss}, {speed:.0f} tokens/s", file=sys.stderr, flush=True)
 
-    config = TrainingConfig(
+    config = hfsynth.TrainingConfig(
         base=args.base,
-        packing=Packing(args.window, args.shots, epochs=args.epochs, seed=args.seed),
+        packing=hfsynth.Packing(args.window, args.shots, epochs=args.epochs, seed=args.seed),
         learning_rate=args.learning_rate,
         batch_tokens=args.batch_tokens,
         device_tokens=args.device_tokens,
         validation=0.02,
     )
-    schedule = Schedule(log=5, evaluate=60, save=args.save_every)
-    figures = train(data, args.out, config, schedule=schedule, on_progress=tell)
+    schedule = hfsynth.Schedule(log=5, evaluate=60, save=args.save_every)
+    figures = hfsynth.train(data, args.out, config, schedule=schedule, on_progress=tell)
     print(json.dumps({key: value for key, value in figures.items() if not isinstance(value, list)}, indent=2))
 
 
@@ -144,11 +137,11 @@ def choose(rows: Sequence[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]
     chosen = [
         text
         for source, found in sorted(by_source.items())
-        for text in joined(best(found, CAPS[source], seed), Draws(f"{seed}/joined {source}"))
+        for text in joined(best(found, CAPS[source], seed), hfsynth.Draws(f"{seed}/joined {source}"))
     ]
     return [
         {"context": found.context, "pairs": list(found.pairs), "source": found.source}
-        for found in (chosen[number] for number in Draws(f"rows/{seed}").order(len(chosen)))
+        for found in (chosen[number] for number in hfsynth.Draws(f"rows/{seed}").order(len(chosen)))
     ]
 
 
@@ -164,7 +157,7 @@ class Prepared:
 
 def prepared(row: Mapping[str, Any], asked: Mapping[tuple[str, str], int], seed: int) -> Prepared | None:
     """Return a row with its text cut and its pairs in order; None where too little is left."""
-    stream = Draws(f"{seed}/{row['id']}")
+    stream = hfsynth.Draws(f"{seed}/{row['id']}")
     pairs = [varied(cut(pair), stream) for pair in row["pairs"] if pair["task"] != REVERSED]
     fitting = [pair for pair in pairs if fits(pair)]
     own = [pair for pair in fitting if asked[row["source"], pair["instruction"]] < STOCK]
@@ -180,11 +173,11 @@ def prepared(row: Mapping[str, Any], asked: Mapping[tuple[str, str], int], seed:
 
 def best(found: Sequence[Prepared], cap: int, seed: int) -> list[Prepared]:
     """Return `cap` rows: those with the most pairs of their own, up to four, before others, else as drawn."""
-    drawn = [found[number] for number in Draws(f"{seed}/{found[0].source}").order(len(found))]
+    drawn = [found[number] for number in hfsynth.Draws(f"{seed}/{found[0].source}").order(len(found))]
     return sorted(drawn, key=lambda row: -min(row.own, 4))[:cap]
 
 
-def joined(texts: Sequence[Prepared], stream: Draws) -> Iterator[Prepared]:
+def joined(texts: Sequence[Prepared], stream: hfsynth.Draws) -> Iterator[Prepared]:
     """Yield texts, those with few pairs and some others joined in twos: one text, all its pairs in order."""
     waiting: Prepared | None = None
     for text in texts:
@@ -212,7 +205,7 @@ def cut(pair: Mapping[str, str]) -> Mapping[str, str]:
     return {**pair, "response": " ".join(sentences)}
 
 
-def varied(pair: Mapping[str, str], stream: Draws) -> Mapping[str, str]:
+def varied(pair: Mapping[str, str], stream: hfsynth.Draws) -> Mapping[str, str]:
     """Return a pair that asks for a definition in one of several wordings, any other as it is."""
     match = DEFINITION.match(pair["instruction"])
     if match is None:

@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING
 from hfsynth.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from hfsynth.cli.recipe_scripts import run_script, script_parser
     from hfsynth.core.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig
+    from hfsynth.core.draws import Draws
     from hfsynth.core.errors import HfsynthError
+    from hfsynth.core.recipes import open_recipe
+    from hfsynth.core.records import content_id
+    from hfsynth.corpus.parquet import write_split
+    from hfsynth.documents.hf_datasets import open_texts
     from hfsynth.documents.source import Source
     from hfsynth.documents.split_documents import split_documents
     from hfsynth.engine.loading import close_engines, engines
@@ -45,6 +51,7 @@ if TYPE_CHECKING:
     from hfsynth.training.config import Schedule as Schedule
     from hfsynth.training.config import TrainingConfig as TrainingConfig
     from hfsynth.training.train import train as train
+    from hfsynth.training.trainer import TrainingProgress as TrainingProgress
 
 _HOMES = {
     "LocalLauncher": "job.launcher",
@@ -72,7 +79,15 @@ _HOMES = {
     "SynthesizerConfig": "core.config",
     "TrainingConfig": "training.config",
     "CheckReport": "job.check",
+    "Draws": "core.draws",
+    "TrainingProgress": "training.trainer",
     "card": "publishing.publish",
+    "content_id": "core.records",
+    "open_recipe": "core.recipes",
+    "open_texts": "documents.hf_datasets",
+    "run_script": "cli.recipe_scripts",
+    "script_parser": "cli.recipe_scripts",
+    "write_split": "corpus.parquet",
     "check": "job.check",
     "check_card": "publishing.publish",
     "close_engines": "engine.loading",
@@ -114,7 +129,14 @@ __all__ = [
     "Source",
     "Synthesizer",
     "SynthesizerConfig",
+    "Draws",
     "card",
+    "content_id",
+    "open_recipe",
+    "open_texts",
+    "run_script",
+    "script_parser",
+    "write_split",
     "check",
     "check_card",
     "close_engines",
@@ -137,7 +159,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _HOMES[name] == "training.train":  # it imports transformers as it is imported itself
+    if _HOMES[name] in ("training.train", "training.trainer"):  # it imports transformers as it is imported itself
         import_module(f"{__name__}.models.siblings").hide_unfit_siblings()
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 

@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 from loopback_hub.server import Hub
 
+import hfsynth
+from hfsynth.version import __version__
+
 FOLDER = Path(__file__).parent.parent / "dataset_scripts"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
 RAW = [f"Lighthouse {n} was lit every evening. Its keeper wrote down the weather of day {n}." for n in range(20)]
@@ -77,10 +80,26 @@ def test_a_script_says_what_it_needs_and_how_to_run_it(script: Path) -> None:
     assert len(blocks) == 1
     metadata = tomllib.loads("".join(line[2:] + "\n" for line in blocks[0].splitlines()))
     assert metadata["requires-python"] == ">=3.11"
-    assert any(re.match(r"hfsynth\b", one) for one in metadata["dependencies"])
+    assert any(re.fullmatch(rf"hfsynth(\[.+\])?=={re.escape(__version__)}", one) for one in metadata["dependencies"])
     doc = ast.get_docstring(ast.parse(text)) or ""
     for start in ("uv run ", "hf jobs uv run "):
         assert re.search(rf"(?m)^\s*{start}.*dataset_scripts/{script.name}", doc), f"no line `{start}…`"
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_a_script_uses_public_names_alone(script: Path) -> None:
+    tree = ast.parse(script.read_text("utf-8"))
+    imported = [one.name for node in ast.walk(tree) if isinstance(node, ast.Import) for one in node.names]
+    taken_from = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert not [name for name in (*imported, *taken_from) if name.startswith("hfsynth.")]
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    names = {node.attr for node in attributes if ast.unparse(node.value) == "hfsynth"}
+    assert names and names <= set(hfsynth._HOMES)
+
+
+def test_an_option_that_scripts_do_not_share_is_refused() -> None:
+    with pytest.raises(hfsynth.HfsynthError, match="share no option 'colour'"):
+        hfsynth.script_parser("A recipe.", "colour", input="texts")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)

@@ -25,7 +25,7 @@ from hfsynth.documents.watching import FileWatch
 _BUILDERS = {"parquet": "parquet", "jsonl": "json", "csv": "csv", "txt": "text", "md": "text"}
 
 
-def open_texts(location: str, *, split: str = "train") -> Dataset:
+def open_texts(location: str | Path, *, split: str = "train") -> Dataset:
     """Open a corpus folder's training texts, files, a `save_to_disk` folder, or a split of a dataset on the Hub.
 
     Text files are one document each. Raise SourceError where nothing can be read.
@@ -40,7 +40,7 @@ def open_texts(location: str, *, split: str = "train") -> Dataset:
             raise SourceError(
                 f"{location} has no training texts in split {split!r}.", hint=f"Make them: hfsynth render {location}"
             )
-        return _elsewhere(location, split)
+        return _elsewhere(str(location), split)
     except (OSError, ValueError, DatasetsError) as error:
         raise SourceError(
             f"{location} cannot be read: {error}", hint="Check the name, the path and --split."
