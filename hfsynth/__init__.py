@@ -159,7 +159,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _HOMES[name] in ("training.train", "training.trainer"):  # it imports transformers as it is imported itself
+    if _HOMES[name] in ("training.train", "training.trainer"):  # they import transformers as they are imported
         import_module(f"{__name__}.models.siblings").hide_unfit_siblings()
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 

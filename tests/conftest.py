@@ -45,8 +45,10 @@ os.environ.update(
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# Started in the background by a shell, a process ignores the keyboard's interrupt, and so would all that tests start.
+# Started in the background by a shell, or by nohup, a process ignores the keyboard's interrupt, or the end of its
+# terminal, and so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Other examples in every run, in CI too, where Hypothesis would take the same; a failure tells how to see it again.
 settings.register_profile("hfsynth", deadline=None, derandomize=False, print_blob=True)

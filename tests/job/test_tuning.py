@@ -14,6 +14,7 @@ from conftest import needs_vllm
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hfsynth
 from hfsynth.cli import app
 from hfsynth.cli import tune as cli_tune
 from hfsynth.cli.tune import cells, conclusion, precision_cells, precision_table, table
@@ -301,7 +302,8 @@ def model(tmp_path: Path) -> str:
 def test_the_whole_search(texts: Path, model: str) -> None:
     bench = Bench(lambda a: None if a.get("max_num_seqs") == 64 else 3.0 if "speculative_config" in a else 1.0)
     told: list[object] = []
-    found = tune(Source(str(texts)), SynthesizerConfig(model, shots=2), documents=300, on_trial=told.append, run=bench)
+    config = hfsynth.SynthesizerConfig(model, shots=2)
+    found = hfsynth.tune(hfsynth.Source(str(texts)), config, documents=300, on_trial=told.append, run=bench)
     assert found.flags == ["--speculative", "ngram"]
     assert found.best.speed == pytest.approx(3.0)
     assert found.documents == 300

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from started import run_process
 
+import hfsynth
 from hfsynth.core.errors import ConfigError, HubError, OutputError
 from hfsynth.corpus.folder import assigned, incomplete, matching
 from hfsynth.corpus.readme import (
@@ -68,7 +69,7 @@ def facts_with(samples: list[str]) -> CorpusFacts:
 
 
 def test_a_card_says_what_is_in_the_folder(folder: Path) -> None:
-    result = write_card(folder, STATED)
+    result = hfsynth.write_card(folder, STATED)
     text = result.path.read_text()
     metadata = Card.parse(text).metadata
     assert metadata["license"] == "cc-by-4.0" and metadata["language"] == ["en"]
