@@ -68,7 +68,7 @@ _IBAN_LENGTHS = MappingProxyType(
             18: "DK FO FI GL NL SD",
             19: "MK SI",
             20: "AT BA EE KZ LT LU MN XK",
-            21: "CH HR LI LV UA",
+            21: "CH HR LI LV",
             22: "BG BH CR DE GB GE IE ME RS VA",
             23: "AE GI IL IQ OM SO TL",
             24: "AD CZ ES MD PK RO SA SE SK TN VG",
@@ -84,7 +84,6 @@ _IBAN_LENGTHS = MappingProxyType(
         }.items()
         for country in countries.split()
     }
-    | {"UA": 29}
 )
 
 # ITU-T E.164: the country codes that are assigned, by their first digits.
