@@ -59,6 +59,7 @@ def prepare_process(arguments: Mapping[str, Any]) -> None:
         os.environ.setdefault(name, value)
     hide_unfit_siblings()
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # it warns before it has read the variable
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # a CPU has no use for what it misses
     if reimports_a_script():
         raise ConfigError(
             "The engine's own process is running your script again, for it starts by importing it.",

@@ -268,3 +268,13 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     prepare_process(EngineConfig().arguments)
     assert os.environ["VLLM_CPU_KVCACHE_SPACE"] == "7"
     assert os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] == "1"
+
+
+def test_torch_does_not_say_that_it_has_no_triton() -> None:
+    pytest.importorskip("torch")
+    program = (
+        "import hfsynth.engine.start as start; start.prepare_process({}); "
+        "import torch._library.triton as library; library.logger.warning('Triton not available')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "Triton" not in done.stderr
