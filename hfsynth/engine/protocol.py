@@ -18,22 +18,32 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt for the engine. `shot` lets it serve chains under way before new ones; `seed` is this shot's own."""
+    """One prompt for the engine. `shot` lets it serve chains under way before new ones; `seed` is this shot's own.
+
+    With `choices`, which are token ids, one token is asked for and no text: the completion says how likely the model
+    holds each of them to come next, whatever the run's sampling and schema are.
+    """
 
     token_ids: list[int]
     shot: int
     seed: int
+    choices: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What came back. `finish_reason` is `stop`, `length` or `error`; then `error` says what went wrong."""
+    """What came back. `finish_reason` is `stop`, `length` or `error`; then `error` says what went wrong.
+
+    `logprobs` are the natural logarithms of the probabilities of the request's `choices`, in their order, before any
+    sampling; None for one that the engine did not tell.
+    """
 
     text: str
     finish_reason: str
     output_tokens: int = 0
     cached_tokens: int = 0
     error: str | None = None
+    logprobs: tuple[float | None, ...] = ()
 
 
 Chain = Generator[Request, Completion, T]

@@ -76,7 +76,8 @@ class ScriptedEngine:
 
     `latency` is the mean time in seconds a completion takes; each prompt's own lies between half and one and a half
     of it, so that completions end out of order. At most `max_in_flight` requests are under way. Completions are cut
-    before a stop string and after `max_tokens` characters, as a model's would be.
+    before a stop string and after `max_tokens` characters, as a model's would be. Where a request has `choices`, the
+    character with which the script's answer begins is certain; a Completion of its own may say other log-probabilities.
     """
 
     script: Script = first_sentences
@@ -110,6 +111,10 @@ class ScriptedEngine:
         answer = self.script(self.tokenizer.decode(request.token_ids))
         if isinstance(answer, Completion):
             return answer
+        if request.choices:
+            said = self.tokenizer.encode(answer[:1])
+            told = tuple(0.0 if [choice] == said else None for choice in request.choices)
+            return Completion(answer[:1], "length", output_tokens=len(said), logprobs=told)
         whole = answer[: min((at for stop in generation.stop if (at := answer.find(stop)) >= 0), default=None)]
         kept = whole[: generation.sampling.max_tokens]
         return Completion(kept, "stop" if kept == whole else "length", output_tokens=len(kept))

@@ -20,7 +20,14 @@ from hfsynth.core.errors import ConfigError, EngineError
 from hfsynth.core.remote_calls import retrying
 from hfsynth.engine.protocol import Chain, Completion, EngineKey, Generation, Request, drive
 from hfsynth.engine.server_calls import Calls, Server
-from hfsynth.engine.server_protocol import Served, ServerOptions, agreed_window, completion_body, served_model
+from hfsynth.engine.server_protocol import (
+    Served,
+    ServerOptions,
+    agreed_window,
+    choice_names,
+    completion_body,
+    served_model,
+)
 from hfsynth.models.tokenizers import ModelTokenizer, load_model_tokenizer
 
 T = TypeVar("T")
@@ -37,11 +44,11 @@ class ServerEngine:
         self.window = window
         self.tokenizer = tokenizer
         self._server = server
-        self._served = served
+        self.served = served
 
     def run(self, chains: Iterable[Chain[T]], generation: Generation) -> Iterator[T]:
         """Yield each chain's result as it ends; see `Engine.run`. Given up early, it takes back what is in flight."""
-        yield from drive(chains, _Requests(Calls(self._server), generation, self._served))
+        yield from drive(chains, _Requests(Calls(self._server), generation, self))
 
     def close(self) -> None:
         """Do nothing: between runs no connection is held."""
@@ -50,15 +57,18 @@ class ServerEngine:
 class _Requests:
     """One run's requests, as calls to a server: as many at a time as its options say."""
 
-    def __init__(self, calls: Calls, generation: Generation, served: Served) -> None:
-        self._calls, self._generation, self._served = calls, generation, served
+    def __init__(self, calls: Calls, generation: Generation, engine: ServerEngine) -> None:
+        self._calls, self._generation, self._engine = calls, generation, engine
         self.capacity = calls.concurrency
 
     def admits(self, request: Request) -> bool:
         return True
 
     def submit(self, number: int, request: Request) -> None:
-        self._calls.send(number, completion_body(request, self._generation, self._served))
+        served = self._engine.served
+        texts = map(self._engine.tokenizer.text, request.choices)
+        body = completion_body(request, self._generation, served)
+        self._calls.send(number, body, choice_names(request.choices, texts, served))
 
     def next_ended(self) -> list[tuple[int, Completion]]:
         return [self._calls.next_ended()]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -68,14 +68,16 @@ class Server:
             ),
         )
 
-    async def complete(self, client: httpx2.AsyncClient, body: Body) -> Completion:
+    async def complete(self, client: httpx2.AsyncClient, body: Body, choices: Sequence[str] = ()) -> Completion:
         """Return the server's completion, or one with `error` where this request cannot be answered.
+
+        `choices` are the server's names for the tokens of which it is to tell how likely they are.
 
         Raise EngineError when the server is gone for longer than `patience`, or would refuse every request.
         """
         while True:
             try:
-                return await self._retrying()(self._ask, client, body)
+                return await self._retrying()(self._ask, client, body, choices)
             except (httpx2.HTTPStatusError, httpx2.TransportError, UnreadableAnswer) as error:
                 if not _is_busy(error):
                     return await self._not_busy(client, body, error)
@@ -92,11 +94,11 @@ class Server:
             raise self._gone(error) from error
         return self._failed(f"given up after several attempts: {_reason(error)}")
 
-    async def _ask(self, client: httpx2.AsyncClient, body: Body) -> Completion:
+    async def _ask(self, client: httpx2.AsyncClient, body: Body, choices: Sequence[str] = ()) -> Completion:
         limit = _ANSWER_BYTES + _TOKEN_BYTES * body["max_tokens"]
         async with client.stream("POST", f"{self.options.base_url}/completions", json=body) as response:
             content = await _read(response, limit)
-        completion = completion_of(content)
+        completion = completion_of(content, choices)
         self._last_answer = time.monotonic()
         self._has_completed = True
         return completion
@@ -207,9 +209,9 @@ class Calls:
         if current_thread() is not self._thread:  # as it is when that thread's garbage collector ends a forgotten run
             self._thread.join(_LEAVE_SECONDS)
 
-    def send(self, number: int, body: Body) -> None:
+    def send(self, number: int, body: Body, choices: Sequence[str] = ()) -> None:
         """Send a request and return at once; `next_ended` gives its `number` back."""
-        future = asyncio.run_coroutine_threadsafe(self._server.complete(self._client, body), self._loop)
+        future = asyncio.run_coroutine_threadsafe(self._server.complete(self._client, body, choices), self._loop)
         future.add_done_callback(lambda ended: self._ended.put((number, ended)))
 
     def next_ended(self) -> tuple[int, Completion]:

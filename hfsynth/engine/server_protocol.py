@@ -7,7 +7,7 @@ protocol are sent. Knows nothing of connections, retries, tokenizers or chains.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 from urllib.parse import SplitResult, urlsplit
@@ -22,6 +22,7 @@ Body = dict[str, Any]
 _REASON_LENGTH = 300
 # What `vllm serve` would otherwise take from the model's generation_config.json; the engine in this process does not.
 _NEUTRAL = {"top_k": 0, "min_p": 0.0}
+_TOLD = 5  # the most likely tokens that OpenAI's protocol lets a server tell of
 
 
 class UnreadableAnswer(ValueError):
@@ -129,7 +130,12 @@ def agreed_window(asked: int | None, served: Served) -> int:
 
 
 def completion_body(request: Request, generation: Generation, served: Served) -> Body:
-    """Return the JSON body that asks for a completion of token ids."""
+    """Return the JSON body that asks for a completion of token ids, or for one token where there are `choices`.
+
+    vLLM tells of those very tokens; others tell of the most likely ones, by their texts.
+    """
+    if request.choices:
+        return _choosing_body(request, served)
     sampling, schema = generation.sampling, generation.json_schema
     body: Body = {
         "model": served.name,
@@ -160,24 +166,42 @@ def completion_body(request: Request, generation: Generation, served: Served) ->
     return body
 
 
+def _choosing_body(request: Request, served: Served) -> Body:
+    told: Body = {"logprobs": _TOLD}
+    if served.is_vllm:
+        ids = list(request.choices)
+        told = {**_NEUTRAL, "logprobs": len(ids), "logprob_token_ids": ids, "return_tokens_as_token_ids": True}
+    return {"model": served.name, "prompt": request.token_ids, "max_tokens": 1, "temperature": 0.0, **told}
+
+
 def smallest_body(body: Body) -> Body:
     """Return the least that can be asked in the same way: one token after the first token of `body`'s prompt."""
     return {**body, "prompt": body["prompt"][:1] or [0], "max_tokens": 1}
 
 
-def completion_of(content: bytes) -> Completion:
-    """Read a completion out of a server's answer; raise UnreadableAnswer where there is none."""
+def choice_names(choices: Iterable[int], texts: Iterable[str], served: Served) -> tuple[str, ...]:
+    """Return how a server names the tokens that are asked about: vLLM by their ids, others by their `texts`."""
+    return tuple(f"token_id:{choice}" for choice in choices) if served.is_vllm else tuple(texts)
+
+
+def completion_of(content: bytes, choices: Sequence[str] = ()) -> Completion:
+    """Read a completion out of a server's answer, with the log-probabilities of tokens by the names in `choices`.
+
+    Raise UnreadableAnswer where there is none.
+    """
     try:
         answer = json.loads(content)
         choice, usage = answer["choices"][0], answer.get("usage") or {}
         text, reason = choice.get("text") or "", choice.get("finish_reason") or "none"
         details = usage.get("prompt_tokens_details") or {}
         counts = int(usage.get("completion_tokens") or 0), int(details.get("cached_tokens") or 0)
+        told = (choice.get("logprobs") or {}).get("top_logprobs") or [{}]
+        logprobs = tuple(None if (found := (told[0] or {}).get(name)) is None else float(found) for name in choices)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise UnreadableAnswer(f"an answer that is no completion: {_shortened(repr(content))}") from error
     if reason not in ("stop", "length"):
         return Completion("", "error", error=f"the server ended the completion with finish_reason {reason}")
-    return Completion(encodable(str(text)), str(reason), *counts)
+    return Completion(encodable(str(text)), str(reason), *counts, logprobs=logprobs)
 
 
 def refusal(status: int, content: bytes) -> str:

@@ -30,11 +30,11 @@ from hfsynth.engine.start import (
 )
 from hfsynth.models.cache import has_random_weights
 from hfsynth.models.precision import precision_arguments
-from hfsynth.models.thinking import parser_of
-from hfsynth.models.tokenizers import ModelTokenizer, load_model_tokenizer
+from hfsynth.models.tokenizers import ModelTokenizer, thought_parser
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams
+    from vllm.outputs import CompletionOutput
     from vllm.v1.engine.llm_engine import LLMEngine
 
 
@@ -148,7 +148,7 @@ class _Requests:
         self._llm_engine = engine
         self._generation = generation
         self._admission = admission
-        self._under_way: dict[str, tuple[int, Sequence[int]]] = {}
+        self._under_way: dict[str, tuple[int, Request, Sequence[int]]] = {}
 
     def admits(self, request: Request) -> bool:
         """Return whether a chain may begin with this request."""
@@ -172,7 +172,7 @@ class _Requests:
         except EngineDeadError as error:
             raise _died(error) from error
         tokens = self._outlook(request)
-        self._under_way[name] = number, tokens
+        self._under_way[name] = number, request, tokens
         self._admission.put(tokens)
         return None
 
@@ -186,9 +186,9 @@ class _Requests:
             raise _died(error) from error
         for output in outputs:
             if output.finished and output.request_id in self._under_way:
-                number, tokens = self._under_way.pop(output.request_id)
+                number, request, tokens = self._under_way.pop(output.request_id)
                 self._admission.take(tokens)
-                yield number, _completion(output)
+                yield number, _completion(output, request.choices)
 
     def abandon(self) -> None:
         """Take back what is still under way when a run is given up, so that the next run starts clean."""
@@ -265,19 +265,9 @@ def _loaded(key: EngineKey) -> LLM:
 
 
 def _thinking_arguments(key: EngineKey) -> dict[str, Any]:
-    """Return what lets a schema hold the answer alone; raise ModelError where vLLM cannot tell it from the thought."""
-    if not key.thinks:
-        return {}
-    tokenizer = load_model_tokenizer(key.model, key.revision, trust_remote_code=key.config.trust_remote_code)
-    marks = tokenizer.marks(True)
-    parser = parser_of(marks, tokenizer.vocabulary)
-    if parser is None:
-        raise ModelError(
-            f"vLLM cannot tell the thoughts of {key.model!r} from its answer: {marks.start} and {marks.end} are no "
-            "tokens that one of its parsers knows. A schema would hold the thoughts too.",
-            hint="Use --thinking off, or a server that was started with the model's --reasoning-parser.",
-        )
-    return {"reasoning_parser": parser}
+    """Return what lets a schema hold the answer alone."""
+    trust = key.config.trust_remote_code
+    return {"reasoning_parser": thought_parser(key.model, key.revision, trust)} if key.thinks else {}
 
 
 def _look_at_namespaces_alone() -> None:
@@ -354,6 +344,9 @@ def _parameters(request: Request, generation: Generation) -> SamplingParams:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
+    if request.choices:
+        told, kind = list(request.choices), RequestOutputKind.FINAL_ONLY
+        return SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=told, output_kind=kind)
     sampling, schema = generation.sampling, generation.json_schema
     return SamplingParams(
         max_tokens=sampling.max_tokens,
@@ -370,7 +363,7 @@ def _parameters(request: Request, generation: Generation) -> SamplingParams:
     )
 
 
-def _completion(output: RequestOutput) -> Completion:
+def _completion(output: RequestOutput, choices: Sequence[int]) -> Completion:
     """Return what came back; raise EngineStopped where the engine gave the request up, for it was not asked to."""
     answer = output.outputs[0]
     if answer.finish_reason == "abort":
@@ -381,7 +374,13 @@ def _completion(output: RequestOutput) -> Completion:
         output_tokens=len(answer.token_ids),
         cached_tokens=output.num_cached_tokens or 0,
         error=None if answer.finish_reason in ("stop", "length") else f"finish_reason {answer.finish_reason}",
+        logprobs=tuple(_logprob(answer, choice) for choice in choices),
     )
+
+
+def _logprob(answer: CompletionOutput, choice: int) -> float | None:
+    found = answer.logprobs[0].get(choice) if answer.logprobs else None
+    return found.logprob if found is not None else None
 
 
 def _cache_tokens(cache: Any) -> int | None:  # noqa: ANN401

@@ -17,7 +17,7 @@ from jinja2 import TemplateError
 from hfsynth.core.errors import ConfigError, ModelError
 from hfsynth.core.thinking import Marks
 from hfsynth.models.siblings import hide_unfit_siblings
-from hfsynth.models.thinking import closed, marks_of, switches_of
+from hfsynth.models.thinking import closed, marks_of, parser_of, switches_of
 from hfsynth.models.token_cuts import Cut, safe_cut, stands_apart
 
 if TYPE_CHECKING:
@@ -97,6 +97,10 @@ class ModelTokenizer:
         asked = self._conversation([{"role": "user", "content": "?"}], thinking)
         return replace(found, opened=asked.rstrip().endswith(found.start))
 
+    def text(self, token_id: int) -> str:
+        """Return how a single token is written."""
+        return str(self._tokenizer.decode([token_id]))
+
     @property
     def vocabulary(self) -> Mapping[str, int]:
         """Every token and its id."""
@@ -156,6 +160,20 @@ def load_model_tokenizer(model: str, revision: str | None, *, trust_remote_code:
             f"The tokenizer of {model!r} cannot be loaded: {error}",
             hint="Give as --model the Hub name or the folder of the model that the server runs.",
         ) from error
+
+
+def thought_parser(model: str, revision: str | None, trust_remote_code: bool) -> str:
+    """Return the name of vLLM's parser for a model's thoughts; raise ModelError where it cannot tell them apart."""
+    tokenizer = load_model_tokenizer(model, revision, trust_remote_code=trust_remote_code)
+    marks = tokenizer.marks(True)
+    parser = parser_of(marks, tokenizer.vocabulary)
+    if parser is None:
+        raise ModelError(
+            f"vLLM cannot tell the thoughts of {model!r} from its answer: {marks.start} and {marks.end} are no tokens "
+            "that one of its parsers knows. A schema would hold the thoughts too.",
+            hint="Use --thinking off, or a server that was started with the model's --reasoning-parser.",
+        )
+    return parser
 
 
 def _controls(token: Any) -> bool:  # noqa: ANN401 - tokenizers.AddedToken

@@ -145,3 +145,15 @@ def test_the_built_in_script_quotes_the_document() -> None:
     chainer = Chainer(InstructionPretrain(engine.tokenizer), engine.window, 400)
     (result,) = next(engine.run(chainer.chains([Document("d", "one two three")]), Generation()))
     assert [pair.response for pair in result.pairs] == ["one two three", "one two three"]
+
+
+def test_a_request_with_choices_says_how_likely_each_is() -> None:
+    def choosing() -> Chain[tuple[Completion, Completion]]:
+        choices = (ord("y"), ord("n"))
+        first = yield Request(CharacterTokenizer().encode("yes or no?"), 0, 0, choices)
+        second = yield Request(CharacterTokenizer().encode("write"), 1, 0)
+        return first, second
+
+    chosen, written = next(ScriptedEngine(lambda prompt: "no, never").run([choosing()], Generation()))
+    assert (chosen.text, chosen.output_tokens, chosen.logprobs) == ("n", 1, (None, 0.0))
+    assert (written.text, written.logprobs) == ("no, never", ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import subprocess
 import sys
@@ -40,6 +41,7 @@ from hfsynth.engine.server_protocol import (
     ServerOptions,
     UnreadableAnswer,
     agreed_window,
+    choice_names,
     completion_body,
     completion_of,
     refusal,
@@ -114,6 +116,44 @@ def test_a_server_that_is_not_vllm_gets_only_fields_of_the_common_protocol() -> 
     assert set(penalized) - set(body) == {"frequency_penalty"}
 
 
+def test_a_server_of_vllm_is_asked_about_tokens_by_their_ids() -> None:
+    body = completion_body(Request([1], 0, 0, choices=(7, 9)), GENERATION, Served("m", is_vllm=True))
+    assert (body["max_tokens"], body["temperature"], body["logprob_token_ids"]) == (1, 0.0, [7, 9])
+    content = json.dumps(
+        {
+            "choices": [
+                {"finish_reason": "length", "logprobs": {"top_logprobs": [{"token_id:9": -0.5, "token_id:3": -2}]}}
+            ]
+        }
+    ).encode()
+    names = choice_names((7, 9), ("yes", "no"), Served("m", is_vllm=True))
+    assert completion_of(content, names).logprobs == (None, -0.5)
+
+
+def test_another_server_is_asked_about_likely_tokens_by_their_texts() -> None:
+    body = completion_body(Request([1], 0, 0, choices=(7, 9)), GENERATION, Served("m"))
+    assert body == {"model": "m", "prompt": [1], "max_tokens": 1, "temperature": 0.0, "logprobs": 5}
+    content = json.dumps(
+        {"choices": [{"finish_reason": "length", "logprobs": {"top_logprobs": [{"yes": -0.25}]}}]}
+    ).encode()
+    names = choice_names((7, 9), ("yes", "no"), Served("m"))
+    assert completion_of(content, names).logprobs == (-0.25, None)
+
+
+def test_a_server_that_tells_no_probabilities_leaves_them_unknown() -> None:
+    content = json.dumps({"choices": [{"text": "yes", "finish_reason": "length", "logprobs": None}]}).encode()
+    assert completion_of(content, ("yes", "no")).logprobs == (None, None)
+
+
+def test_what_a_server_says_of_tokens_comes_back_to_the_chain(server: CompletionsServer, tiny_llama: Path) -> None:
+    def choosing() -> Chain[Completion]:
+        return (yield Request(engine.tokenizer.encode("<s> yes or no?"), 0, 0, choices=(5, 6)))
+
+    engine = loaded(server, tiny_llama)
+    (found,) = engine.run([choosing()], GENERATION)
+    assert found.logprobs == pytest.approx((-math.log(2), -2 * math.log(2)))
+
+
 @needs_vllm
 def test_vllm_understands_every_field() -> None:
     with warnings.catch_warnings():
@@ -123,7 +163,8 @@ def test_vllm_understands_every_field() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
     generation = Generation(Sampling(temperature=1.0), json.dumps(schema), stop=("</END>",))
     body = completion_body(Request([1, 2], 0, seed=5), generation, Served("m", 100, is_vllm=True))
-    assert set(body) <= set(CompletionRequest.model_fields)
+    chosen = completion_body(Request([1, 2], 0, seed=5, choices=(3,)), generation, Served("m", 100, is_vllm=True))
+    assert set(body) | set(chosen) <= set(CompletionRequest.model_fields)
     parameters = CompletionRequest(**body).to_sampling_params(400, {"top_k": 50, "repetition_penalty": 1.3})
     assert (parameters.top_k, parameters.repetition_penalty, parameters.seed) == (0, 1.0, 5)
     assert parameters.structured_outputs.json == schema

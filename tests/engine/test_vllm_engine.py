@@ -56,6 +56,24 @@ def test_completions_are_those_of_plain_generate(engine: VLLMEngine, penalties: 
     assert ours == {output.outputs[0].text for output in plain}
 
 
+def test_choices_are_as_likely_as_plain_generate_says(engine: VLLMEngine) -> None:
+    from vllm import SamplingParams
+
+    prompt = engine.tokenizer.encode("<s> Tides and lamps, and then")
+    told = engine._llm.generate(
+        [{"prompt_token_ids": prompt}], SamplingParams(max_tokens=1, temperature=0.0, logprobs=4), use_tqdm=False
+    )
+    expected = {token: found.logprob for token, found in told[0].outputs[0].logprobs[0].items()}
+
+    def choosing() -> Chain[tuple[Completion, Completion]]:
+        chosen = yield Request(prompt, 0, 0, choices=tuple(expected))
+        return chosen, (yield Request(prompt, 1, 0))
+
+    ((chosen, written),) = engine.run([choosing()], GENERATION)
+    assert (chosen.output_tokens, written.output_tokens, written.logprobs) == (1, 8, ())
+    assert chosen.logprobs == pytest.approx(list(expected.values()), abs=1e-4)
+
+
 def test_a_frequency_penalty_keeps_tokens_from_coming_again(engine: VLLMEngine) -> None:
     prompt = engine.tokenizer.encode("<s> Tides and lamps")
     most = {}
