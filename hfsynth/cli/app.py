@@ -85,6 +85,14 @@ def synthesize(
     fill: Annotated[
         str | None, typer.Option(help="mined: pairs by rules for documents about which the model writes none.")
     ] = None,
+    candidates: Annotated[
+        int | None,
+        typer.Option(min=1, help="Completions drawn about a document; the best pairs are kept. [default: 1]"),
+    ] = None,
+    choose_by: Annotated[
+        str | None,
+        typer.Option(help="measures, or judge: the model itself says which pairs are best. [default: measures]"),
+    ] = None,
     keep: Annotated[
         list[str] | None,
         typer.Option(help='A condition on pairs, "grounding>=0.5"; may be repeated. Others are kept aside, counted.'),
@@ -164,6 +172,7 @@ def synthesize(
     arguments = key_values(engine_arg or []) | {name: value for name, value in server.items() if value is not None}
     others: dict[str, Any] = {"seed": seed, "chat.max_pairs": max_pairs, "keep": keep or None}
     others |= {"thinking": thinking, "keep_reasoning": keep_reasoning or None, "fill": fill}
+    others |= {"candidates": candidates, "choose_by": choose_by}
     synthesizer = chosen.config(fields, model, others)
     engine_config = speculating(EngineConfig(engine, arguments, trust_remote_code), speculative)
     require_greedy(engine_config, synthesizer.sampling)

@@ -1,94 +1,21 @@
 """What decides the result (`SynthesizerConfig`) and what only decides the speed (`EngineConfig`).
 
-Conditions on pairs, such as `grounding>=0.5`, are part of what decides it: their text, read into values, and the reason
-that a pair is rejected for. Knows nothing of models, engines or files.
+Knows nothing of models, engines or files.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import operator
-import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import blake2b
-from types import MappingProxyType
 from typing import Any, Self
 
+from hfsynth.core.conditions import canonical
 from hfsynth.core.engine_arguments import engine_arguments, require_speed
 from hfsynth.core.errors import ConfigError
-from hfsynth.core.records import Reason
 from hfsynth.core.thinking import OFF, TEMPLATE, settled_thinking, thinks
-
-_PREFIX = "filtered_"
-FILTERED: Mapping[str, Reason] = MappingProxyType(
-    {reason.removeprefix(_PREFIX): reason for reason in Reason if reason.startswith(_PREFIX)}
-)
-"""The measures that conditions may name, and the reason for which a pair is rejected by each."""
-
-_COMPARISONS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
-    {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
-)
-_CONDITION = re.compile(r"([^<>=]*)([<>]=?)([^<>=]*)")
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-_EXAMPLE = 'Write it like "grounding>=0.5", in quotes: a shell takes < and > for itself.'
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """What a pair must meet to be kept: a measure's name, one of >=, <=, > and <, and a limit."""
-
-    measure: str
-    comparison: str
-    limit: float
-
-    @classmethod
-    def parse(cls, text: object) -> Self:
-        """Read a condition; raise ConfigError for another form, an unknown measure and a limit that is no number."""
-        found = _CONDITION.fullmatch(text) if isinstance(text, str) else None
-        if found is None:
-            raise ConfigError(
-                f"A condition is a measure, one of >=, <=, >, < and a number, not {text!r}.", hint=_EXAMPLE
-            )
-        measure, comparison, limit = map(str.strip, found.groups())
-        if measure not in FILTERED:
-            raise ConfigError(
-                f"There is no measure {measure!r}, which the condition {text!r} names.",
-                hint=f"Measures: {', '.join(FILTERED)}.",
-            )
-        return cls(measure, comparison, _number(limit, str(text)))
-
-    def __str__(self) -> str:
-        """Return the canonical text: no spaces, the shortest form of the number."""
-        return f"{self.measure}{self.comparison}{repr(self.limit).removesuffix('.0')}"
-
-    @property
-    def reason(self) -> Reason:
-        """The reason for which a pair that does not meet this condition is rejected."""
-        return FILTERED[self.measure]
-
-    def is_met_by(self, value: float) -> bool:
-        """Return whether a measure's value meets the condition."""
-        return _COMPARISONS[self.comparison](value, self.limit)
-
-
-def canonical(conditions: object) -> tuple[str, ...]:
-    """Return a list of conditions in their canonical text, each once and sorted: order does not change what is kept."""
-    if not isinstance(conditions, (tuple, list)):
-        raise ConfigError(f"keep must be a list of conditions, not {conditions!r}.", hint=_EXAMPLE)
-    return tuple(sorted({str(Condition.parse(text)) for text in conditions}))
-
-
-def _number(text: str, condition: str) -> float:
-    number = float(text) if _NUMBER.fullmatch(text) else math.nan
-    if not math.isfinite(number):
-        raise ConfigError(
-            f"The limit of a condition must be a number, not {text!r} as in {condition!r}.", hint=_EXAMPLE
-        )
-    return number + 0.0  # -0 and 0 are one limit
-
 
 FORMAT_VERSION = 2
 """Raised whenever the same recipe would give other bytes: prompts, parsing, measures, chaining, truncation.
@@ -102,11 +29,13 @@ ENGINES = ("vllm", "server", "scripted")
 OWN_ENGINE = "own"
 """An engine that is an object of this process; no command knows it. See `hfsynth.engine.loading.config_of`."""
 FILLS = ("mined",)
+CHOOSERS = ("measures", "judge")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32", "fp8", "fp8-kv")
 CHAT_KINDS = ("free_form", "multiple_choice", "chain_of_thought")
 
 _MOST = 10**9
 _MOST_SHOTS = 10_000
+_MOST_CANDIDATES = 100
 _IN_SHORT = reprlib.Repr()
 _IN_SHORT.maxstring = _IN_SHORT.maxother = 200
 _IN_SHORT.maxlevel = 2
@@ -169,6 +98,8 @@ class SynthesizerConfig:
     `keep_reasoning` keeps what they thought. A recipe that hfsynth wrote before there was the setting leaves it to the
     template, which no recipe need say.
     `fill` says what documents get about which the model wrote no pair: `mined`, pairs by rules.
+    `candidates` are the completions about each document; `choose_by` says who chooses the best of their pairs,
+    `measures` of their text or the model itself as `judge`: see `hfsynth.synthesis.candidates`.
     `format_version` is never chosen: recipes and jobs of an earlier version of hfsynth keep theirs.
     """
 
@@ -187,6 +118,8 @@ class SynthesizerConfig:
     thinking: str = OFF
     keep_reasoning: bool = False
     fill: str | None = None
+    candidates: int = 1
+    choose_by: str = CHOOSERS[0]
 
     def __post_init__(self) -> None:
         _require(isinstance(self.model, str) and bool(self.model.strip()), "model", "a name or a folder", self.model)
@@ -204,6 +137,9 @@ class SynthesizerConfig:
         _require(isinstance(self.chat, ChatOptions), "chat", "a ChatOptions", self.chat)
         _choice("prompt_format", self.prompt_format, PROMPT_FORMATS)
         _choice("precision", self.precision, PRECISIONS)
+        _require(_whole(self.candidates, 1, _MOST_CANDIDATES), "candidates", "from 1 to 100", self.candidates)
+        _choice("choose_by", self.choose_by, CHOOSERS)
+        self._require_different()
         _require(self.fill in (None, *FILLS), "fill", f"one of {', '.join(FILLS)}", self.fill)
         _require(isinstance(self.keep_reasoning, bool), "keep_reasoning", "true or false", self.keep_reasoning)
         most, kept = self.sampling.max_tokens, self.keep_reasoning
@@ -223,6 +159,14 @@ class SynthesizerConfig:
                 hint="Use a larger --window or a smaller --max-tokens.",
             )
 
+    def _require_different(self) -> None:
+        if self.candidates > 1 and (self.sampling.temperature == 0 or self.keep_reasoning):
+            wrong = "several thoughts cannot be kept" if self.keep_reasoning else "greedy completions are all the same"
+            raise ConfigError(
+                f"{self.candidates} candidates a document were asked for; {wrong}.",
+                hint="Leave --keep-reasoning out." if self.keep_reasoning else "Draw them: --temperature 0.7",
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, field by field; `from_dict` reads them back.
 
@@ -233,6 +177,8 @@ class SynthesizerConfig:
         values["keep"] = list(self.keep)
         if self.prompt_format != "chat" or self.thinking == TEMPLATE:
             del values["thinking"]
+        if self.candidates == 1:
+            del values["candidates"], values["choose_by"]
         for name in ("keep_reasoning", "fill"):
             if not values[name]:
                 del values[name]

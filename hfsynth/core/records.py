@@ -49,6 +49,10 @@ class Reason(StrEnum):
     FILTERED_INSTRUCTION_WORDS = "filtered_instruction_words"
     FILTERED_RESPONSE_WORDS = "filtered_response_words"
     FILTERED_PII = "filtered_pii"
+    FILTERED_RELEVANCE = "filtered_relevance"
+    FILTERED_ACCURACY = "filtered_accuracy"
+    UNJUDGED = "unjudged"  # a whole pair on which a judge gave no verdict, where conditions ask for one
+    NOT_CHOSEN = "not_chosen"  # a whole pair: others of the document's candidates are better
 
 
 @dataclass(frozen=True, slots=True)

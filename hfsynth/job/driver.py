@@ -43,7 +43,7 @@ class Early:
 
     def heard(self, chainer: Chainer) -> Chainer:
         """Return `chainer` so that what it reads out of completions is counted; not where pairs are yet to be kept."""
-        if chainer.keep:
+        if chainer.keep or chainer.candidates.number > 1:
             return chainer
         return replace(chainer, prompts=cast("PromptFormat", _Heard(chainer.prompts, self)))
 

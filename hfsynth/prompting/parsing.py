@@ -97,7 +97,7 @@ def _settle(found: Iterable[Pair | Rejected]) -> Parsed:
         elif reason is not None:
             rejected.append(Rejected(reason, f"{item.instruction}\n{item.response}".strip()))
         else:
-            asked.add(_folded(item.instruction))
+            asked.add(folded_question(item.instruction))
             pairs.append(item)
     return Parsed(tuple(pairs), tuple(rejected))
 
@@ -114,10 +114,11 @@ def _fault(pair: Pair, asked: set[str]) -> Reason | None:
         return Reason.EMPTY_QUESTION
     if not pair.response:
         return Reason.EMPTY_ANSWER
-    return Reason.DUPLICATE_QUESTION if _folded(pair.instruction) in asked else None
+    return Reason.DUPLICATE_QUESTION if folded_question(pair.instruction) in asked else None
 
 
-def _folded(question: str) -> str:
+def folded_question(question: str) -> str:
+    """Return a question as it is compared with others about the same document: in lower case, with single spaces."""
     return " ".join(question.casefold().split())
 
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Self
 
-from hfsynth.core.config import Condition
+from hfsynth.core.conditions import Condition
 from hfsynth.core.records import Pair, Parsed, Rejected
 from hfsynth.documents.boundaries import sentence_ends
 from hfsynth.prompting.pair_layout import CONCLUSION, OPTIONS_HEADING

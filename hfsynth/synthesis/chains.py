@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
 
-from hfsynth.core.config import Condition, SynthesizerConfig, require_room
+from hfsynth.core.conditions import Condition
+from hfsynth.core.config import SynthesizerConfig, require_room
 from hfsynth.core.records import Document, Parsed, Reason, Rejected, Row, Status, Synthesis, Synthesized, Turn, chain_id
 from hfsynth.core.text import encodable
 from hfsynth.documents.splitting import piece_id, split_text, truncate_text
@@ -19,6 +20,8 @@ from hfsynth.engine.protocol import Chain, Completion, Engine, Generation, Reque
 from hfsynth.models.token_cuts import Known
 from hfsynth.prompting.formats import prompt_format
 from hfsynth.quality.measures import keep_pairs
+from hfsynth.quality.rubric import RubricJudge
+from hfsynth.synthesis.candidates import Answered, Candidates
 
 
 class PromptFormat(Protocol):
@@ -55,6 +58,7 @@ class Chainer:
     seed: int = 0
     truncate: bool = False
     keep: tuple[Condition, ...] = ()
+    candidates: Candidates = Candidates()
 
     def chains(self, documents: Iterable[Document]) -> Iterator[Chain[list[Synthesized]]]:
         """Yield one chain for every `shots` neighbouring documents; the last one may be short."""
@@ -90,14 +94,14 @@ class Chainer:
             too_long = Rejected(Reason.TOO_LONG, f"does not fit {self.window - self.max_tokens} tokens of prompt")
             return Synthesized((), Synthesis(Status.TOO_LONG, name, shot, rejected=(too_long,))), ""
         shown, token_ids, follows = fitted
-        completion = yield Request(token_ids, shot, _shot_seed(self.seed, name, shot))
-        parsed = keep_pairs(self._parse(completion), shown, self.keep)
+        answered = yield from self._answered(token_ids, shown, name, shot)
+        completion, parsed = answered.completion, answered.parsed
         synthesis = Synthesis(
             status=_status(completion, parsed),
             chain=name,
             shot=shot,
             follows=follows,
-            prompt_tokens=len(token_ids),
+            prompt_tokens=answered.prompt_tokens,
             output_tokens=completion.output_tokens,
             cached_tokens=completion.cached_tokens,
             truncated=len(text) - len(shown),
@@ -107,6 +111,17 @@ class Chainer:
             reasoning=parsed.reasoning,
         )
         return Synthesized(parsed.pairs, synthesis), shown
+
+    def _answered(
+        self, token_ids: list[int], shown: str, name: str, shot: int
+    ) -> Generator[Request, Completion, Answered]:
+        """Ask for each candidate in turn, the later ones when the prompt is in the engine's cache; choose the best."""
+        completions: list[Completion] = []
+        for number in range(self.candidates.number):
+            completions.append((yield Request(token_ids, shot, _shot_seed(self.seed, name, shot, number))))
+        parsed = [keep_pairs(self._parse(one), shown, self.keep) for one in completions]
+        tokens = len(token_ids)
+        return (yield from self.candidates.best(completions, parsed, shown, prompt_tokens=tokens, shot=shot))
 
     def _fit(self, text: str, history: Sequence[Turn], known: Known) -> tuple[str, list[int], bool] | None:
         """Return the text to show, its prompt and whether the history is in it; None when nothing fits.
@@ -166,9 +181,10 @@ def _status(completion: Completion, parsed: Parsed) -> Status:
     return Status.OK if parsed.pairs else Status.NO_PAIRS
 
 
-def _shot_seed(seed: int, name: str, shot: int) -> int:
-    """Return a seed of 31 bits that depends on the chain and the shot alone, not on the batch they run in."""
-    return int.from_bytes(blake2b(f"{seed}/{name}/{shot}".encode(), digest_size=4).digest(), "big") >> 1
+def _shot_seed(seed: int, name: str, shot: int, candidate: int) -> int:
+    """Return a seed of 31 bits that depends on chain, shot and candidate alone, not on the batch they run in."""
+    named = f"{seed}/{name}/{shot}" + (f"/{candidate}" if candidate else "")
+    return int.from_bytes(blake2b(named.encode(), digest_size=4).digest(), "big") >> 1
 
 
 # To read a row and drop it costs about ten times as much as to pass over it on the way from the beginning.
@@ -217,7 +233,13 @@ def chainer_for(config: SynthesizerConfig, engine: Engine, kind: type[Chainer] =
         seed=config.seed,
         truncate=config.long_documents == "truncate",
         keep=tuple(map(Condition.parse, config.keep)),
+        candidates=_candidates(config, engine),
     )
+
+
+def _candidates(config: SynthesizerConfig, engine: Engine) -> Candidates:
+    judges = config.candidates > 1 and config.choose_by == "judge"
+    return Candidates(config.candidates, RubricJudge(engine.tokenizer, engine.window) if judges else None)
 
 
 def generation_for(config: SynthesizerConfig, chainer: Chainer) -> Generation:

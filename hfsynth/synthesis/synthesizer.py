@@ -13,7 +13,8 @@ import multiprocess
 from datasets import Features
 from datasets.formatting.formatting import LazyBatch
 
-from hfsynth.core.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig, canonical
+from hfsynth.core.conditions import canonical
+from hfsynth.core.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.core.errors import ColumnError, ConfigError, EngineError
 from hfsynth.core.private_names import register_for_hashing
 from hfsynth.core.recipes import config_from, hub_recipe
@@ -42,6 +43,8 @@ class Synthesizer:
     has them do so for the documents about which a model wrote no pair.
 
     `keep` are conditions that pairs must meet, such as `"grounding>=0.5"`; the others go to `synthesis.rejected`.
+    `candidates` completions are drawn about each document, and the best of their pairs kept, chosen by `measures` of
+    their text or by the model as its own `judge`.
 
     `engine` is `vllm`, `server` or `scripted`, or an object that keeps the `hfsynth.Engine` protocol; `model` is then
     the name that it goes by in the recipe.
@@ -68,6 +71,8 @@ class Synthesizer:
         thinking: str = "off",
         keep_reasoning: bool = False,
         fill: str | None = None,
+        candidates: int = 1,
+        choose_by: str = "measures",
         engine: str | Engine = "vllm",
         engine_args: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
@@ -89,6 +94,8 @@ class Synthesizer:
             thinking=thinking,
             keep_reasoning=keep_reasoning,
             fill=fill,
+            candidates=candidates,
+            choose_by=choose_by,
         )
         engine_config = _engine_config(engine, engine_args, trust_remote_code)
         self._settle(pinned(config, engine_config), engine_config, text_column, id_column)

@@ -14,7 +14,7 @@ import pytest
 from hfsynth.cli import console
 from hfsynth.cli.console import summary
 from hfsynth.cli.publish import sending
-from hfsynth.core.config import Condition
+from hfsynth.core.conditions import Condition
 from hfsynth.core.phases import phase, phases
 from hfsynth.core.records import Counts, Document, Synthesized
 from hfsynth.corpus.folder import Corpus

@@ -19,7 +19,8 @@ from scripts import shown_documents
 
 from hfsynth import Synthesizer
 from hfsynth.cli import app
-from hfsynth.core.config import FILTERED, Condition, SynthesizerConfig, canonical
+from hfsynth.core.conditions import FILTERED, JUDGED, Condition, canonical
+from hfsynth.core.config import SynthesizerConfig
 from hfsynth.core.errors import ConfigError
 from hfsynth.core.recipes import config_from, read_recipe
 from hfsynth.core.records import Document, Pair, Parsed, Reason, Rejected, Status, Synthesized
@@ -69,7 +70,7 @@ def read_back(rejected: Rejected) -> Pair:
 
 
 def test_every_measure_has_a_reason_and_every_reason_a_measure() -> None:
-    assert set(FILTERED) == set(MEASURES)
+    assert set(FILTERED) == {*MEASURES, *JUDGED}
     assert FILTERED["grounding"] is Reason.FILTERED_GROUNDING
 
 
@@ -146,7 +147,7 @@ def test_limits_are_exact(condition: str, met: list[bool]) -> None:
 
 texts = st.builds(
     lambda measure, comparison, limit: f"{measure}{comparison}{limit!r}",
-    st.sampled_from(sorted(FILTERED)),
+    st.sampled_from(sorted(MEASURES)),
     st.sampled_from([">=", "<=", ">", "<"]),
     st.floats(-2, 80),
 )
