@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hfsynth.core.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig
     from hfsynth.core.draws import Draws
     from hfsynth.core.errors import HfsynthError
+    from hfsynth.core.exemplars import Exemplars
     from hfsynth.core.recipes import open_recipe
     from hfsynth.core.records import content_id
     from hfsynth.corpus.parquet import write_split
@@ -66,6 +67,7 @@ _HOMES = {
     "ChatOptions": "core.config",
     "Engine": "engine.protocol",
     "EngineConfig": "core.config",
+    "Exemplars": "core.exemplars",
     "HfsynthError": "core.errors",
     "PRESETS": "texts.presets",
     "Packing": "training.config",
@@ -119,6 +121,7 @@ __all__ = [
     "CheckReport",
     "Engine",
     "EngineConfig",
+    "Exemplars",
     "HfsynthError",
     "PRESETS",
     "Part",

@@ -15,6 +15,9 @@ import typer
 from hfsynth.cli import console, evaluate, publish, texts, train, tune
 from hfsynth.cli.options import (
     EngineArgs,
+    Exemplars,
+    ExemplarSets,
+    ExemplarsPerPrompt,
     IdColumn,
     Json,
     Quiet,
@@ -26,6 +29,7 @@ from hfsynth.cli.options import (
     TextColumn,
     TrustRemoteCode,
     Verbose,
+    exemplars_of,
     key_values,
     with_recipe_options,
 )
@@ -93,6 +97,9 @@ def synthesize(
         str | None,
         typer.Option(help="measures, or judge: the model itself says which pairs are best. [default: measures]"),
     ] = None,
+    exemplars: Exemplars = None,
+    exemplars_per_prompt: ExemplarsPerPrompt = None,
+    exemplar_sets: ExemplarSets = None,
     keep: Annotated[
         list[str] | None,
         typer.Option(help='A condition on pairs, "grounding>=0.5"; may be repeated. Others are kept aside, counted.'),
@@ -173,6 +180,7 @@ def synthesize(
     others: dict[str, Any] = {"seed": seed, "chat.max_pairs": max_pairs, "keep": keep or None}
     others |= {"thinking": thinking, "keep_reasoning": keep_reasoning or None, "fill": fill}
     others |= {"candidates": candidates, "choose_by": choose_by}
+    others |= {"exemplars": exemplars_of(exemplars, exemplars_per_prompt, exemplar_sets)}
     synthesizer = chosen.config(fields, model, others)
     engine_config = speculating(EngineConfig(engine, arguments, trust_remote_code), speculative)
     require_greedy(engine_config, synthesizer.sampling)

@@ -67,6 +67,14 @@ LongDocuments = Annotated[
 Recipe = Annotated[
     str | None, typer.Option(help="YAML or JSON like synthesizer_config.json, or a repo: USER/NAME[@REVISION].")
 ]
+Exemplars = Annotated[
+    str | None,
+    typer.Option(help="Human-made contexts with pairs that chains begin with: a file, or USER/DATASET[@REVISION]."),
+]
+ExemplarsPerPrompt = Annotated[int | None, typer.Option(min=1, help="Exemplars that a chain begins with. [default: 1]")]
+ExemplarSets = Annotated[
+    int | None, typer.Option(min=1, help="Sets of exemplars, in each language, that chains share. [default: 8]")
+]
 EngineArgs = Annotated[list[str] | None, typer.Option(help="An argument of the engine, key=value; may be repeated.")]
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Let code from the model's repo run here.")]
 
@@ -130,6 +138,20 @@ def with_recipe_options(command: Callable[..., T]) -> Callable[..., T]:
     parameters = [parameter for name, parameter in own.parameters.items() if name != "chosen"]
     vars(run)["__signature__"] = own.replace(parameters=[*parameters, *shared])  # where Typer reads the options
     return run
+
+
+def exemplars_of(name: str | None, per_prompt: int | None, sets: int | None) -> dict[str, Any] | None:
+    """Return the exemplars that a command line names as a recipe has them, None where it names none."""
+    from hfsynth.core.exemplars import Exemplars as Named
+
+    if name is None:
+        if per_prompt or sets:
+            raise ConfigError(
+                "How many exemplars are shown is asked for, and not which.", hint="Name them: --exemplars FILE."
+            )
+        return None
+    counted = {"per_prompt": per_prompt, "sets": sets}
+    return {**Named.named(name).to_dict(), **{what: number for what, number in counted.items() if number}}
 
 
 def key_values(pairs: list[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, Self
 from hfsynth.core.conditions import canonical
 from hfsynth.core.engine_arguments import engine_arguments, require_speed
 from hfsynth.core.errors import ConfigError
+from hfsynth.core.exemplars import Exemplars
 from hfsynth.core.thinking import OFF, TEMPLATE, settled_thinking, thinks
 
 FORMAT_VERSION = 2
@@ -100,6 +101,7 @@ class SynthesizerConfig:
     `fill` says what documents get about which the model wrote no pair: `mined`, pairs by rules.
     `candidates` are the completions about each document; `choose_by` says who chooses the best of their pairs,
     `measures` of their text or the model itself as `judge`: see `hfsynth.synthesis.candidates`.
+    `exemplars` are human-made contexts with pairs that every chain begins with: see `hfsynth.core.exemplars`.
     `format_version` is never chosen: recipes and jobs of an earlier version of hfsynth keep theirs.
     """
 
@@ -120,6 +122,7 @@ class SynthesizerConfig:
     fill: str | None = None
     candidates: int = 1
     choose_by: str = CHOOSERS[0]
+    exemplars: Exemplars | None = None
 
     def __post_init__(self) -> None:
         _require(isinstance(self.model, str) and bool(self.model.strip()), "model", "a name or a folder", self.model)
@@ -141,6 +144,7 @@ class SynthesizerConfig:
         _choice("choose_by", self.choose_by, CHOOSERS)
         self._require_different()
         _require(self.fill in (None, *FILLS), "fill", f"one of {', '.join(FILLS)}", self.fill)
+        object.__setattr__(self, "exemplars", Exemplars.read(self.exemplars))
         _require(isinstance(self.keep_reasoning, bool), "keep_reasoning", "true or false", self.keep_reasoning)
         most, kept = self.sampling.max_tokens, self.keep_reasoning
         object.__setattr__(self, "thinking", settled_thinking(self.thinking, self.prompt_format, most, keep=kept))
@@ -179,17 +183,20 @@ class SynthesizerConfig:
             del values["thinking"]
         if self.candidates == 1:
             del values["candidates"], values["choose_by"]
-        for name in ("keep_reasoning", "fill"):
+        for name in ("keep_reasoning", "fill", "exemplars"):
             if not values[name]:
                 del values[name]
+        if self.exemplars is not None:
+            values["exemplars"] = self.exemplars.to_dict()
         return values
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
-        """The fields of `synthesis` that rows have only where a model thinks, or where what it left out is filled."""
+        """The fields of `synthesis` of some recipes' rows alone: with thoughts, what is filled, or exemplars."""
         thought = ("reasoning_tokens",) if thinks(self.thinking) else ()
         kept = ("reasoning",) if self.keep_reasoning else ()
-        return (*thought, *kept, *(("mined",) if self.fill else ()))
+        shown = ("exemplars", "exemplars_left_out") if self.exemplars else ()
+        return (*thought, *kept, *(("mined",) if self.fill else ()), *shown)
 
     @property
     def fingerprint(self) -> str:
@@ -198,6 +205,8 @@ class SynthesizerConfig:
         A precision that was not settled has no part in it: rows from before there were precisions name no other.
         """
         values = self.to_dict()
+        if self.exemplars is not None:
+            values["exemplars"].pop("chosen")  # their digest stands for them, also where they are left on the Hub
         return digest({name: value for name, value in values.items() if (name, value) != ("precision", "auto")})
 
     @classmethod

@@ -28,6 +28,7 @@ from huggingface_hub.errors import (
 
 from hfsynth.core.config import SynthesizerConfig, as_written, shown
 from hfsynth.core.errors import ConfigError, HubError
+from hfsynth.core.exemplars import Exemplars
 from hfsynth.core.remote_calls import LOG_IN, invalid_name, reason_of
 from hfsynth.core.thinking import OFF, TEMPLATE
 
@@ -101,7 +102,19 @@ def read_recipe(path: Path, *, published: bool = False) -> dict[str, Any]:
     fields = {str(name): value for name, value in values.items() if name not in _RECORDED}
     if isinstance(fields.get("model"), str):
         fields["model"] = RecipeModel(fields["model"], published=published)
+    if published:
+        _require_at_hand(fields.get("exemplars"))
     return fields
+
+
+def _require_at_hand(exemplars: object) -> None:
+    """Raise ConfigError where a published recipe would have exemplars read from a file of this machine."""
+    found = Exemplars.read(exemplars)
+    if found is not None and not (found.chosen or found.are_on_hub):
+        raise ConfigError(
+            f"The published recipe names a file of somebody's machine for its exemplars: {shown(found.source)}.",
+            hint="Give exemplars yourself: --exemplars (exemplars=… in Python).",
+        )
 
 
 def require_size(name: str, size: int) -> None:

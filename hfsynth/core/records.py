@@ -88,7 +88,8 @@ class Synthesis:
     this one's prompt. `truncated` is the number of characters of the document that the model did not see.
     Token counts are those of this shot's prompt and completion; `reasoning_tokens` are those of the completion's that a
     model thought with, `reasoning` what it thought, where that is to be kept. `mined` says that rules made the pairs,
-    where the model wrote none.
+    where the model wrote none. `exemplars` are the ids of those that the prompt really showed, `exemplars_left_out` is
+    how many more there would have been, had they fitted.
     """
 
     status: Status
@@ -104,6 +105,8 @@ class Synthesis:
     reasoning_tokens: int = 0
     reasoning: str | None = None
     mined: bool = False
+    exemplars: tuple[str, ...] = ()
+    exemplars_left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +131,11 @@ def chain_id(document_ids: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-_NUMBERS = ("pairs", "prompt_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "followed", "truncated")
-_LATER = frozenset({"reasoning_tokens"})
+_NUMBERS = (
+    *("pairs", "prompt_tokens", "cached_tokens", "output_tokens", "reasoning_tokens"),
+    *("followed", "truncated", "fewer_exemplars"),
+)
+_LATER = frozenset({"reasoning_tokens", "fewer_exemplars"})
 _BY_STATUS = ("documents", "prompt_tokens_by_status", "output_tokens_by_status")
 _COUNTERS = (*_BY_STATUS, "rejected", "finish_reasons", "pairs_per_document")
 
@@ -138,7 +144,8 @@ _COUNTERS = (*_BY_STATUS, "rejected", "finish_reasons", "pairs_per_document")
 class Counts:
     """Documents by status, pairs, rejections by reason, tokens; all plain sums.
 
-    `followed` counts documents whose prompt held an earlier shot, `truncated` those that were shortened to fit;
+    `followed` counts documents whose prompt held an earlier shot, `truncated` those that were shortened to fit,
+    `fewer_exemplars` those beside which not all exemplars did;
     `pairs_per_document` counts documents by their number of pairs; the tokens by status say what went into documents
     without any.
     """
@@ -156,6 +163,7 @@ class Counts:
     reasoning_tokens: int = 0
     followed: int = 0
     truncated: int = 0
+    fewer_exemplars: int = 0
 
     @classmethod
     def of(cls, results: Iterable[Synthesized]) -> Self:
@@ -175,6 +183,7 @@ class Counts:
             reasoning_tokens=sum(s.reasoning_tokens for _, s in kept),
             followed=sum(s.follows for _, s in kept),
             truncated=sum(s.truncated > 0 for _, s in kept),
+            fewer_exemplars=sum(s.exemplars_left_out > 0 for _, s in kept),
         )
 
     def __add__(self, other: Self) -> Self:

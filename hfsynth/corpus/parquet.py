@@ -127,9 +127,11 @@ SYNTHESIS_TYPE = pa.struct(
         "reasoning_tokens": pa.int64(),
         "reasoning": _text,
         "mined": pa.bool_(),
+        "exemplars": pa.list_(_text),
+        "exemplars_left_out": pa.int64(),
     }
 )
-_AT_TIMES = frozenset({"recipe", "reasoning_tokens", "reasoning", "mined"})
+_AT_TIMES = frozenset({"recipe", "reasoning_tokens", "reasoning", "mined", "exemplars", "exemplars_left_out"})
 _SYNTHESIS = frozenset(field.name for field in fields(Synthesis))
 
 
@@ -180,6 +182,7 @@ def synthesized(row: Mapping[str, Any]) -> Synthesized:
     rejected = tuple(Rejected(Reason(one["reason"]), one["text"]) for one in found["rejected"] or ())
     pairs = tuple(Pair(pair["instruction"], pair["response"]) for pair in row["pairs"] or ())
     own = {name: found[name] for name in _SYNTHESIS if name in found}
+    own["exemplars"] = tuple(own.get("exemplars") or ())
     return Synthesized(pairs, Synthesis(**{**own, "status": Status(found["status"]), "rejected": rejected}))
 
 

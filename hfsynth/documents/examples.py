@@ -25,12 +25,24 @@ _ANSWERS = ("response", "answer", "A")
 
 
 @dataclass(frozen=True, slots=True)
+class Labels:
+    """What a data set says of a context: its id, the kind of its tasks, domain, language, licence; empty if nothing."""
+
+    id: str = ""
+    kind: str = ""
+    domain: str = ""
+    language: str = ""
+    license: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """A context and its pairs. `source` names the task set it is from: shots of one sequence share it."""
 
     source: str
     context: str
     pairs: tuple[Pair, ...]
+    about: Labels = field(default=Labels(), compare=False)
 
 
 @dataclass
@@ -44,17 +56,19 @@ class Examples:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def read_examples(location: str, *, split: str = "train") -> Examples:
+def read_examples(location: str, *, split: str = "train", revision: str | None = None) -> Examples:
     """Read every example of a file, a folder, a saved dataset or a dataset on the Hub; all of them are in memory.
 
     Layouts, by their columns: `context, pairs` (a list of `instruction, response`); `context, QA_list` (the published
     instruction-synthesizer collection: `Q, A` or `question, answer`, source in `rc_name`); `context, question` with
     `answers` or `answer` (SQuAD-like; the rows of one context become one example). The source is the column `source`,
-    `rc_name` or `dataset`, else the name of the location.
+    `rc_name` or `dataset`, else the name of the location. With a `revision` the location is a data set on the Hub.
+    Labels are those of the columns `id`, `task` (of the row, else of its pairs), `domain`, `lang` or `language`, and
+    `license`.
 
     Raise SourceError where nothing can be read or no row is usable, ColumnError for other columns or types.
     """
-    rows = open_texts(location, split=split)
+    rows = open_texts(location, split=split, revision=revision)
     read = _layout(location, rows)
     examples = Examples()
     for example in read(rows, Path(location).stem, examples.left_out):
@@ -92,13 +106,14 @@ def _listed(column: str) -> Layout:
             if items is not None and not isinstance(items, list):
                 raise ColumnError(f"Row {number}: `{column}` must be a list of pairs, not {type(items).__name__}.")
             pairs = _whole(((_first(item, _QUESTIONS), _first(item, _ANSWERS)) for item in items or ()), left_out)
-            yield from _usable(_source(row, name), row["context"], pairs, left_out)
+            yield from _usable(_source(row, name), row["context"], pairs, left_out, _labels(row, items or ()))
 
     return read
 
 
 def _by_context(rows: Dataset, name: str, left_out: Counter[str]) -> Iterator[Example]:
     found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    labels: dict[tuple[str, str], Labels] = {}
     for row in rows:
         context = _text(row["context"])
         if not context:
@@ -106,17 +121,31 @@ def _by_context(rows: Dataset, name: str, left_out: Counter[str]) -> Iterator[Ex
             continue
         asked = (_text(row["question"]), _answer(row["answers"] if "answers" in row else row["answer"]))
         found.setdefault((_source(row, name), context), []).append(asked)
+        labels.setdefault((_source(row, name), context), _labels(row))
     for (source, context), asked_all in found.items():
-        yield from _usable(source, context, _whole(asked_all, left_out), left_out)
+        yield from _usable(source, context, _whole(asked_all, left_out), left_out, labels[source, context])
 
 
-def _usable(source: str, context: object, pairs: tuple[Pair, ...], left_out: Counter[str]) -> Iterator[Example]:
+def _labels(row: Row, pairs: Iterable[object] = ()) -> Labels:
+    tasks = sorted({_text(pair["task"]) for pair in pairs if isinstance(pair, Mapping) and pair.get("task")} - {""})
+    return Labels(
+        id=str(row["id"]) if isinstance(row.get("id"), (str, int)) else "",
+        kind=_text(row.get("task")) or "|".join(tasks),
+        domain=_text(row.get("domain")),
+        language=_text(row.get("lang")) or _text(row.get("language")),
+        license=_text(row.get("license")),
+    )
+
+
+def _usable(
+    source: str, context: object, pairs: tuple[Pair, ...], left_out: Counter[str], labels: Labels
+) -> Iterator[Example]:
     if not (text := _text(context)):
         left_out["no_context"] += 1
     elif not pairs:
         left_out["no_pairs"] += 1
     else:
-        yield Example(source, text, pairs)
+        yield Example(source, text, pairs, labels)
 
 
 def _whole(halves: Iterable[tuple[str, str]], left_out: Counter[str]) -> tuple[Pair, ...]:

@@ -9,8 +9,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+import httpx2
 import pyarrow as pa
-from datasets import Dataset, DatasetDict, IterableDataset, get_dataset_split_names, load_dataset, load_from_disk
+from datasets import (
+    Dataset,
+    DatasetDict,
+    IterableDataset,
+    get_dataset_split_names,
+    load_dataset,
+    load_dataset_builder,
+    load_from_disk,
+)
 from datasets.exceptions import DatasetsError
 
 from hfsynth.core.errors import SourceError
@@ -25,11 +34,14 @@ from hfsynth.documents.watching import FileWatch
 _BUILDERS = {"parquet": "parquet", "jsonl": "json", "csv": "csv", "txt": "text", "md": "text"}
 
 
-def open_texts(location: str | Path, *, split: str = "train") -> Dataset:
+def open_texts(location: str | Path, *, split: str = "train", revision: str | None = None) -> Dataset:
     """Open a corpus folder's training texts, files, a `save_to_disk` folder, or a split of a dataset on the Hub.
 
-    Text files are one document each. Raise SourceError where nothing can be read.
+    Text files are one document each. With a `revision` it is a dataset on the Hub, whatever is here. Raise SourceError
+    where nothing can be read.
     """
+    if revision is not None:
+        return _of_hub(str(location), split, revision)
     folder = Path(location)
     rendered = sorted(folder.glob(f"data/{split}-*.parquet"))
     require_whole(folder, "data/", digests=True)
@@ -78,6 +90,30 @@ def _splits_there(location: str) -> list[str] | None:
         return list(saved) if isinstance(saved, DatasetDict) else None
     except (OSError, ValueError, DatasetsError) as error:
         raise SourceError(f"{location} cannot be read: {error}", hint="Check the name and the path.") from error
+
+
+def _of_hub(name: str, split: str, revision: str) -> Dataset:
+    try:
+        return load_dataset(name, split=split, revision=revision)
+    except (OSError, ValueError, RuntimeError, DatasetsError, httpx2.HTTPError) as error:
+        raise unreachable(f"{name} at {revision}", error) from error
+
+
+def commit_of(name: str, revision: str | None = None) -> str:
+    """Return the commit that a dataset on the Hub is at; raise SourceError where there is none."""
+    try:
+        return str(load_dataset_builder(name, revision=revision).hash)
+    except (OSError, ValueError, RuntimeError, DatasetsError, httpx2.HTTPError) as error:
+        raise unreachable(name, error) from error
+
+
+def unreachable(name: str, error: Exception) -> SourceError:
+    """Return the error that says why a dataset cannot be had from the Hub."""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return SourceError(
+        f"{name} is no file here, and cannot be loaded from the Hub: {reason}",
+        hint="Check the name, --config and --revision, the network (HF_HUB_OFFLINE), and `hf auth login`.",
+    )
 
 
 def _elsewhere(location: str, split: str) -> Dataset:

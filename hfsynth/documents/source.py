@@ -23,7 +23,7 @@ from hfsynth.core.text import encodable
 from hfsynth.documents import readers
 from hfsynth.documents.csv_rows import CsvReader
 from hfsynth.documents.files import File, reading
-from hfsynth.documents.hf_datasets import DatasetReader, StreamReader
+from hfsynth.documents.hf_datasets import DatasetReader, StreamReader, unreachable
 from hfsynth.documents.json_lines import JsonLinesReader
 from hfsynth.documents.locate import (
     FILES,
@@ -349,8 +349,4 @@ def _builder(source: Source) -> tuple[DatasetBuilder, dict[str, IterableDataset]
         builder = load_dataset_builder(name, source.config, revision=source.revision)
         return builder, builder.as_streaming_dataset()
     except (OSError, ValueError, RuntimeError, DatasetsError, httpx2.HTTPError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SourceError(
-            f"{name} is no file here, and cannot be loaded from the Hub: {reason}",
-            hint="Check the name, --config and --revision, the network (HF_HUB_OFFLINE), and `hf auth login`.",
-        ) from error
+        raise unreachable(name, error) from error

@@ -5,7 +5,7 @@ Knows nothing of engines and of no file: only of rows, shards and chains.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -16,6 +16,7 @@ from hfsynth.engine.protocol import Chain, Completion, Request
 from hfsynth.job.journal import NO_STRIKES, Death, Strikes
 from hfsynth.job.shards import Unreadable
 from hfsynth.synthesis.chains import _NEAR, Chainer, Splitter, grouped
+from hfsynth.synthesis.exemplars import Beginnings, neighbours
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,24 @@ class ShardReader:
             yield from (clean,) if self._splitter is None else self._splitter.pieces(clean)
 
 
+Numbered = tuple[int, list[Row]]
+
+
+def side_by_side(chains: Iterable[Numbered], beginnings: Beginnings) -> Iterable[Numbered]:
+    """Return numbered chains so that those which begin with the same exemplars are next to each other."""
+    if not beginnings.each:
+        return chains
+    return neighbours(chains, lambda item: beginnings.number(_documents(item[1])), lambda item: _size(item[1]))
+
+
+def _size(rows: Iterable[Row]) -> int:
+    return sum(len(row["text"] or "") for row in rows)
+
+
+def _documents(rows: Iterable[Row]) -> list[Document]:
+    return [Document(row["id"], row["text"], row.get(UNREAD)) for row in rows]
+
+
 @dataclass(frozen=True, slots=True)
 class ChainRun:
     """One chain that is to be run: which one of which shard, its rows, and what is held against it."""
@@ -129,8 +148,7 @@ class ChainRun:
 
     def outcome(self, chainer: Chainer) -> Chain[ChainOutcome]:
         """Return the chain for an engine. Shots that are known to kill engines are failed without one."""
-        documents = [Document(row["id"], row["text"], row.get(UNREAD)) for row in self.rows]
-        chain = chainer.chain(documents)
+        chain = chainer.chain(_documents(self.rows))
         poison = self.strikes.poison
         results = yield from (_without(poison, chain) if poison else chain)
         return ChainOutcome(self.shard, self.number, self.rows, results)

@@ -14,6 +14,7 @@ from typing import Any
 
 from hfsynth.core.addresses import public_location
 from hfsynth.core.errors import OutputError
+from hfsynth.core.exemplars import public_recipe
 from hfsynth.core.files import file_digest, read_json, sync_folder, write_json, writing
 from hfsynth.core.records import Counts
 from hfsynth.corpus.folder import Corpus, part_name
@@ -147,7 +148,7 @@ def published_config(identity: Mapping[str, Any], changes: Sequence[Mapping[str,
     Where the source changed on the way, its earlier revisions are named. The folders of this machine and the
     credentials of addresses stay out of it: it will be published.
     """
-    source, synthesizer = identity["source"], identity["synthesizer"]
+    source, synthesizer = identity["source"], public_recipe(identity["synthesizer"])
     earlier = {"earlier_revisions": [change["from"] for change in changes]} if changes else {}
     named = {**source, **earlier, "location": source["location"] and public_location(source["location"])}
     model = {"model": public_location(synthesizer["model"])}

@@ -15,6 +15,7 @@ from typing import Any
 from hfsynth.core.addresses import without_credentials
 from hfsynth.core.config import EngineConfig, SynthesizerConfig
 from hfsynth.core.errors import ConfigError, OutputError, SourceError, UnreadableRowsError
+from hfsynth.core.exemplars import Exemplars
 from hfsynth.core.files import read_json, write_json, writing
 from hfsynth.core.recipes import as_begun
 from hfsynth.corpus.folder import Corpus
@@ -36,7 +37,7 @@ from hfsynth.job.reopen import has_all_files, reopen
 from hfsynth.job.shards import finished_shards, read_extent, record_paths, write_extent, write_layout
 from hfsynth.job.spec import JobSpec, ShardRange, part_schema
 from hfsynth.job.worker import Worker
-from hfsynth.models.resolve import pinned
+from hfsynth.synthesis.exemplars import settle, with_exemplars
 
 SHARD_ROWS = 4096
 BAD_ROWS = ("stop", "skip")
@@ -68,6 +69,7 @@ def synthesize(
     out: str | Path,
     config: SynthesizerConfig,
     *,
+    exemplars: str | Exemplars | None = None,
     engine: EngineConfig | Engine | None = None,
     shard_rows: int | None = None,
     shards: ShardRange = (0, None),
@@ -86,6 +88,8 @@ def synthesize(
     only these are made anew. Calls at the same time share the work. `shard_rows` is the number of source rows a shard,
     a multiple of the shots; `shards` limits this call to a range of them. Without a `launcher` the work is done in
     this process, with one (`LocalLauncher`, `RayLauncher`) in processes of its own.
+
+    `exemplars` take the place of the recipe's: a file, `user/dataset[@revision]`, or `hfsynth.Exemplars`.
 
     An engine that dies is loaded again, at most `max_engine_restarts` times in a row (for each worker)
     without a finished document in between; a document with which it keeps dying gets the status `failed`. SIGINT and
@@ -108,6 +112,7 @@ def synthesize(
     _refuse_url(corpus.root)
     _refuse_foreign(corpus)
     source, opened = open_source_splits(source)
+    config = with_exemplars(config, exemplars)
     config = _pinned(config, engine_config, corpus, gpu=None if launcher is None else launcher.on_gpu)
     identity = _identity(source, opened, config, rows_a_shard)
     if continue_with_changed_source and isinstance(opened, SplitSource):
@@ -244,6 +249,7 @@ def job_plan(
     out: str | Path,
     config: SynthesizerConfig,
     *,
+    exemplars: str | Exemplars | None = None,
     engine: EngineConfig | Engine | None = None,
     shard_rows: int | None = None,
     continue_with_changed_source: bool = False,
@@ -256,8 +262,8 @@ def job_plan(
     _refuse_url(corpus.root)
     _refuse_foreign(corpus)
     source, opened = open_source_splits(source)
-    settled = _pinned(config, config_of(engine), corpus)
-    identity = _identity(source, opened, settled, _shard_rows(shard_rows, config.shots))
+    config = _pinned(with_exemplars(config, exemplars), config_of(engine), corpus)
+    identity = _identity(source, opened, config, _shard_rows(shard_rows, config.shots))
     found = read_json(corpus.plan)
     if not (continue_with_changed_source and _only_source_changed(found, identity)):
         _refuse_other(corpus, found, identity)
@@ -287,8 +293,8 @@ def _pinned(
 ) -> SynthesizerConfig:
     """Pin what is not pinned, and go on as the folder's job was begun."""
     begun = (read_json(corpus.plan) or {}).get("synthesizer")
-    settled = pinned(config, engine, gpu=gpu)
-    return settled if begun is None else as_begun(settled, begun, precision_asked=config.precision != "auto")
+    found = settle(config, engine, gpu=gpu)
+    return found if begun is None else as_begun(found, begun, precision_asked=config.precision != "auto")
 
 
 def _identity(source: Source, opened: OpenSource, config: SynthesizerConfig, shard_rows: int) -> dict[str, Any]:
@@ -365,7 +371,7 @@ def _refuse_other(corpus: Corpus, found: Mapping[str, Any] | None, identity: Map
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    silent = {"location"}  # a revision pins the content, wherever it lies
+    silent = {"location", "chosen"}  # a revision pins the content, wherever it lies; so does the exemplars' digest
     if "precision" not in there:
         silent.add("precision")  # a job that was begun before there were any
     for name in sorted({*there, *here} - silent):

@@ -28,7 +28,7 @@ from hfsynth.documents.source import OpenSource
 from hfsynth.documents.splits import SplitLayout, SplitSource, open_source_splits
 from hfsynth.job.concurrency import Channel, Closed, Stop
 from hfsynth.job.driver import Driver
-from hfsynth.job.feeding import ChainOutcome, ChainRun, Prepared, ShardReader
+from hfsynth.job.feeding import ChainOutcome, ChainRun, Prepared, ShardReader, side_by_side
 from hfsynth.job.journal import NO_STRIKES, JournalPaths, Segments, read_journal
 from hfsynth.job.leases import Holder, Leases
 from hfsynth.job.part_writer import ChainResult, PartWriter, ShardEnd
@@ -189,7 +189,7 @@ class Worker:
         """Read a shard; send chains that are in the journal to the part writer and all others to the engine."""
         journal = read_journal(self._segment_folder, shard, self.sessions.how_ended)
         chains = 0
-        for number, rows in enumerate(reader.chains(shard)):
+        for number, rows in side_by_side(enumerate(reader.chains(shard)), chainer.beginnings):
             chains += 1
             results = journal.results.get(number, [])
             if len(results) == len(rows):

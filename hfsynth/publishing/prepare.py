@@ -201,6 +201,8 @@ def _content(root: Path, path: str) -> Path | bytes:
     content = (root / path).read_bytes()
     values = json.loads(content)
     told = public_values(values, root)
+    if isinstance(values, dict) and isinstance(exemplars := values.get("exemplars"), dict):
+        told["exemplars"]["chosen"] = exemplars.get("chosen", [])  # texts to show as they are: a digest stands for them
     return content if told == values else (json.dumps(told, ensure_ascii=False, indent=2) + "\n").encode()
 
 

@@ -22,6 +22,7 @@ from hfsynth.prompting.formats import prompt_format
 from hfsynth.quality.measures import keep_pairs
 from hfsynth.quality.rubric import RubricJudge
 from hfsynth.synthesis.candidates import Answered, Candidates
+from hfsynth.synthesis.exemplars import NONE, Beginning, Beginnings
 
 
 class PromptFormat(Protocol):
@@ -45,10 +46,20 @@ class PromptFormat(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """What the shots of one chain share: its name, what it begins with, and ids that are known of its prompts."""
+
+    name: str
+    beginning: Beginning
+    known: Known
+
+
+@dataclass(frozen=True, slots=True)
 class Chainer:
     """Everything a chain needs to know besides its documents. `window` and `max_tokens` are in tokens.
 
-    Pairs that do not meet the conditions of `keep` are rejected before the next shot could show them.
+    Pairs that do not meet the conditions of `keep` are rejected before the next shot could show them. Before its first
+    document a chain shows the exemplars of its beginning, if there are any.
     """
 
     prompts: PromptFormat
@@ -59,6 +70,7 @@ class Chainer:
     truncate: bool = False
     keep: tuple[Condition, ...] = ()
     candidates: Candidates = Candidates()
+    beginnings: Beginnings = NONE
 
     def chains(self, documents: Iterable[Document]) -> Iterator[Chain[list[Synthesized]]]:
         """Yield one chain for every `shots` neighbouring documents; the last one may be short."""
@@ -67,12 +79,11 @@ class Chainer:
 
     def chain(self, documents: Sequence[Document]) -> Chain[list[Synthesized]]:
         """Synthesize the pairs of one chain's documents, one result a document, in order."""
-        name = chain_id(document.id for document in documents)
         history: list[Turn] = []
         results: list[Synthesized] = []
-        known = self.prompts.foresee(_texts(documents))
+        shared = self._shared(documents)
         for shot, document in enumerate(documents):
-            result, text = yield from self._shot(document, history, known, name, shot)
+            result, text = yield from self._shot(document, history, shared, shot)
             if not result.synthesis.follows:
                 history = []
             history = [*history, Turn(text, result.pairs)] if result.pairs else []
@@ -80,20 +91,21 @@ class Chainer:
         return results
 
     def _shot(
-        self, document: Document, history: Sequence[Turn], known: Known, name: str, shot: int
+        self, document: Document, history: Sequence[Turn], shared: Shared, shot: int
     ) -> Generator[Request, Completion, tuple[Synthesized, str]]:
         """Return the document's result, and its text as the prompt showed it."""
+        name = shared.name
         if document.unread is not None:
             unread = Rejected(Reason.TOO_LONG, document.unread)
             return Synthesized((), Synthesis(Status.TOO_LONG, name, shot, rejected=(unread,))), ""
         if document.text is None or not document.text.strip():
             return Synthesized((), Synthesis(Status.EMPTY, name, shot)), ""
         text = encodable(document.text)
-        fitted = self._fit(text, history, known)
+        fitted = self._fit(text, history, shared)
         if fitted is None:
             too_long = Rejected(Reason.TOO_LONG, f"does not fit {self.window - self.max_tokens} tokens of prompt")
             return Synthesized((), Synthesis(Status.TOO_LONG, name, shot, rejected=(too_long,))), ""
-        shown, token_ids, follows = fitted
+        shown, token_ids, follows, begun = fitted
         answered = yield from self._answered(token_ids, shown, name, shot)
         completion, parsed = answered.completion, answered.parsed
         synthesis = Synthesis(
@@ -109,6 +121,8 @@ class Chainer:
             rejected=parsed.rejected,
             reasoning_tokens=parsed.reasoning_tokens,
             reasoning=parsed.reasoning,
+            exemplars=tuple(one.id for one in shared.beginning.exemplars[:begun]),
+            exemplars_left_out=len(shared.beginning.exemplars) - begun,
         )
         return Synthesized(parsed.pairs, synthesis), shown
 
@@ -123,21 +137,28 @@ class Chainer:
         tokens = len(token_ids)
         return (yield from self.candidates.best(completions, parsed, shown, prompt_tokens=tokens, shot=shot))
 
-    def _fit(self, text: str, history: Sequence[Turn], known: Known) -> tuple[str, list[int], bool] | None:
-        """Return the text to show, its prompt and whether the history is in it; None when nothing fits.
+    def _fit(self, text: str, history: Sequence[Turn], shared: Shared) -> tuple[str, list[int], bool, int] | None:
+        """Return the text to show, its prompt, whether the history and how many exemplars are in it; None if none fits.
 
-        The history is given up before any of the document is.
+        The history is given up before an exemplar is, and the exemplars, the last first, before any of the document.
         """
-        room = self.window - self.max_tokens
-        if history and len(token_ids := self.prompts.prompt(history, text, known)) <= room:
-            return text, token_ids, True
-        token_ids = self.prompts.prompt((), text, known)
-        if len(token_ids) <= room:
-            return text, token_ids, False
+        room, turns = self.window - self.max_tokens, shared.beginning.turns
+        if history and len(token_ids := self.prompts.prompt((*turns, *history), text, shared.known)) <= room:
+            return text, token_ids, True, len(turns)
+        for begun in range(len(turns), -1, -1):
+            token_ids = self.prompts.prompt(turns[:begun], text, shared.known)
+            if len(token_ids) <= room:
+                return text, token_ids, False, begun
         if not self.truncate or self.overhead >= room:
             return None
         shown = truncate_text(text, room, lambda part: len(self.prompts.prompt((), part)))
-        return (shown, self.prompts.prompt((), shown), False) if shown.strip() else None
+        return (shown, self.prompts.prompt((), shown), False, 0) if shown.strip() else None
+
+    def _shared(self, documents: Sequence[Document]) -> Shared:
+        beginning, known = self.beginnings.beginning(documents), self.prompts.foresee(_texts(documents))
+        if beginning.known:
+            known = {**beginning.known, **known}
+        return Shared(chain_id(document.id for document in documents), beginning, known)
 
     @property
     def overhead(self) -> int:
@@ -195,8 +216,9 @@ _NEAR = 1.1
 class Splitter:
     """Cut rows whose document does not fit the window.
 
-    A document that fits is left whole. Pieces of one that does not are made small enough (`piece_tokens`) for a whole
-    chain of them, pairs included, to share one window. Token counts are those of a prompt about the text alone.
+    A document that fits, beside exemplars where there are any, is left whole. Pieces of one that does not are made
+    small enough (`piece_tokens`) for a whole chain of them, pairs included, to share one window. Token counts are those
+    of a prompt about the text alone.
     """
 
     count: Callable[[str], int]
@@ -207,6 +229,8 @@ class Splitter:
     def of(cls, chainer: Chainer) -> Splitter:
         """Make the splitter for the prompts of `chainer`."""
         room = chainer.window - chainer.max_tokens
+        if room - chainer.beginnings.tokens >= 2 * chainer.overhead + 64:
+            room -= chainer.beginnings.tokens
         share = (room - (chainer.shots - 1) * chainer.max_tokens) // chainer.shots
         smallest = chainer.overhead + 64
         return cls(lambda text: len(chainer.prompts.prompt((), text)), room, min(room, max(share, smallest)))
@@ -225,8 +249,9 @@ class Splitter:
 def chainer_for(config: SynthesizerConfig, engine: Engine, kind: type[Chainer] = Chainer) -> Chainer:
     """Return what turns documents into chains for `engine`; raise ConfigError where a prompt has no room."""
     require_room(engine.window, config.sampling.max_tokens)
+    prompts = prompt_format(config, engine.tokenizer)
     return kind(
-        prompts=prompt_format(config, engine.tokenizer),
+        prompts=prompts,
         window=engine.window,
         max_tokens=config.sampling.max_tokens,
         shots=config.shots,
@@ -234,6 +259,7 @@ def chainer_for(config: SynthesizerConfig, engine: Engine, kind: type[Chainer] =
         truncate=config.long_documents == "truncate",
         keep=tuple(map(Condition.parse, config.keep)),
         candidates=_candidates(config, engine),
+        beginnings=Beginnings.of(config, prompts, engine.window - config.sampling.max_tokens),
     )
 
 

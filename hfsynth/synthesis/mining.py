@@ -9,9 +9,8 @@ from hfsynth.core.records import Document, Parsed, Status, Synthesis, Synthesize
 from hfsynth.core.text import encodable
 from hfsynth.engine.protocol import Completion, Request
 from hfsynth.mining.mine import mine
-from hfsynth.models.token_cuts import Known
 from hfsynth.quality.measures import keep_pairs
-from hfsynth.synthesis.chains import Chainer
+from hfsynth.synthesis.chains import Chainer, Shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +18,10 @@ class MiningChainer(Chainer):
     """A chainer that asks no engine: the pairs of every document are mined."""
 
     def _shot(
-        self, document: Document, history: Sequence[Turn], known: Known, name: str, shot: int
+        self, document: Document, history: Sequence[Turn], shared: Shared, shot: int
     ) -> Generator[Request, Completion, tuple[Synthesized, str]]:
         yield from ()
+        name = shared.name
         if document.text is None or not document.text.strip():
             return Synthesized((), Synthesis(Status.EMPTY, name, shot)), ""
         text = encodable(document.text)

@@ -5,7 +5,7 @@ Knows nothing of files, nor of what is on the Hub beyond a recipe's name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -16,6 +16,7 @@ from datasets.formatting.formatting import LazyBatch
 from hfsynth.core.conditions import canonical
 from hfsynth.core.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.core.errors import ColumnError, ConfigError, EngineError
+from hfsynth.core.exemplars import Exemplars
 from hfsynth.core.private_names import register_for_hashing
 from hfsynth.core.recipes import config_from, hub_recipe
 from hfsynth.core.records import Document, Synthesized, content_id
@@ -23,8 +24,10 @@ from hfsynth.corpus.parquet import output_arrays, output_features, output_values
 from hfsynth.documents.dataset_splits import AnyDataset, is_streamed, known_rows
 from hfsynth.engine.loading import config_of
 from hfsynth.engine.protocol import Chain, Engine
-from hfsynth.models.resolve import pinned, recommended_sampling
+from hfsynth.models.resolve import recommended_sampling
 from hfsynth.publishing.recipe import RecipePushed, push_recipe
+from hfsynth.synthesis.chains import Chainer, grouped
+from hfsynth.synthesis.exemplars import neighbours, settle, with_exemplars
 from hfsynth.synthesis.loading import load
 from hfsynth.synthesis.mapping import MapSettings, Tally, map_splits, shown_progress
 
@@ -41,6 +44,10 @@ class Synthesizer:
     `thinking` (`off`, `on`, `budget N`) is for models of the `chat` format that think before they answer; what they
     thought is counted, and kept with `keep_reasoning`. The model `mined` is none: rules make the pairs; `fill="mined"`
     has them do so for the documents about which a model wrote no pair.
+
+    `exemplars` (a file, `user/dataset[@revision]`, or `hfsynth.Exemplars` with how many) are contexts with pairs that
+    people wrote: every chain begins with some, which steers the model without another prompt. They are chosen here,
+    once; `synthesis.exemplars` names those that each prompt showed.
 
     `keep` are conditions that pairs must meet, such as `"grounding>=0.5"`; the others go to `synthesis.rejected`.
     `candidates` completions are drawn about each document, and the best of their pairs kept, chosen by `measures` of
@@ -73,6 +80,7 @@ class Synthesizer:
         fill: str | None = None,
         candidates: int = 1,
         choose_by: str = "measures",
+        exemplars: str | Exemplars | None = None,
         engine: str | Engine = "vllm",
         engine_args: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
@@ -96,9 +104,10 @@ class Synthesizer:
             fill=fill,
             candidates=candidates,
             choose_by=choose_by,
+            exemplars=Exemplars.read(exemplars),
         )
         engine_config = _engine_config(engine, engine_args, trust_remote_code)
-        self._settle(pinned(config, engine_config), engine_config, text_column, id_column)
+        self._settle(settle(config, engine_config), engine_config, text_column, id_column)
 
     @classmethod
     def from_config(
@@ -111,7 +120,7 @@ class Synthesizer:
     ) -> Synthesizer:
         """Build the transform from a config, as `synthesizer_config.json` holds it."""
         engine_config = config_of(engine)
-        return _rebuild(pinned(config, engine_config), engine_config, text_column, id_column)
+        return _rebuild(settle(config, engine_config), engine_config, text_column, id_column)
 
     @classmethod
     def from_hub(
@@ -120,6 +129,7 @@ class Synthesizer:
         revision: str | None = None,
         *,
         model: str | None = None,
+        exemplars: str | Exemplars | None = None,
         engine: str | Engine = "vllm",
         engine_args: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
@@ -131,14 +141,14 @@ class Synthesizer:
         `name` is a dataset or a model on the Hub, `user/name`; `revision` one of its branches, tags or commits. A
         recipe that splits long documents skips them here, for a transform keeps rows one to one; to split them too,
         run `hfsynth synthesize SOURCE OUT --recipe user/name`. `model` takes the place of the recipe's: a recipe names
-        no code, so a script of your own is named here. Raise HubError where there is no recipe, ConfigError for one
-        that names code or a file of this machine.
+        no code, so a script of your own is named here. `exemplars` take the place of the recipe's. Raise HubError where
+        there is no recipe, ConfigError for one that names code or a file of this machine.
         """
         fields = hub_recipe(name, revision)
         if fields.get("long_documents") == "split":
             fields["long_documents"] = "skip"
         engine_config = _engine_config(engine, engine_args, trust_remote_code)
-        config = config_from(fields, {"model": model})
+        config = with_exemplars(config_from(fields, {"model": model}), exemplars)
         return cls.from_config(config, engine_config, text_column=text_column, id_column=id_column)
 
     def _settle(self, config: SynthesizerConfig, engine: EngineConfig, text_column: str, id_column: str) -> None:
@@ -224,7 +234,7 @@ class Synthesizer:
     def synthesize(self, documents: Sequence[Document]) -> list[Synthesized]:
         """Synthesize documents in order: one result a document."""
         loaded = load(self.config, self.engine_config)
-        numbered = (_numbered(number, chain) for number, chain in enumerate(loaded.chainer.chains(documents)))
+        numbered = _numbered_chains(loaded.chainer, documents)
         ended: list[tuple[int, list[Synthesized]]] = []
         for number, chain in loaded.engine.run(numbered, loaded.generation):
             ended.append((number, chain))
@@ -295,6 +305,19 @@ def _engine_config(engine: str | Engine, arguments: Mapping[str, Any] | None, tr
     if arguments:
         raise ConfigError("An engine that is an object takes no engine_args.", hint="Set them where it is made.")
     return config_of(engine)
+
+
+def _numbered_chains(chainer: Chainer, documents: Sequence[Document]) -> Iterator[Chain[Any]]:
+    """Yield the chains of documents with their numbers; those that begin with the same exemplars are neighbours."""
+    groups: Iterable[tuple[int, list[Document]]] = enumerate(grouped(documents, chainer.shots))
+    if chainer.beginnings.each:
+        groups = neighbours(
+            groups,
+            lambda item: chainer.beginnings.number(item[1]),
+            lambda item: sum(len(document.text or "") for document in item[1]),
+        )
+    for number, group in groups:
+        yield _numbered(number, chainer.chain(group))
 
 
 def _numbered(number: int, chain: Chain[list[Synthesized]]) -> Chain[tuple[int, list[Synthesized]]]:

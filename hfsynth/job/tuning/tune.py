@@ -24,9 +24,9 @@ from hfsynth.job.tuning.settings import MARGIN, Setting, search
 from hfsynth.job.tuning.trial import Group, Order, Outcome, Prediction, predict
 from hfsynth.job.tuning.trial_process import TrialFailed, run_trial
 from hfsynth.models.precision import engine_has_gpu
-from hfsynth.models.resolve import pinned
 from hfsynth.quality.agreement import agreement
 from hfsynth.synthesis.chains import grouped
+from hfsynth.synthesis.exemplars import settle
 
 LOOK_AT = 20_000
 """The sample is drawn from so many rows at the source's beginning: a source may be a stream without an end in sight."""
@@ -165,7 +165,7 @@ def tune(
     engine = engine or EngineConfig()
     _require_usable(engine, minutes, documents)
     opened = open_source(source)
-    settled = pinned(config, engine)
+    settled = settle(config, engine)
     require_greedy(engine, settled.sampling)
     engine = usual_engine(settled, engine)
     named = _other_precisions(settled.precision, precisions)
