@@ -16,7 +16,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hfsynth.cli import console
-from hfsynth.cli.options import EngineArgs, Json, Quiet, TrustRemoteCode, Verbose, Window, key_values
+from hfsynth.cli.options import (
+    EngineArgs,
+    Exemplars,
+    ExemplarSets,
+    ExemplarsPerPrompt,
+    Json,
+    Quiet,
+    TrustRemoteCode,
+    Verbose,
+    Window,
+    exemplars_of,
+    key_values,
+)
 from hfsynth.cli.rooms import EVALUATE, in_rooms
 from hfsynth.core.errors import ConfigError
 from hfsynth.corpus.readme import as_mean, as_score, as_share
@@ -27,6 +39,7 @@ if TYPE_CHECKING:
 
 Row = Sequence[str]
 
+_MOST_TASKS = 6
 _PLAIN_WIDTH = 140  # of a table that goes into a file or a pipe
 _OF_SYNTHESIZER = ("documents", "response accuracy", "pair quality", "with pairs", "pairs each", "duplicates")
 _SHARES = {
@@ -48,6 +61,8 @@ def show_synthesizer(values: Mapping[str, Any]) -> None:
     for gold, by_shots in values["results"].items():
         settings = [(_setting(shots), found["all"]) for shots, found in by_shots.items()]
         _table(f"{gold}: all documents", _OF_SYNTHESIZER, map(_of_synthesizer, settings))
+        written = [(_setting(shots), found["all"]) for shots, found in by_shots.items()]
+        _table(f"{gold}: what it writes, % of pairs", ["in another language", "kinds of tasks"], map(_mix, written))
         for shots, found in by_shots.items():
             title = f"{gold}, {_setting(shots)}, by source"
             _table(title, _OF_SYNTHESIZER, map(_of_synthesizer, found["sources"].items()))
@@ -94,6 +109,14 @@ def _lengths(values: Mapping[str, Any]) -> Iterator[Row]:
             yield name, as_mean(values["figures"][mean]), str(words["50%"]), span, *shares
 
 
+def _mix(named: tuple[str, Mapping[str, Any]]) -> Row:
+    name, found = named
+    tasks = [
+        f"{task.replace('_', ' ')} {100 * share:.0f}" for task, share in list(found["tasks"].items())[:_MOST_TASKS]
+    ]
+    return name, as_score(found["language_mismatch"]), ", ".join(tasks)
+
+
 def _setting(shots: str) -> str:
     return "zero-shot" if shots == "0" else f"{shots}-shot"
 
@@ -134,7 +157,7 @@ _FORMS = "hfsynth evaluate corpus/\nhfsynth evaluate --model MODEL --unseen gold
 _OF_CORPUS = ("--split", "--sample", "--judge", "--judge-pairs", "--judge-revision")
 _OF_MODEL = (
     *("--model-revision", "--prompt-format", "--seen", "--unseen", "--gold", "--shots", "--limit"),
-    *("--max-tokens", "--temperature", "--out"),
+    *("--max-tokens", "--temperature", "--out", "--exemplars", "--exemplars-per-prompt", "--exemplar-sets"),
 )
 _OF_JUDGE = ("--judge-pairs", "--judge-revision", "--window", "--engine", "--engine-arg", "--trust-remote-code")
 
@@ -170,6 +193,9 @@ def evaluate(
         list[int] | None,
         typer.Option(min=0, help="Gold examples shown before a document; may be repeated. [default: 0 and 3]"),
     ] = None,
+    exemplars: Exemplars = None,
+    exemplars_per_prompt: ExemplarsPerPrompt = None,
+    exemplar_sets: ExemplarSets = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Gold documents of each source at most.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens a completion at most.")] = 400,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
@@ -200,6 +226,7 @@ def evaluate(
     Example: hfsynth evaluate --model embedded --unseen gold.parquet --limit 20 --shots 0
     """
     from hfsynth.core.config import EngineConfig, SynthesizerConfig
+    from hfsynth.core.exemplars import Exemplars as Named
     from hfsynth.models.resolve import recommended_sampling
     from hfsynth.quality.pair_judge import load_judge
     from hfsynth.quality.synthesizer_evaluation import evaluate_synthesizer, evaluation_place, save_evaluation
@@ -218,6 +245,7 @@ def evaluate(
         prompt_format=prompt_format,
         window=window,
         sampling=replace(recommended_sampling(named), max_tokens=max_tokens, temperature=temperature),
+        exemplars=Named.read(exemplars_of(exemplars, exemplars_per_prompt, exemplar_sets)),
     )
     sets = {"seen": seen, "unseen": unseen, "gold": gold}
     with console.counting("completions", quiet=silent) as on_progress:

@@ -21,7 +21,8 @@ from hfsynth.documents.examples import Example
 from hfsynth.engine.protocol import Chain, Completion, Request
 from hfsynth.prompting.chat import Chat
 from hfsynth.prompting.instruction_pretrain import InstructionPretrain
-from hfsynth.quality.words import CHARACTER
+from hfsynth.quality.task_categories import category_of
+from hfsynth.quality.words import CHARACTER, UNKNOWN, differ, language_of
 
 # The punctuation of scripts that put no spaces between words.
 _UNSPACED_PUNCTUATION = (
@@ -121,13 +122,27 @@ _AT_LEAST = 8  # so small a source shows all it has
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A gold document, and the gold examples that may be shown before it. `shots` is how many were asked for."""
+    """A gold document, and the gold examples that may be shown before it. `shots` is how many were asked for.
+
+    `exemplars` are those of the recipe; they are shown before everything else.
+    """
 
     gold: str
     shots: int
     number: int
     example: Example
     history: tuple[Turn, ...] = ()
+    exemplars: tuple[Turn, ...] = ()
+
+    @property
+    def before(self) -> tuple[Turn, ...]:
+        """What is shown before the document, as far as it fits."""
+        return (*self.exemplars, *self.history)
+
+    @property
+    def asked(self) -> int:
+        """How many shots were to be shown."""
+        return self.shots + len(self.exemplars)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +168,18 @@ class AnswerScore:
 
 @dataclass(frozen=True, slots=True)
 class PairsScore:
-    """The pairs about a document; `said` is None where it did not fit the window."""
+    """The pairs about a document; `said` is None where it did not fit the window.
+
+    `tasks` are the pairs' kinds; `foreign` says of those whose language is known whether it is not the document's.
+    """
 
     case: Case
     quality: PairQuality | None = None
     pairs: int = 0
     rejected: tuple[Rejected, ...] = ()
     said: RequestOutcome | None = None
+    tasks: tuple[str, ...] = ()
+    foreign: tuple[bool, ...] = ()
 
     @property
     def duplicates(self) -> int:
@@ -193,7 +213,9 @@ class GoldJudge:
             return PairsScore(case, said=said)
         parsed = self.prompts.parse(completion.text, cut_off=said.cut_off)
         quality = pair_quality(parsed.pairs, case.example.pairs)
-        return PairsScore(case, quality, len(parsed.pairs), parsed.rejected, said)
+        tasks = tuple(category_of(pair).value for pair in parsed.pairs)
+        foreign = tuple(_foreign(document, parsed.pairs))
+        return PairsScore(case, quality, len(parsed.pairs), parsed.rejected, said, tasks, foreign)
 
     def _answer(self, case: Case, number: int, pair: Pair) -> Chain[AnswerScore]:
         document = case.example.context
@@ -207,8 +229,8 @@ class GoldJudge:
 
     def _fit(self, case: Case, prompt: Callable[[Sequence[Turn]], list[int]]) -> tuple[list[int], int] | None:
         """Return the prompt with as many of the first shots as fit, and their number; None when nothing fits."""
-        for shown in range(len(case.history), -1, -1):
-            token_ids = prompt(case.history[:shown])
+        for shown in range(len(case.before), -1, -1):
+            token_ids = prompt(case.before[:shown])
             if len(token_ids) <= self.window - self.max_tokens:
                 return token_ids, shown
         return None
@@ -252,6 +274,15 @@ def _length(example: Example) -> int:
 
 def _drawn(items: Sequence[T], name: str) -> list[T]:
     return [items[position] for position in Draws(name).order(len(items))]
+
+
+def _foreign(document: str, pairs: Sequence[Pair]) -> Iterator[bool]:
+    """Yield of each pair whose language is known, as the document's must be, whether it is another one."""
+    own = language_of(document)
+    for pair in pairs:
+        language = language_of(f"{pair.instruction}\n{pair.response}")
+        if UNKNOWN not in (own, language):
+            yield differ(own, language)
 
 
 def _said(completion: Completion, token_ids: Sequence[int], shown: int) -> RequestOutcome:

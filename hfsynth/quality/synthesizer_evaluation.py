@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import chain, groupby
 from pathlib import Path
@@ -18,14 +18,18 @@ from typing import Any, TypeVar
 from hfsynth.core.addresses import public_location
 from hfsynth.core.config import EngineConfig, SynthesizerConfig, require_room
 from hfsynth.core.errors import ConfigError
+from hfsynth.core.exemplars import Exemplar, ExemplarSets
 from hfsynth.core.files import write_json, writing
+from hfsynth.core.records import Turn
 from hfsynth.documents.examples import Examples, read_examples
 from hfsynth.engine.loading import config_of, engine_for
 from hfsynth.engine.protocol import Chain, Engine, Generation
 from hfsynth.models.resolve import pinned
 from hfsynth.prompting.formats import prompt_format
 from hfsynth.quality.aggregates import Ratios
+from hfsynth.quality.exemplars import settled_exemplars
 from hfsynth.quality.gold_scoring import AnswerScore, Case, GoldJudge, PairsScore, RequestOutcome, cases
+from hfsynth.quality.words import language_of
 
 Figures = dict[str, Any]
 
@@ -118,6 +122,8 @@ def figures(judged: Sequence[Judged], seed: int) -> Figures:
         "pairs_per_document": mean([float(one.pairs) for one in written]),
         "gold_pairs_per_document": mean([float(len(one.case.example.pairs)) for one in written]),
         "duplicates": _share(sum(one.duplicates for one in written), sum(one.pairs for one in written)),
+        "language_mismatch": mean([sum(one.foreign) / len(one.foreign) for one in written if one.foreign]),
+        "tasks": _tasks(written),
         "rejected": dict(sorted(Counter(str(item.reason) for one in written for item in one.rejected).items())),
         **_counts(judged, said),
     }
@@ -129,9 +135,17 @@ def _counts(judged: Sequence[Judged], said: Sequence[RequestOutcome]) -> Figures
         "too_long": sum(outcome.said is None for one in judged for outcome in one.outcomes),
         "failed": sum(item.failed for item in said),
         "cut_off": sum(one.said.cut_off for one in asked if one.said is not None),
-        "fewer_shots": sum(one.said.shown < one.case.shots for one in asked if one.said is not None),
+        "fewer_shots": sum(one.said.shown < one.case.asked for one in asked if one.said is not None),
         "prompt_tokens": sum(item.prompt_tokens for item in said),
         "output_tokens": sum(item.output_tokens for item in said),
+    }
+
+
+def _tasks(written: Sequence[PairsScore]) -> dict[str, float]:
+    """Return the share of pairs of each kind of task, the largest first."""
+    counts = Counter(task for one in written for task in one.tasks)
+    return {
+        task: count / counts.total() for task, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     }
 
 
@@ -176,6 +190,7 @@ def evaluate_synthesizer(
     `shots` are the numbers of gold examples of the same source to show before a document: 0 is zero-shot. `limit`
     bounds the documents of each source. Return plain JSON values: under `results`, for each gold set and number of
     shots, the figures of all documents (`all`), their plain mean over sources (`macro`) and those of each source.
+    The recipe's `exemplars` are shown before everything else, one set a document, drawn as for chains.
     Scores lie between 0 and 1, each with a 95% bootstrap interval over documents. `on_progress` is told how many
     requests have been answered, and of how many. The recipe's own `shots` play no role.
 
@@ -186,11 +201,14 @@ def evaluate_synthesizer(
     data = {name: read_examples(str(location)) for name, location in gold.items()}
     engine_config = config_of(engine)
     config = pinned(config, engine_config)
+    if config.exemplars is not None:
+        config = replace(config, exemplars=settled_exemplars(config.exemplars))
     asked = [
         case
         for name, examples in data.items()
         for case in cases(name, examples.rows, shots=shots, limit=limit, seed=seed)
     ]
+    asked = _begun(asked, config, seed)
     judged = _judged(config, engine_for(config, engine_config), asked, seed, on_progress or (lambda number, of: None))
     return {
         "synthesizer": _named(config),
@@ -255,6 +273,27 @@ def _judged(
     return joined(written, answered)
 
 
+def _begun(asked: Sequence[Case], config: SynthesizerConfig, seed: int) -> list[Case]:
+    """Return cases with the exemplars that each begins with, those with the same ones next to each other."""
+    if config.exemplars is None:
+        return list(asked)
+    sets = ExemplarSets.of(config.exemplars)
+    drawn: dict[tuple[str, int], int] = {}
+    for case in asked:
+        context = case.example.context
+        language = language_of(context) if len(sets.languages) > 1 else ""
+        name = f"{case.gold}/{case.number}"
+        drawn[case.gold, case.number] = sets.drawn(name, seed=seed, language=language)
+    ordered = sorted(asked, key=lambda case: drawn[case.gold, case.number])
+    return [_beginning(case, sets.sets[drawn[case.gold, case.number]]) for case in ordered]
+
+
+def _beginning(case: Case, exemplars: Sequence[Exemplar]) -> Case:
+    """Return a case that shows exemplars, but not its own document or an example that it shows anyway."""
+    shown = {case.example.context, *(turn.document for turn in case.history)}
+    return replace(case, exemplars=tuple(Turn(one.context, one.pairs) for one in exemplars if one.context not in shown))
+
+
 def _named(config: SynthesizerConfig) -> dict[str, Any]:
     """Return what decides the figures, a folder by its name alone."""
     values = config.to_dict()
@@ -263,6 +302,7 @@ def _named(config: SynthesizerConfig) -> dict[str, Any]:
     return {
         "model": folder.resolve().name if folder.is_dir() else public_location(config.model),
         **{name: values[name] for name in kept if name in values},
+        **({"exemplars": {**values["exemplars"], "chosen": len(config.exemplars.chosen)}} if config.exemplars else {}),
     }
 
 

@@ -17,6 +17,7 @@ from scripts import shown_documents
 from hfsynth.cli import app
 from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.core.errors import ColumnError, ConfigError, SourceError
+from hfsynth.core.exemplars import Exemplars
 from hfsynth.core.records import Pair
 from hfsynth.documents.examples import Example
 from hfsynth.engine.protocol import Completion
@@ -172,6 +173,30 @@ def test_a_short_window_shows_fewer_examples_and_leaves_out_what_never_fits(tmp_
     assert (few["documents"], few["too_long"], few["fewer_shots"]) == (4, 3, 3)
     assert zero["pairs_per_document"]["mean"] == 1
     assert few["pairs_per_document"]["mean"] == 2
+
+
+def test_exemplars_are_shown_before_every_document_and_the_pairs_are_described(gold: Path, tmp_path: Path) -> None:
+    others = [row("France"), {**row("Kenya"), "context": "Mombasa is no capital of Kenya."}]
+    exemplars = Exemplars(str(written(tmp_path / "tasks.parquet", others)))
+    asked = config("knowing", exemplars=exemplars)
+    values = evaluate_synthesizer(asked, {"unseen": gold}, engine=SCRIPTED, shots=[0])
+    found = values["results"]["unseen"]["0"]["all"]
+    assert found["pair_quality"]["f1"]["mean"] > 0.8, "the script writes the gold pairs once it is shown an example"
+    assert found["pairs_per_document"]["mean"] > 1.5
+    assert found["tasks"] == {"where": 1}
+    assert found["language_mismatch"]["mean"] in (0, None)
+    told = values["synthesizer"]["exemplars"]
+    assert (told["source"], told["chosen"], len(told["digest"])) == ("tasks.parquet", 2, 32)
+    without = judged("knowing", gold, shots=[0])
+    assert "exemplars" not in without["synthesizer"]
+    assert without["results"]["unseen"]["0"]["all"]["pair_quality"]["f1"]["mean"] == pytest.approx(2 / 3)
+
+
+def test_exemplars_that_do_not_fit_are_counted_as_fewer_shots(gold: Path, tmp_path: Path) -> None:
+    exemplars = Exemplars(str(written(tmp_path / "tasks.parquet", [{**row("Peru"), "context": "Lima " * 400}])))
+    asked = config("knowing", window=900, exemplars=exemplars)
+    found = evaluate_synthesizer(asked, {"unseen": gold}, engine=SCRIPTED, shots=[0])["results"]["unseen"]["0"]["all"]
+    assert (found["documents"], found["fewer_shots"], found["too_long"]) == (5, 5, 0)
 
 
 def refusing(prompt: str) -> str | Completion:
