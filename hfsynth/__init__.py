@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hfsynth.core.draws import Draws
     from hfsynth.core.errors import HfsynthError
     from hfsynth.core.exemplars import Exemplars
+    from hfsynth.core.prompt_recipes import Prompt, PromptRecipe
     from hfsynth.core.recipes import open_recipe
     from hfsynth.core.records import content_id
     from hfsynth.corpus.parquet import write_split
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from hfsynth.quality.corpus_evaluation import evaluate_corpus
     from hfsynth.quality.metrics import metric_path
     from hfsynth.quality.synthesizer_evaluation import evaluate_synthesizer
+    from hfsynth.synthesis.prompts import open_prompt
     from hfsynth.synthesis.synthesizer import Synthesizer
     from hfsynth.texts.calls import mix, render
     from hfsynth.texts.export.export import export
@@ -72,6 +74,8 @@ _HOMES = {
     "PRESETS": "texts.presets",
     "Packing": "training.config",
     "Part": "texts.mixture_parts",
+    "Prompt": "core.prompt_recipes",
+    "PromptRecipe": "core.prompt_recipes",
     "PushOptions": "publishing.hub",
     "Sampling": "core.config",
     "SavedCorpus": "publishing.saving",
@@ -85,6 +89,7 @@ _HOMES = {
     "TrainingProgress": "training.trainer",
     "card": "publishing.publish",
     "content_id": "core.records",
+    "open_prompt": "synthesis.prompts",
     "open_recipe": "core.recipes",
     "open_texts": "documents.hf_datasets",
     "run_script": "cli.recipe_scripts",
@@ -125,6 +130,8 @@ __all__ = [
     "HfsynthError",
     "PRESETS",
     "Part",
+    "Prompt",
+    "PromptRecipe",
     "PushOptions",
     "Sampling",
     "SavedCorpus",
@@ -135,6 +142,7 @@ __all__ = [
     "Draws",
     "card",
     "content_id",
+    "open_prompt",
     "open_recipe",
     "open_texts",
     "run_script",

@@ -65,3 +65,11 @@ class Death:
 
 mortal = Death()
 not_a_script = "a string"
+
+
+def prompted(prompt: str) -> str:
+    """Answer what a prompt recipe asks in its last message: pairs that name its document, or a text."""
+    asked = prompt.rpartition("<s>user: ")[2].partition("</s>")[0]
+    if '"pairs"' not in asked:
+        return f"New: {asked[-40:]}"
+    return json_answer([Pair("What is it about?", asked[-40:]), Pair("Who asks?", asked.partition(".")[0])])

@@ -80,6 +80,12 @@ def synthesize(
     limit: Annotated[int | None, typer.Option(min=1, help="Read so many rows only.")] = None,
     seed: Annotated[int | None, typer.Option(help="The seed of sampling. [default: 0]")] = None,
     max_pairs: Annotated[int | None, typer.Option(help="Pairs a document at most (chat format). [default: 5]")] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            help="What a chat model is asked: qa, reading, faq, math, tutorial, table, dialogue, knowledge, FILE.toml."
+        ),
+    ] = None,
     thinking: Annotated[
         str | None, typer.Option(help="off, on or `budget N`, for models that think (chat format). [default: off]")
     ] = None,
@@ -171,6 +177,7 @@ def synthesize(
     from hfsynth.documents.source import Source
     from hfsynth.engine.speculation import require_greedy, speculating
     from hfsynth.job import run
+    from hfsynth.synthesis.prompts import open_prompt
 
     engine = engine or ("server" if base_url else "vllm")
     fields = chosen.fields()
@@ -181,6 +188,8 @@ def synthesize(
     others |= {"thinking": thinking, "keep_reasoning": keep_reasoning or None, "fill": fill}
     others |= {"candidates": candidates, "choose_by": choose_by}
     others |= {"exemplars": exemplars_of(exemplars, exemplars_per_prompt, exemplar_sets)}
+    if prompt:
+        others |= {"prompt": open_prompt(prompt), "prompt_format": chosen.prompt_format or "chat"}
     synthesizer = chosen.config(fields, model, others)
     engine_config = speculating(EngineConfig(engine, arguments, trust_remote_code), speculative)
     require_greedy(engine_config, synthesizer.sampling)

@@ -25,7 +25,17 @@ SYNTHESIZE: Rooms = {
         *("recipe", "engine", "workers", "dry_run"),
     ),
     "Source": ("config", "revision", "id_column", "bad_rows", "continue_with_changed_source"),
-    "Recipe": (*_RECIPE, "seed", "max_pairs", "thinking", "keep_reasoning", "fill", "candidates", "choose_by"),
+    "Recipe": (
+        *_RECIPE,
+        "seed",
+        "prompt",
+        "max_pairs",
+        "thinking",
+        "keep_reasoning",
+        "fill",
+        "candidates",
+        "choose_by",
+    ),
     "Exemplars": ("exemplars", "exemplars_per_prompt", "exemplar_sets"),
     "Engine": ("base_url", "concurrency", "engine_arg", "speculative", "trust_remote_code", "max_engine_restarts"),
     "Who works": (

@@ -16,6 +16,8 @@ from hfsynth.core.conditions import canonical
 from hfsynth.core.engine_arguments import engine_arguments, require_speed
 from hfsynth.core.errors import ConfigError
 from hfsynth.core.exemplars import Exemplars
+from hfsynth.core.prompt_recipes import PAIR_KINDS as CHAT_KINDS
+from hfsynth.core.prompt_recipes import PromptRecipe, require_usable
 from hfsynth.core.thinking import OFF, TEMPLATE, settled_thinking, thinks
 
 FORMAT_VERSION = 2
@@ -32,7 +34,6 @@ OWN_ENGINE = "own"
 FILLS = ("mined",)
 CHOOSERS = ("measures", "judge")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32", "fp8", "fp8-kv")
-CHAT_KINDS = ("free_form", "multiple_choice", "chain_of_thought")
 
 _MOST = 10**9
 _MOST_SHOTS = 10_000
@@ -102,6 +103,7 @@ class SynthesizerConfig:
     `candidates` are the completions about each document; `choose_by` says who chooses the best of their pairs,
     `measures` of their text or the model itself as `judge`: see `hfsynth.synthesis.candidates`.
     `exemplars` are human-made contexts with pairs that every chain begins with: see `hfsynth.core.exemplars`.
+    `prompt` is what a chat model is asked about each document, instead of the `chat` format's own questions.
     `format_version` is never chosen: recipes and jobs of an earlier version of hfsynth keep theirs.
     """
 
@@ -123,6 +125,7 @@ class SynthesizerConfig:
     candidates: int = 1
     choose_by: str = CHOOSERS[0]
     exemplars: Exemplars | None = None
+    prompt: PromptRecipe | None = None
 
     def __post_init__(self) -> None:
         _require(isinstance(self.model, str) and bool(self.model.strip()), "model", "a name or a folder", self.model)
@@ -146,6 +149,12 @@ class SynthesizerConfig:
         _require(self.fill in (None, *FILLS), "fill", f"one of {', '.join(FILLS)}", self.fill)
         object.__setattr__(self, "exemplars", Exemplars.read(self.exemplars))
         _require(isinstance(self.keep_reasoning, bool), "keep_reasoning", "true or false", self.keep_reasoning)
+        require_usable(
+            self.prompt,
+            chat=self.prompt_format == "chat",
+            own_questions=self.chat != ChatOptions(),
+            candidates=self.candidates,
+        )
         most, kept = self.sampling.max_tokens, self.keep_reasoning
         object.__setattr__(self, "thinking", settled_thinking(self.thinking, self.prompt_format, most, keep=kept))
         object.__setattr__(self, "keep", canonical(self.keep))
@@ -183,20 +192,24 @@ class SynthesizerConfig:
             del values["thinking"]
         if self.candidates == 1:
             del values["candidates"], values["choose_by"]
-        for name in ("keep_reasoning", "fill", "exemplars"):
+        for name in ("keep_reasoning", "fill", "exemplars", "prompt"):
             if not values[name]:
                 del values[name]
         if self.exemplars is not None:
             values["exemplars"] = self.exemplars.to_dict()
+        if self.prompt is not None:
+            values["prompt"] = self.prompt.to_dict()
         return values
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
-        """The fields of `synthesis` of some recipes' rows alone: with thoughts, what is filled, or exemplars."""
+        """The fields of `synthesis` of some recipes' rows alone: thoughts, what is filled, exemplars, prompts."""
         thought = ("reasoning_tokens",) if thinks(self.thinking) else ()
         kept = ("reasoning",) if self.keep_reasoning else ()
         shown = ("exemplars", "exemplars_left_out") if self.exemplars else ()
-        return (*thought, *kept, *(("mined",) if self.fill else ()), *shown)
+        asked = ("prompt",) if self.prompt else ()
+        rewritten = ("rewritten",) if self.prompt and self.prompt.writes_texts else ()
+        return (*thought, *kept, *(("mined",) if self.fill else ()), *shown, *asked, *rewritten)
 
     @property
     def fingerprint(self) -> str:
@@ -215,6 +228,8 @@ class SynthesizerConfig:
         given = as_written(values)
         chat = _mapping("chat", given.pop("chat", {}))
         sampling = _mapping("sampling", given.pop("sampling", {}))
+        if given.get("prompt") is not None and not isinstance(given["prompt"], PromptRecipe):
+            given["prompt"] = PromptRecipe.from_dict(given["prompt"])
         _known(cls, given, "recipe")
         _known(Sampling, sampling, "sampling")
         _known(ChatOptions, chat, "chat")

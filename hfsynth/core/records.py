@@ -41,6 +41,7 @@ class Reason(StrEnum):
     INVALID_JSON = "invalid_json"  # chat format: not the object that was asked for
     TOO_LONG = "too_long"  # the document does not fit the model's window
     ENGINE = "engine"  # the engine refused or failed this document
+    NO_PROMPT = "no_prompt"  # no prompt of the recipe is for a document like this one
     # a whole pair that does not meet a condition of `keep`: one reason for each measure
     FILTERED_GROUNDING = "filtered_grounding"
     FILTERED_ANSWER_LEAK = "filtered_answer_leak"
@@ -73,11 +74,15 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One raw document. `text` is None when the row holds none; `unread` says why a text was not read."""
+    """One raw document. `text` is None when the row holds none; `unread` says why a text was not read.
+
+    `persona` is who a prompt recipe has ask, where a column of the row says it.
+    """
 
     id: str
     text: str | None
     unread: str | None = None
+    persona: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,8 @@ class Synthesis:
     Token counts are those of this shot's prompt and completion; `reasoning_tokens` are those of the completion's that a
     model thought with, `reasoning` what it thought, where that is to be kept. `mined` says that rules made the pairs,
     where the model wrote none. `exemplars` are the ids of those that the prompt really showed, `exemplars_left_out` is
-    how many more there would have been, had they fitted.
+    how many more there would have been, had they fitted. `prompt` is the name of the
+    recipe's prompt that was drawn, `rewritten` what it had the model write where it asks for a text and not for pairs.
     """
 
     status: Status
@@ -107,6 +113,8 @@ class Synthesis:
     mined: bool = False
     exemplars: tuple[str, ...] = ()
     exemplars_left_out: int = 0
+    prompt: str | None = None
+    rewritten: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,12 +238,16 @@ def _summed(numbers: Iterable[tuple[str, int]]) -> Counter[str]:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What a completion held: the pairs in order, what was thrown away, and what was thought before."""
+    """What a completion held: the pairs in order, what was thrown away, and what was thought before.
+
+    `rewritten` is the text that was asked for instead of pairs.
+    """
 
     pairs: tuple[Pair, ...]
     rejected: tuple[Rejected, ...]
     reasoning_tokens: int = 0
     reasoning: str | None = None
+    rewritten: str | None = None
 
 
 Row = dict[str, Any]
@@ -243,7 +255,11 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A document and the pairs written about it, as an earlier shot shows them."""
+    """A document and the pairs written about it, as an earlier shot shows them.
+
+    `asked` is what was asked about it in words, document included, where a prompt recipe did so.
+    """
 
     document: str
     pairs: tuple[Pair, ...]
+    asked: str | None = None

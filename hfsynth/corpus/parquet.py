@@ -129,9 +129,13 @@ SYNTHESIS_TYPE = pa.struct(
         "mined": pa.bool_(),
         "exemplars": pa.list_(_text),
         "exemplars_left_out": pa.int64(),
+        "prompt": _text,
+        "rewritten": _text,
     }
 )
-_AT_TIMES = frozenset({"recipe", "reasoning_tokens", "reasoning", "mined", "exemplars", "exemplars_left_out"})
+_AT_TIMES = frozenset(
+    {"recipe", "reasoning_tokens", "reasoning", "mined", "exemplars", "exemplars_left_out", "prompt", "rewritten"}
+)
 _SYNTHESIS = frozenset(field.name for field in fields(Synthesis))
 
 

@@ -22,12 +22,14 @@ class Request:
 
     With `choices`, which are token ids, one token is asked for and no text: the completion says how likely the model
     holds each of them to come next, whatever the run's sampling and schema are.
+    `json_schema` holds this completion alone to a schema, where those of the run have none in common.
     """
 
     token_ids: list[int]
     shot: int
     seed: int
     choices: tuple[int, ...] = ()
+    json_schema: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

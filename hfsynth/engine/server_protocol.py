@@ -136,7 +136,7 @@ def completion_body(request: Request, generation: Generation, served: Served) ->
     """
     if request.choices:
         return _choosing_body(request, served)
-    sampling, schema = generation.sampling, generation.json_schema
+    sampling, schema = generation.sampling, request.json_schema or generation.json_schema
     body: Body = {
         "model": served.name,
         "prompt": request.token_ids,

@@ -347,7 +347,7 @@ def _parameters(request: Request, generation: Generation) -> SamplingParams:
     if request.choices:
         told, kind = list(request.choices), RequestOutputKind.FINAL_ONLY
         return SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=told, output_kind=kind)
-    sampling, schema = generation.sampling, generation.json_schema
+    sampling, schema = generation.sampling, request.json_schema or generation.json_schema
     return SamplingParams(
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,

@@ -11,19 +11,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from hfsynth.core.errors import EngineError, EngineStopped, HfsynthError, ModelError
 from hfsynth.core.logs import without_quotes
-from hfsynth.core.records import ANSWERED, Parsed, Status, Synthesized
+from hfsynth.core.records import ANSWERED, Document, Parsed, Status, Synthesized
 from hfsynth.engine.loading import drop_engine
 from hfsynth.engine.protocol import Chain, CountsPreemptions, CountsTokens, Engine
 from hfsynth.job.concurrency import Channel, Closed, Stop
 from hfsynth.job.feeding import ChainOutcome, ChainRun, Prepared, watched_chain
 from hfsynth.job.journal import Death, Segments
 from hfsynth.job.restarts import Restarts
-from hfsynth.synthesis.chains import Chainer, PromptFormat
+from hfsynth.prompting.recipe_chat import Asked, Drawn
+from hfsynth.synthesis.chains import Chainer, DrawsPrompts, PromptFormat
 from hfsynth.synthesis.loading import Loaded
 
 _log = logging.getLogger(__name__)
@@ -45,7 +46,8 @@ class Early:
         """Return `chainer` so that what it reads out of completions is counted; not where pairs are yet to be kept."""
         if chainer.keep or chainer.candidates.number > 1:
             return chainer
-        return replace(chainer, prompts=cast("PromptFormat", _Heard(chainer.prompts, self)))
+        draw = None if chainer.draw is None else _HeardDraw(chainer.draw, self)
+        return replace(chainer, prompts=cast("PromptFormat", _Heard(chainer.prompts, self)), draw=draw)
 
     def ended(self, results: Iterable[Synthesized]) -> None:
         """Take a chain's documents out again, which are counted elsewhere from now on."""
@@ -61,7 +63,7 @@ class Early:
 class _Heard:
     """A prompt format that tells how many pairs it reads."""
 
-    def __init__(self, prompts: PromptFormat, early: Early) -> None:
+    def __init__(self, prompts: PromptFormat | Asked, early: Early) -> None:
         self._prompts = prompts
         self._early = early
 
@@ -74,6 +76,24 @@ class _Heard:
         self._early.documents += 1
         self._early.pairs += len(parsed.pairs)
         return parsed
+
+
+@dataclass(frozen=True, slots=True)
+class _HeardDraw:
+    """Draws prompts whose formats tell how many pairs they read."""
+
+    draw: DrawsPrompts
+    early: Early
+
+    @property
+    def persona_column(self) -> str | None:
+        """The column of the source that holds each document's persona."""
+        return self.draw.persona_column
+
+    def about(self, document: Document, text: str) -> Drawn | None:
+        """Return what a document gets."""
+        drawn = self.draw.about(document, text)
+        return drawn and replace(drawn, prompts=cast("Asked", _Heard(drawn.prompts, self.early)))
 
 
 class Driver:

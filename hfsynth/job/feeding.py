@@ -124,8 +124,13 @@ def _size(rows: Iterable[Row]) -> int:
     return sum(len(row["text"] or "") for row in rows)
 
 
-def _documents(rows: Iterable[Row]) -> list[Document]:
-    return [Document(row["id"], row["text"], row.get(UNREAD)) for row in rows]
+def _documents(rows: Iterable[Row], persona_column: str | None = None) -> list[Document]:
+    return [Document(row["id"], row["text"], row.get(UNREAD), _persona(row, persona_column)) for row in rows]
+
+
+def _persona(row: Row, column: str | None) -> str | None:
+    persona = row.get(column) if column else None
+    return None if persona is None else str(persona)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +153,7 @@ class ChainRun:
 
     def outcome(self, chainer: Chainer) -> Chain[ChainOutcome]:
         """Return the chain for an engine. Shots that are known to kill engines are failed without one."""
-        chain = chainer.chain(_documents(self.rows))
+        chain = chainer.chain(_documents(self.rows, chainer.persona_column))
         poison = self.strikes.poison
         results = yield from (_without(poison, chain) if poison else chain)
         return ChainOutcome(self.shard, self.number, self.rows, results)

@@ -39,7 +39,7 @@ its use of memory. So a possible death says nothing of chains that were in compa
 """
 
 _LOG = logging.getLogger(__name__)
-_LATER = ("exemplars", "exemplars_left_out")  # journals of earlier versions do not have them
+_LATER = ("exemplars", "exemplars_left_out", "prompt", "rewritten")  # journals of earlier versions do not have them
 _FIELDS = tuple(own.name for own in fields(Synthesis) if own.name != "rejected")
 
 

@@ -250,7 +250,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(source.get("split"), list):
         yield f"Splits     {', '.join(source['split'])}"
     revision = f", revision {recipe['model_revision']}" if recipe["model_revision"] else ""
-    yield f"Model      {recipe['model']}{revision}, {recipe['prompt_format']}, {recipe['shots']} shot(s)"
+    asked = f" ({recipe['prompt']['name']})" if recipe.get("prompt") else ""
+    yield f"Model      {recipe['model']}{revision}, {recipe['prompt_format']}{asked}, {recipe['shots']} shot(s)"
     if recipe.get("keep"):
         yield f"Kept only  {', '.join(recipe['keep'])}"
     if stats is None:

@@ -38,6 +38,7 @@ from hfsynth.job.shards import finished_shards, read_extent, record_paths, write
 from hfsynth.job.spec import JobSpec, ShardRange, part_schema
 from hfsynth.job.worker import Worker
 from hfsynth.synthesis.exemplars import settle, with_exemplars
+from hfsynth.synthesis.prompts import Named, named_in_short, require_personas, with_prompt
 
 SHARD_ROWS = 4096
 BAD_ROWS = ("stop", "skip")
@@ -70,6 +71,7 @@ def synthesize(
     config: SynthesizerConfig,
     *,
     exemplars: str | Exemplars | None = None,
+    prompt: Named | None = None,
     engine: EngineConfig | Engine | None = None,
     shard_rows: int | None = None,
     shards: ShardRange = (0, None),
@@ -89,7 +91,8 @@ def synthesize(
     a multiple of the shots; `shards` limits this call to a range of them. Without a `launcher` the work is done in
     this process, with one (`LocalLauncher`, `RayLauncher`) in processes of its own.
 
-    `exemplars` take the place of the recipe's: a file, `user/dataset[@revision]`, or `hfsynth.Exemplars`.
+    `exemplars` take the place of the recipe's: a file, `user/dataset[@revision]`, or `hfsynth.Exemplars`. So does
+    `prompt`: a built-in prompt recipe's name, a TOML file, or a `PromptRecipe`.
 
     An engine that dies is loaded again, at most `max_engine_restarts` times in a row (for each worker)
     without a finished document in between; a document with which it keeps dying gets the status `failed`. SIGINT and
@@ -112,7 +115,8 @@ def synthesize(
     _refuse_url(corpus.root)
     _refuse_foreign(corpus)
     source, opened = open_source_splits(source)
-    config = with_exemplars(config, exemplars)
+    config = with_prompt(with_exemplars(config, exemplars), prompt)
+    require_personas(config, opened.features)
     config = _pinned(config, engine_config, corpus, gpu=None if launcher is None else launcher.on_gpu)
     identity = _identity(source, opened, config, rows_a_shard)
     if continue_with_changed_source and isinstance(opened, SplitSource):
@@ -262,6 +266,7 @@ def job_plan(
     _refuse_url(corpus.root)
     _refuse_foreign(corpus)
     source, opened = open_source_splits(source)
+    require_personas(config, opened.features)
     config = _pinned(with_exemplars(config, exemplars), config_of(engine), corpus)
     identity = _identity(source, opened, config, _shard_rows(shard_rows, config.shots))
     found = read_json(corpus.plan)
@@ -376,7 +381,10 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str 
         silent.add("precision")  # a job that was begun before there were any
     for name in sorted({*there, *here} - silent):
         old, new = there.get(name), here.get(name)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
+        if f"{prefix}{name}" == "synthesizer.prompt":
+            if old != new:
+                yield f"the prompt recipe is {named_in_short(old)} there and {named_in_short(new)} here"
+        elif isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from _differences(old, new, f"{prefix}{name}.")
         elif old != new:
             yield f"{prefix}{name} is {old!r} there and {new!r} here"

@@ -6,9 +6,9 @@ Knows tokenizers through `PromptTokenizer` alone, and nothing of engines, chains
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -42,14 +42,20 @@ class Chat:
 
     @cached_property
     def json_schema(self) -> str:
-        """The schema of an answer: `pairs`, at least one, each with the fields of its kind."""
-        kinds = [_item_schema(kind) for kind in self.options.kinds]
-        pairs = {"type": "array", "minItems": 1, "maxItems": self.options.max_pairs, "items": {"anyOf": kinds}}
-        return json.dumps(_object_schema({"pairs": pairs}))
+        """The schema of an answer."""
+        return pairs_schema(self.options.kinds, self.options.max_pairs)
 
     @cached_property
     def _escape(self) -> Escape:
         return Escape.of(self.tokenizer.special_tokens)
+
+    def conversation(self, turns: Iterable[tuple[str, str]], asked: str) -> list[int]:
+        """Return the ids of a conversation without a system's message: what was asked and answered, what is asked."""
+        messages = []
+        for question, answer in turns:
+            messages.append({"role": "user", "content": self._escape.escape(question)})
+            messages.append({"role": "assistant", "content": self._escape.escape(answer)})
+        return self._chat([*messages, {"role": "user", "content": self._escape.escape(asked)}])
 
     def prompt(self, history: Sequence[Turn], document: str, known: Known | None = None) -> list[int]:
         """Return the ids of a conversation in which earlier documents have been answered.
@@ -72,8 +78,12 @@ class Chat:
 
         A thought that was cut off is `unfinished`.
         """
+        return self.read(text, partial(parse_json_pairs, cut_off=cut_off))
+
+    def read(self, text: str, reader: Callable[[str], Parsed]) -> Parsed:
+        """Read a completion with `reader`, special tokens inside it restored, and take off what was thought."""
         thought, answer = self._split(text)
-        parsed = parse_json_pairs(self._escape.unescape(answer), cut_off=cut_off)
+        parsed = reader(self._escape.unescape(answer))
         if not thought:
             return parsed
         if not answer.strip():
@@ -132,6 +142,13 @@ def _fields(pair: Pair) -> dict[str, Any]:
     question, options, reasoning, answer = published_parts(pair)
     parts = {"instruction": question, "options": options, "reasoning": reasoning, "response": answer}
     return {name: part for name, part in parts.items() if part or name in ("instruction", "response")}
+
+
+@lru_cache(maxsize=512)
+def pairs_schema(kinds: tuple[str, ...], most: int) -> str:
+    """Return the schema of an answer: `pairs`, from one to `most`, each with the fields of its kind."""
+    items = {"anyOf": [_item_schema(kind) for kind in kinds]}
+    return json.dumps(_object_schema({"pairs": {"type": "array", "minItems": 1, "maxItems": most, "items": items}}))
 
 
 def _item_schema(kind: str) -> dict[str, Any]:

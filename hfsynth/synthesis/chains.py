@@ -7,9 +7,9 @@ request, whose prompt extends the last one by that completion's pairs. Knows not
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Protocol
+from typing import Protocol, cast
 
 from hfsynth.core.conditions import Condition
 from hfsynth.core.config import SynthesizerConfig, require_room
@@ -18,7 +18,9 @@ from hfsynth.core.text import encodable
 from hfsynth.documents.splitting import piece_id, split_text, truncate_text
 from hfsynth.engine.protocol import Chain, Completion, Engine, Generation, Request, T
 from hfsynth.models.token_cuts import Known
+from hfsynth.prompting.chat import Chat
 from hfsynth.prompting.formats import prompt_format
+from hfsynth.prompting.recipe_chat import Drawn, PromptDraw
 from hfsynth.quality.measures import keep_pairs
 from hfsynth.quality.rubric import RubricJudge
 from hfsynth.synthesis.candidates import Answered, Candidates
@@ -45,6 +47,17 @@ class PromptFormat(Protocol):
         """Read the pairs out of a completion."""
 
 
+class DrawsPrompts(Protocol):
+    """What gives each document a prompt of its own."""
+
+    @property
+    def persona_column(self) -> str | None:
+        """Return the column of the source that holds each document's persona."""
+
+    def about(self, document: Document, text: str) -> Drawn | None:
+        """Return what a document gets, None where no prompt is for documents like it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shared:
     """What the shots of one chain share: its name, what it begins with, and ids that are known of its prompts."""
@@ -59,7 +72,8 @@ class Chainer:
     """Everything a chain needs to know besides its documents. `window` and `max_tokens` are in tokens.
 
     Pairs that do not meet the conditions of `keep` are rejected before the next shot could show them. Before its first
-    document a chain shows the exemplars of its beginning, if there are any.
+    document a chain shows the exemplars of its beginning, if there are any. `draw` gives each document a prompt of a
+    recipe; `prompts` are then the longest of them.
     """
 
     prompts: PromptFormat
@@ -71,6 +85,7 @@ class Chainer:
     keep: tuple[Condition, ...] = ()
     candidates: Candidates = Candidates()
     beginnings: Beginnings = NONE
+    draw: DrawsPrompts | None = None
 
     def chains(self, documents: Iterable[Document]) -> Iterator[Chain[list[Synthesized]]]:
         """Yield one chain for every `shots` neighbouring documents; the last one may be short."""
@@ -83,30 +98,38 @@ class Chainer:
         results: list[Synthesized] = []
         shared = self._shared(documents)
         for shot, document in enumerate(documents):
-            result, text = yield from self._shot(document, history, shared, shot)
+            result, turn = yield from self._shot(document, history, shared, shot)
             if not result.synthesis.follows:
                 history = []
-            history = [*history, Turn(text, result.pairs)] if result.pairs else []
+            history = [*history, turn] if result.pairs else []
             results.append(result)
         return results
 
     def _shot(
         self, document: Document, history: Sequence[Turn], shared: Shared, shot: int
-    ) -> Generator[Request, Completion, tuple[Synthesized, str]]:
-        """Return the document's result, and its text as the prompt showed it."""
+    ) -> Generator[Request, Completion, tuple[Synthesized, Turn]]:
+        """Return the document's result, and how the next prompts show it."""
         name = shared.name
         if document.unread is not None:
             unread = Rejected(Reason.TOO_LONG, document.unread)
-            return Synthesized((), Synthesis(Status.TOO_LONG, name, shot, rejected=(unread,))), ""
+            return Synthesized((), Synthesis(Status.TOO_LONG, name, shot, rejected=(unread,))), _NOTHING
         if document.text is None or not document.text.strip():
-            return Synthesized((), Synthesis(Status.EMPTY, name, shot)), ""
+            return Synthesized((), Synthesis(Status.EMPTY, name, shot)), _NOTHING
         text = encodable(document.text)
-        fitted = self._fit(text, history, shared)
+        drawn = None if self.draw is None else self.draw.about(document, text)
+        if drawn is None and self.draw is not None:
+            unfit = Rejected(Reason.NO_PROMPT, "no prompt of the recipe is for documents like this one")
+            return Synthesized((), Synthesis(Status.NO_PAIRS, name, shot, rejected=(unfit,))), _NOTHING
+        own = self if drawn is None else replace(self, prompts=drawn.prompts)
+        if drawn is not None and drawn.alone:
+            history, shared = (), replace(shared, beginning=Beginning())
+        fitted = own._fit(text, history, shared)
         if fitted is None:
             too_long = Rejected(Reason.TOO_LONG, f"does not fit {self.window - self.max_tokens} tokens of prompt")
-            return Synthesized((), Synthesis(Status.TOO_LONG, name, shot, rejected=(too_long,))), ""
+            return Synthesized((), Synthesis(Status.TOO_LONG, name, shot, rejected=(too_long,))), _NOTHING
         shown, token_ids, follows, begun = fitted
-        answered = yield from self._answered(token_ids, shown, name, shot)
+        request = Request(token_ids, shot, 0, json_schema=None if drawn is None else drawn.prompts.json_schema)
+        answered = yield from own._answered(request, shown, name)
         completion, parsed = answered.completion, answered.parsed
         synthesis = Synthesis(
             status=_status(completion, parsed),
@@ -123,19 +146,20 @@ class Chainer:
             reasoning=parsed.reasoning,
             exemplars=tuple(one.id for one in shared.beginning.exemplars[:begun]),
             exemplars_left_out=len(shared.beginning.exemplars) - begun,
+            prompt=None if drawn is None else drawn.name,
+            rewritten=parsed.rewritten,
         )
-        return Synthesized(parsed.pairs, synthesis), shown
+        asked = None if drawn is None or self.shots == 1 else drawn.prompts.message(shown)
+        return Synthesized(parsed.pairs, synthesis), Turn(shown, parsed.pairs, asked)
 
-    def _answered(
-        self, token_ids: list[int], shown: str, name: str, shot: int
-    ) -> Generator[Request, Completion, Answered]:
+    def _answered(self, request: Request, shown: str, name: str) -> Generator[Request, Completion, Answered]:
         """Ask for each candidate in turn, the later ones when the prompt is in the engine's cache; choose the best."""
         completions: list[Completion] = []
         for number in range(self.candidates.number):
-            completions.append((yield Request(token_ids, shot, _shot_seed(self.seed, name, shot, number))))
+            completions.append((yield replace(request, seed=_shot_seed(self.seed, name, request.shot, number))))
         parsed = [keep_pairs(self._parse(one), shown, self.keep) for one in completions]
-        tokens = len(token_ids)
-        return (yield from self.candidates.best(completions, parsed, shown, prompt_tokens=tokens, shot=shot))
+        tokens = len(request.token_ids)
+        return (yield from self.candidates.best(completions, parsed, shown, prompt_tokens=tokens, shot=request.shot))
 
     def _fit(self, text: str, history: Sequence[Turn], shared: Shared) -> tuple[str, list[int], bool, int] | None:
         """Return the text to show, its prompt, whether the history and how many exemplars are in it; None if none fits.
@@ -161,6 +185,11 @@ class Chainer:
         return Shared(chain_id(document.id for document in documents), beginning, known)
 
     @property
+    def persona_column(self) -> str | None:
+        """The column of the source that holds each document's persona."""
+        return None if self.draw is None else self.draw.persona_column
+
+    @property
     def overhead(self) -> int:
         """Tokens of a prompt about nothing."""
         return len(self.prompts.prompt((), ""))
@@ -169,6 +198,9 @@ class Chainer:
         if (error := _error(completion)) is not None:
             return Parsed((), (Rejected(Reason.ENGINE, encodable(error)),))
         return self.prompts.parse(completion.text, cut_off=completion.finish_reason == "length")
+
+
+_NOTHING = Turn("", ())
 
 
 def _texts(documents: Iterable[Document]) -> Iterator[str]:
@@ -199,7 +231,7 @@ def _error(completion: Completion) -> str | None:
 def _status(completion: Completion, parsed: Parsed) -> Status:
     if _error(completion) is not None:
         return Status.FAILED
-    return Status.OK if parsed.pairs else Status.NO_PAIRS
+    return Status.OK if parsed.pairs or parsed.rewritten else Status.NO_PAIRS
 
 
 def _shot_seed(seed: int, name: str, shot: int, candidate: int) -> int:
@@ -250,8 +282,9 @@ def chainer_for(config: SynthesizerConfig, engine: Engine, kind: type[Chainer] =
     """Return what turns documents into chains for `engine`; raise ConfigError where a prompt has no room."""
     require_room(engine.window, config.sampling.max_tokens)
     prompts = prompt_format(config, engine.tokenizer)
+    draw = None if config.prompt is None else PromptDraw(config.prompt, cast("Chat", prompts), config.seed)
     return kind(
-        prompts=prompts,
+        prompts=prompts if draw is None else draw.longest,
         window=engine.window,
         max_tokens=config.sampling.max_tokens,
         shots=config.shots,
@@ -260,6 +293,7 @@ def chainer_for(config: SynthesizerConfig, engine: Engine, kind: type[Chainer] =
         keep=tuple(map(Condition.parse, config.keep)),
         candidates=_candidates(config, engine),
         beginnings=Beginnings.of(config, prompts, engine.window - config.sampling.max_tokens),
+        draw=draw,
     )
 
 
@@ -270,4 +304,5 @@ def _candidates(config: SynthesizerConfig, engine: Engine) -> Candidates:
 
 def generation_for(config: SynthesizerConfig, chainer: Chainer) -> Generation:
     """Return how every request of a run is answered."""
-    return Generation(config.sampling, chainer.prompts.json_schema, shots=config.shots, thinking=config.thinking)
+    schema = chainer.prompts.json_schema if chainer.draw is None else None  # then every request has its own
+    return Generation(config.sampling, schema, shots=config.shots, thinking=config.thinking)

@@ -19,15 +19,15 @@ class MiningChainer(Chainer):
 
     def _shot(
         self, document: Document, history: Sequence[Turn], shared: Shared, shot: int
-    ) -> Generator[Request, Completion, tuple[Synthesized, str]]:
+    ) -> Generator[Request, Completion, tuple[Synthesized, Turn]]:
         yield from ()
         name = shared.name
         if document.text is None or not document.text.strip():
-            return Synthesized((), Synthesis(Status.EMPTY, name, shot)), ""
+            return Synthesized((), Synthesis(Status.EMPTY, name, shot)), Turn("", ())
         text = encodable(document.text)
         kept = self._mined(document, text)
         status = Status.OK if kept.pairs else Status.NO_PAIRS
-        return Synthesized(kept.pairs, Synthesis(status, name, shot, rejected=kept.rejected)), text
+        return Synthesized(kept.pairs, Synthesis(status, name, shot, rejected=kept.rejected)), Turn(text, kept.pairs)
 
     def _mined(self, document: Document, text: str) -> Parsed:
         return keep_pairs(Parsed(mine(text, seed=self.seed, name=document.id), ()), text, self.keep)

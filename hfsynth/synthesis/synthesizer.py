@@ -30,6 +30,7 @@ from hfsynth.synthesis.chains import Chainer, grouped
 from hfsynth.synthesis.exemplars import neighbours, settle, with_exemplars
 from hfsynth.synthesis.loading import load
 from hfsynth.synthesis.mapping import MapSettings, Tally, map_splits, shown_progress
+from hfsynth.synthesis.prompts import Named, open_prompt
 
 
 class Synthesizer:
@@ -43,7 +44,8 @@ class Synthesizer:
 
     `thinking` (`off`, `on`, `budget N`) is for models of the `chat` format that think before they answer; what they
     thought is counted, and kept with `keep_reasoning`. The model `mined` is none: rules make the pairs; `fill="mined"`
-    has them do so for the documents about which a model wrote no pair.
+    has them do so for the documents about which a model wrote no pair. `prompt` is a prompt recipe for a chat model: a
+    built-in name, a TOML file or a `PromptRecipe` (see `docs/prompts.md`).
 
     `exemplars` (a file, `user/dataset[@revision]`, or `hfsynth.Exemplars` with how many) are contexts with pairs that
     people wrote: every chain begins with some, which steers the model without another prompt. They are chosen here,
@@ -67,7 +69,7 @@ class Synthesizer:
         *,
         shots: int = 1,
         model_revision: str | None = None,
-        prompt_format: str = "instruction-pretrain",
+        prompt_format: str | None = None,
         seed: int = 0,
         window: int | None = None,
         precision: str = "auto",
@@ -81,6 +83,7 @@ class Synthesizer:
         candidates: int = 1,
         choose_by: str = "measures",
         exemplars: str | Exemplars | None = None,
+        prompt: Named | None = None,
         engine: str | Engine = "vllm",
         engine_args: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
@@ -90,7 +93,7 @@ class Synthesizer:
         config = SynthesizerConfig(
             model=model,
             model_revision=model_revision,
-            prompt_format=prompt_format,
+            prompt_format=prompt_format or ("instruction-pretrain" if prompt is None else "chat"),
             shots=shots,
             seed=seed,
             window=window,
@@ -105,6 +108,7 @@ class Synthesizer:
             candidates=candidates,
             choose_by=choose_by,
             exemplars=Exemplars.read(exemplars),
+            prompt=None if prompt is None else open_prompt(prompt),
         )
         engine_config = _engine_config(engine, engine_args, trust_remote_code)
         self._settle(settle(config, engine_config), engine_config, text_column, id_column)
@@ -255,22 +259,32 @@ class Synthesizer:
                 f"Chains of {self.config.shots} shots need batches: a single row has no neighbours.",
                 hint=f"Use ds.map(synthesize, batched=True, batch_size={1024 * self.config.shots}), or shots=1.",
             )
-        single = {name: [row[name]] for name in (self.text_column, self.id_column) if name in row}
+        own = (self.text_column, self.id_column, self._persona_column)
+        single = {name: [row[name]] for name in own if name and name in row}
         results = self.synthesize(self._documents([text], single))
         values = output_values(results, self.config.extra_columns, recipe=self.config.fingerprint)
         return {name: column[0] for name, column in values.items()}
 
     def _documents(self, texts: Sequence[object], batch: Mapping[str, Any]) -> list[Document]:
         ids = batch[self.id_column] if self.id_column in batch else [None] * len(texts)
-        return [self._document(text, name) for text, name in zip(texts, ids, strict=True)]
+        column = self._persona_column
+        if column is not None and column not in batch:
+            raise ColumnError.missing(column, batch, hint="The prompt recipe's persona_column names it.")
+        personas = [None] * len(texts) if column is None else batch[column]
+        return [self._document(*row) for row in zip(texts, ids, personas, strict=True)]
 
-    def _document(self, text: object, name: object) -> Document:
+    @property
+    def _persona_column(self) -> str | None:
+        return self.config.prompt.persona_column if self.config.prompt else None
+
+    def _document(self, text: object, name: object, persona: object) -> Document:
         if text is not None and not isinstance(text, str):
             raise ColumnError(
                 f"Column {self.text_column!r} must hold strings; it holds {type(text).__name__} ({str(text)[:40]!r}).",
                 hint="Name the column that holds the documents with text_column=….",
             )
-        return Document(content_id(text or "") if name is None else str(name), text)
+        own = content_id(text or "") if name is None else str(name)
+        return Document(own, text, persona=None if persona is None else str(persona))
 
     def _check_grouping(self, documents: Sequence[Document], indices: object, *, lazy: bool) -> None:
         """Refuse batches that would cut a chain in two; only the very last batch may end within one."""
