@@ -45,6 +45,7 @@ BENCHMARKS = (
     Benchmark("first_pair", ("model",), "vllm"),
     Benchmark("chaining", ("model",), "vllm"),
     Benchmark("front_end", ("model",), "vllm"),
+    Benchmark("exemplars", ("model",), "vllm"),
     Benchmark("scale", ("full",)),
     Benchmark("overhead"),
     Benchmark("source_checks"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from conftest import needs_vllm
 from hypothesis import given
 from hypothesis import strategies as st
 from scripts import quoting, shown_documents
@@ -25,7 +27,8 @@ from hfsynth.job.run import synthesize
 from hfsynth.models.tokenizers import ModelTokenizer
 from hfsynth.prompting.instruction_pretrain import InstructionPretrain
 from hfsynth.synthesis.chains import Chainer, Splitter, chainer_for
-from hfsynth.synthesis.exemplars import Beginnings, neighbours
+from hfsynth.synthesis.exemplars import Beginnings, neighbours, settle
+from hfsynth.synthesis.loading import load
 from hfsynth.synthesis.synthesizer import Synthesizer
 
 TOKENIZER = CharacterTokenizer()
@@ -148,6 +151,27 @@ def test_neighbours_begin_soon() -> None:
     taken: list[int] = []
     next(iter(neighbours(endless(), lambda number: number % 2, lambda number: 1)))
     assert len(taken) == 64
+
+
+@needs_vllm
+def test_the_engine_finds_exemplars_in_its_cache_from_the_second_chain_on(tiny_llama: Path) -> None:
+    engine = EngineConfig("vllm", {"max_num_seqs": 2, "block_size": 16, "num_gpu_blocks_override": 160})
+    chosen = tuple(replace(exemplar(name, name), context=f"Text {name} is long. " * 20) for name in "abcd")
+    exemplars = Exemplars("tasks.jsonl", chosen=chosen, digest=digest_of(chosen))
+    sampling = Sampling(max_tokens=4)
+    config = settle(SynthesizerConfig(str(tiny_llama), sampling=sampling, window=1024, exemplars=exemplars), engine)
+    loaded = load(config, engine)
+    chainer = loaded.chainer
+    tokens = [len(chainer.prompts.prompt(begun.turns, "")) - chainer.overhead for begun in chainer.beginnings.each]
+    assert sum(tokens) > 160 * 16 / 2, "the cache holds few of the sets at once"
+    groups = [[Document(f"d{number}", f"Lamp {number} burns.")] for number in range(40)]
+    order = neighbours(groups, chainer.beginnings.number, lambda group: 1)
+    by_set: dict[str, list[int]] = {}
+    for (result,) in loaded.engine.run(map(chainer.chain, order), loaded.generation):
+        by_set.setdefault(result.synthesis.exemplars[0], []).append(result.synthesis.cached_tokens)
+    assert {*by_set} == {*"abcd"}
+    shares = [min(one, of) / of for name, of in zip("abcd", tokens, strict=True) for one in sorted(by_set[name])[1:]]
+    assert sum(shares) / len(shares) >= 0.9
 
 
 # --- whole roads ------------------------------------------------------------------------------------------------------
