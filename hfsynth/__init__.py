@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from hfsynth.publishing.publish import card, check_card, push
     from hfsynth.publishing.saving import SavedCorpus, save_corpus
     from hfsynth.quality.corpus_evaluation import evaluate_corpus
+    from hfsynth.quality.exemplars import choose_exemplars
     from hfsynth.quality.metrics import metric_path
     from hfsynth.quality.synthesizer_evaluation import evaluate_synthesizer
     from hfsynth.synthesis.prompts import open_prompt
@@ -97,6 +98,7 @@ _HOMES = {
     "write_split": "corpus.parquet",
     "check": "job.check",
     "check_card": "publishing.publish",
+    "choose_exemplars": "quality.exemplars",
     "close_engines": "engine.loading",
     "engines": "engine.loading",
     "evaluate_corpus": "quality.corpus_evaluation",
@@ -150,6 +152,7 @@ __all__ = [
     "write_split",
     "check",
     "check_card",
+    "choose_exemplars",
     "close_engines",
     "engines",
     "evaluate_corpus",

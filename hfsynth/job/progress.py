@@ -232,6 +232,13 @@ def _thought(stats: Mapping[str, Any]) -> str:
     return f" ({stats['reasoning_tokens']:,} of them thought)" if stats.get("reasoning_tokens") else ""
 
 
+def _exemplars(recipe: Mapping[str, Any], stats: Mapping[str, Any]) -> Iterator[str]:
+    if exemplars := recipe.get("exemplars"):
+        fewer = stats.get("fewer_exemplars")
+        told = f"; fewer before {fewer:,} documents, beside which not all fit" if fewer else ""
+        yield f"Exemplars  {exemplars['per_prompt']} a chain, from {exemplars['source']}{told}"
+
+
 def _state(facts: Mapping[str, Any]) -> str:
     return "damaged" if facts["damaged"] else "finished" if facts["finished"] else "unfinished"
 
@@ -254,6 +261,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"Model      {recipe['model']}{revision}, {recipe['prompt_format']}{asked}, {recipe['shots']} shot(s)"
     if recipe.get("keep"):
         yield f"Kept only  {', '.join(recipe['keep'])}"
+    yield from _exemplars(recipe, stats or {})
     if stats is None:
         yield from _unfinished(facts)
         return

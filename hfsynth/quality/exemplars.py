@@ -6,6 +6,7 @@ the rules that measure pairs. What is chosen depends on the data alone. Knows no
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,8 @@ from hfsynth.quality.words import UNKNOWN, language_of
 Flagged = Callable[[str], bool]
 """Whether a text must not be shown to a model, because a benchmark holds it: the verdict of a decontamination index."""
 
+_log = logging.getLogger(__name__)
+
 _AT_LEAST = 8  # so small a stratum is looked at as a whole
 _ENOUGH_PAIRS = 5
 
@@ -38,6 +41,18 @@ class Chosen:
 
     exemplars: tuple[Exemplar, ...]
     left_out: Counter[str] = field(default_factory=Counter)
+
+
+def choose_exemplars(source: str | Exemplars, *, flagged: Flagged | None = None) -> Exemplars:
+    """Choose exemplars now: of a file, a data set `user/name[@revision]`, or as many as `hfsynth.Exemplars` says.
+
+    The result is given wherever exemplars can be named. `flagged` is asked about every context and every pair, and says
+    whether a benchmark holds it: such exemplars are not chosen. Raise what `settled_exemplars` raises.
+    """
+    wanted = Exemplars.read(source)
+    if wanted is None:
+        raise ConfigError("There are no exemplars to choose from.", hint="Name a file or a data set on the Hub.")
+    return settled_exemplars(wanted, flagged)
 
 
 def settled_exemplars(wanted: Exemplars, flagged: Flagged | None = None) -> Exemplars:
@@ -56,6 +71,8 @@ def settled_exemplars(wanted: Exemplars, flagged: Flagged | None = None) -> Exem
         revision = commit_of(wanted.source, revision)
     examples = read_examples(wanted.source, split=wanted.split, revision=revision)
     chosen = choose(examples.rows, wanted, flagged)
+    told = {reason: count for reason, count in (examples.left_out + chosen.left_out).items() if count}
+    _log.info("chose %d exemplars of %d; left out: %s", len(chosen.exemplars), len(examples.rows), told or "none")
     name = wanted.source if revision else public_location(wanted.source)
     made = replace(wanted, source=name, revision=revision, chosen=chosen.exemplars, digest=digest_of(chosen.exemplars))
     _require_small(made)

@@ -18,7 +18,7 @@ from hfsynth.models.resolve import pinned
 from hfsynth.models.token_cuts import Known
 from hfsynth.prompting.chat import Chat
 from hfsynth.prompting.instruction_pretrain import InstructionPretrain
-from hfsynth.quality.exemplars import Flagged, settled_exemplars
+from hfsynth.quality.exemplars import settled_exemplars
 from hfsynth.quality.words import UNKNOWN, language_of
 
 T = TypeVar("T")
@@ -126,9 +126,7 @@ def neighbours(items: Iterable[T], key: Callable[[T], int], size: Callable[[T], 
     yield from sorted(window, key=key, reverse=backwards)
 
 
-def settle(
-    config: SynthesizerConfig, engine: EngineConfig, *, gpu: bool | None = None, flagged: Flagged | None = None
-) -> SynthesizerConfig:
+def settle(config: SynthesizerConfig, engine: EngineConfig, *, gpu: bool | None = None) -> SynthesizerConfig:
     """Return `config` with everything pinned that decides the result: model, precision, exemplars.
 
     Raise ConfigError for exemplars where there is no prompt to begin with them, and what `pinned` and
@@ -139,7 +137,7 @@ def settle(
         return config
     if config.model == MINED:
         raise ConfigError("Rules ask no model: there is no prompt to show exemplars in.", hint="Leave --exemplars out.")
-    return replace(config, exemplars=settled_exemplars(config.exemplars, flagged))
+    return replace(config, exemplars=settled_exemplars(config.exemplars))
 
 
 def with_exemplars(config: SynthesizerConfig, exemplars: str | Exemplars | None) -> SynthesizerConfig:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import hfsynth
 from hfsynth.core.errors import ColumnError, ConfigError, SourceError
 from hfsynth.core.exemplars import Exemplars
 from hfsynth.quality.exemplars import settled_exemplars
@@ -75,12 +76,13 @@ def test_kind_and_language_are_told_by_rules_where_no_column_does(tmp_path: Path
 def test_what_a_benchmark_holds_is_left_out_or_refused(tmp_path: Path) -> None:
     path = written(tmp_path, [row(str(n)) for n in range(4)])
     everything = settled_exemplars(Exemplars(path))
-    made = settled_exemplars(Exemplars(path), lambda text: text in ("Text 1.", "Question 0 of 2?\nAnswer 0"))
+    known = ("Text 1.", "Question 0 of 2?\nAnswer 0")
+    made = hfsynth.choose_exemplars(path, flagged=lambda text: text in known)
     assert {one.id for one in made.chosen} == {"0", "3"}
     with pytest.raises(ConfigError, match="no stratum of 1 exemplars.*4 of them in a benchmark"):
         settled_exemplars(Exemplars(path), lambda text: True)
     with pytest.raises(ConfigError, match="1 of the recipe's 4 exemplars are texts that a benchmark holds: 3"):
-        settled_exemplars(everything, lambda text: text == "Text 3.")
+        hfsynth.choose_exemplars(everything, flagged=lambda text: text == "Text 3.")
 
 
 def test_strata_that_are_too_small_say_how_large_they_are(tmp_path: Path) -> None:
