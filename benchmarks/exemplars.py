@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=16, help="tokens a completion at most")
     parser.add_argument("--sequences", type=int, default=2, help="requests that the engine works on at once")
     parser.add_argument("--cache-tokens", type=int, default=2_560, help="tokens that the KV cache holds")
-    parser.add_argument("--block", type=int, default=16, help="tokens a block of the cache")
+    parser.add_argument("--block", type=int, default=32, help="tokens a block of the cache")
     parser.add_argument("--window", type=int, default=2_048)
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to write into")
     given = parser.parse_args()

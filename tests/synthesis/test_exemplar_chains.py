@@ -23,6 +23,7 @@ from hfsynth.core.records import Counts, Document, Pair, Synthesized, Turn, chai
 from hfsynth.documents.source import Source
 from hfsynth.engine.protocol import Completion, Request
 from hfsynth.engine.scripted import CharacterTokenizer, ScriptedEngine
+from hfsynth.job.progress import describe, inspect
 from hfsynth.job.run import synthesize
 from hfsynth.models.tokenizers import ModelTokenizer
 from hfsynth.prompting.instruction_pretrain import InstructionPretrain
@@ -155,15 +156,15 @@ def test_neighbours_begin_soon() -> None:
 
 @needs_vllm
 def test_the_engine_finds_exemplars_in_its_cache_from_the_second_chain_on(tiny_llama: Path) -> None:
-    engine = EngineConfig("vllm", {"max_num_seqs": 2, "block_size": 16, "num_gpu_blocks_override": 160})
-    chosen = tuple(replace(exemplar(name, name), context=f"Text {name} is long. " * 20) for name in "abcd")
+    engine = EngineConfig("vllm", {"max_num_seqs": 2, "block_size": 32, "num_gpu_blocks_override": 64})
+    chosen = tuple(replace(exemplar(name, name), context=f"Text {name} is long. " * 40) for name in "abcd")
     exemplars = Exemplars("tasks.jsonl", chosen=chosen, digest=digest_of(chosen))
     sampling = Sampling(max_tokens=4)
     config = settle(SynthesizerConfig(str(tiny_llama), sampling=sampling, window=1024, exemplars=exemplars), engine)
     loaded = load(config, engine)
     chainer = loaded.chainer
     tokens = [len(chainer.prompts.prompt(begun.turns, "")) - chainer.overhead for begun in chainer.beginnings.each]
-    assert sum(tokens) > 160 * 16 / 2, "the cache holds few of the sets at once"
+    assert sum(tokens) > 64 * 32 / 2, "the cache holds few of the sets at once"
     groups = [[Document(f"d{number}", f"Lamp {number} burns.")] for number in range(40)]
     order = neighbours(groups, chainer.beginnings.number, lambda group: 1)
     by_set: dict[str, list[int]] = {}
@@ -218,6 +219,7 @@ def test_a_job_names_the_exemplars_of_each_row_and_of_the_recipe(tasks: Path, do
     by_chain = Counter((row["synthesis"]["chain"], *row["synthesis"]["exemplars"]) for row in rows)
     assert {*by_chain.values()} == {2}
     assert result.stats["fewer_exemplars"] == 0
+    assert "Exemplars  1 a chain, from tasks.jsonl\n" in describe(inspect(out))
     assert rows[0]["synthesis"]["chain"] == chain_id([rows[0]["id"], rows[1]["id"]])
 
 
