@@ -42,6 +42,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 _names = count(1)  # of requests: no two of an engine have the same one
+_TOLD = 20  # the most likely tokens: an engine that speculates tells of no others
 
 _CPU_ARGUMENTS: dict[str, Any] = {
     "dtype": "float32",
@@ -146,6 +147,7 @@ class _Requests:
     def __init__(self, engine: LLMEngine, generation: Generation, admission: Admission, capacity: int) -> None:
         self.capacity = capacity
         self._llm_engine = engine
+        self._speculates = engine.vllm_config.speculative_config is not None
         self._generation = generation
         self._admission = admission
         self._under_way: dict[str, tuple[int, Request, Sequence[int]]] = {}
@@ -164,7 +166,7 @@ class _Requests:
             self._llm_engine.add_request(
                 name,
                 {"prompt_token_ids": request.token_ids},
-                _parameters(request, self._generation),
+                _parameters(request, self._generation, speculates=self._speculates),
                 priority=-request.shot,  # lower goes first: shots under way before new chains
             )
         except (VLLMClientError, ValueError, TypeError) as error:
@@ -340,13 +342,13 @@ def _wake_when_it_dies(core: Any) -> None:  # noqa: ANN401
     threading.Thread(target=wake, name="hfsynth-engine-watch", daemon=True).start()
 
 
-def _parameters(request: Request, generation: Generation) -> SamplingParams:
+def _parameters(request: Request, generation: Generation, *, speculates: bool) -> SamplingParams:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     if request.choices:
-        told, kind = list(request.choices), RequestOutputKind.FINAL_ONLY
-        return SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=told, output_kind=kind)
+        told: dict[str, Any] = {"logprobs": _TOLD} if speculates else {"logprob_token_ids": list(request.choices)}
+        return SamplingParams(max_tokens=1, temperature=0.0, output_kind=RequestOutputKind.FINAL_ONLY, **told)
     sampling, schema = generation.sampling, request.json_schema or generation.json_schema
     return SamplingParams(
         max_tokens=sampling.max_tokens,

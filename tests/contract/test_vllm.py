@@ -173,7 +173,7 @@ TABLE = (
         "vllm",
         "SamplingParams",
         by_name="max_tokens temperature top_p repetition_penalty frequency_penalty seed stop structured_outputs "
-        "output_kind detokenize ignore_eos skip_special_tokens thinking_token_budget logprob_token_ids",
+        "output_kind detokenize ignore_eos skip_special_tokens thinking_token_budget logprobs logprob_token_ids",
     ),
     Call("vllm.sampling_params", "StructuredOutputsParams", by_name="json"),
     Members("vllm.sampling_params", "RequestOutputKind", "FINAL_ONLY"),
