@@ -114,6 +114,7 @@ _HOMES = {
     "split_documents": "documents.split_documents",
     "synthesize": "job.run",
     "train": "training.train",
+    "verify": "job.verify",
 }
 
 # Without what needs torch or Ray: whoever imports everything may have neither.
@@ -167,6 +168,7 @@ __all__ = [
     "save_corpus",
     "split_documents",
     "synthesize",
+    "verify",
 ]
 
 

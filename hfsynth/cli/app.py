@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hfsynth.cli import console, evaluate, publish, texts, train, tune
+from hfsynth.cli import console, evaluate, publish, texts, train, tune, verify
 from hfsynth.cli.options import (
     EngineArgs,
     Exemplars,
@@ -281,6 +281,7 @@ def check(
 
 texts.register(app)
 evaluate.register(app)
+verify.register(app)
 publish.register(app)
 tune.register(app)
 train.register(app)

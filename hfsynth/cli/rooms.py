@@ -61,6 +61,13 @@ EVALUATE: Rooms = {
     "Engine": ("engine", "engine_arg", "window", "trust_remote_code"),
     "Output": ("seed", "quiet", "verbose", "as_json"),
 }
+VERIFY: Rooms = {
+    "Used most": ("judge", "keep", "sample", "calibrate", "engine", "workers"),
+    "Judge": ("judge_revision", "window", "seed"),
+    "Engine": ("base_url", "concurrency", "engine_arg", "trust_remote_code", "max_engine_restarts"),
+    "Who works": ("launcher", "tensor_parallel", "address", "gpus_per_worker", "shard_rows", "grace"),
+    "Output": ("quiet", "verbose", "as_json"),
+}
 PUSH: Rooms = {
     "Used most": ("license", "language", "title", "private", "create_pr", "dry_run"),
     "Card": ("license_name", "license_link", "card_template", "kind", "include"),

@@ -71,15 +71,19 @@ class Condition:
         return _COMPARISONS[self.comparison](value, self.limit)
 
 
-def canonical(conditions: object) -> tuple[str, ...]:
-    """Return a list of conditions in their canonical text, each once and sorted: order does not change what is kept."""
+def canonical(conditions: object, *, judged: bool = False) -> tuple[str, ...]:
+    """Return a list of conditions in their canonical text, each once and sorted: order does not change what is kept.
+
+    Those on a judge's verdicts are refused where no pair is `judged`.
+    """
     if not isinstance(conditions, (tuple, list)):
         raise ConfigError(f"keep must be a list of conditions, not {conditions!r}.", hint=_EXAMPLE)
     found = {Condition.parse(text) for text in conditions}
-    if judged := sorted(str(one) for one in found if one.measure in JUDGED):
+    asked = sorted(str(one) for one in found if one.measure in JUDGED)
+    if asked and not judged:
         raise ConfigError(
-            f"{judged[0]} asks for a judge's verdict, and there is none while pairs are written.",
-            hint=f'Judge them afterwards: hfsynth verify CORPUS --judge MODEL --keep "{judged[0]}"',
+            f"{asked[0]} asks for a judge's verdict, and there is none while pairs are written.",
+            hint=f'Judge them afterwards: hfsynth verify CORPUS --judge MODEL --keep "{asked[0]}"',
         )
     return tuple(sorted(map(str, found)))
 

@@ -39,7 +39,7 @@ SCRIPTED = "scripted"
 """The one script that any recipe may name."""
 
 # What a published config says beyond the recipe itself: where it was applied, and by which version.
-_RECORDED = ("source", "hfsynth_version", "render", "mix")
+_RECORDED = ("source", "hfsynth_version", "render", "mix", "verify")
 
 
 class RecipeModel(str):

@@ -13,6 +13,8 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, Self
 
+from hfsynth.core.verdicts import Scored
+
 
 class Status(StrEnum):
     """What became of a document. Every input document has exactly one."""
@@ -119,10 +121,11 @@ class Synthesis:
 
 @dataclass(frozen=True, slots=True)
 class Synthesized:
-    """A document's pairs, and how they came about."""
+    """A document's pairs, how they came about, and what a judge says of them where one was asked."""
 
     pairs: tuple[Pair, ...]
     synthesis: Synthesis
+    scored: Scored | None = None
 
 
 def content_id(text: str) -> str:
@@ -164,6 +167,7 @@ class Counts:
     rejected: Counter[str] = field(default_factory=Counter)
     finish_reasons: Counter[str] = field(default_factory=Counter)
     pairs_per_document: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[str] = field(default_factory=Counter)
     pairs: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -176,6 +180,7 @@ class Counts:
     @classmethod
     def of(cls, results: Iterable[Synthesized]) -> Self:
         """Count `results`."""
+        results = list(results)
         kept = [(len(result.pairs), result.synthesis) for result in results]
         return cls(
             documents=Counter(s.status.value for _, s in kept),
@@ -184,6 +189,7 @@ class Counts:
             rejected=Counter(rejected.reason.value for _, s in kept for rejected in s.rejected),
             finish_reasons=Counter(s.finish_reason for _, s in kept if s.finish_reason),
             pairs_per_document=Counter(str(number) for number, _ in kept),
+            verdicts=_summed(item for one in results if one.scored for item in one.scored.counts().items()),
             pairs=sum(number for number, _ in kept),
             prompt_tokens=sum(s.prompt_tokens for _, s in kept),
             cached_tokens=sum(s.cached_tokens for _, s in kept),
@@ -195,7 +201,7 @@ class Counts:
         )
 
     def __add__(self, other: Self) -> Self:
-        sums = {name: getattr(self, name) + getattr(other, name) for name in (*_NUMBERS, *_COUNTERS)}
+        sums = {name: getattr(self, name) + getattr(other, name) for name in (*_NUMBERS, *_COUNTERS, "verdicts")}
         return type(self)(**sums)
 
     @property
@@ -219,12 +225,14 @@ class Counts:
         counters["pairs_per_document"] = dict(sorted(self.pairs_per_document.items(), key=lambda item: int(item[0])))
         for name in _BY_STATUS:
             counters[name] = {status.value: getattr(self, name)[status.value] for status in Status}
-        return {**counters, **{name: getattr(self, name) for name in _NUMBERS}}
+        verdicts = {"verdicts": dict(sorted(self.verdicts.items()))} if self.verdicts else {}
+        return {**counters, **{name: getattr(self, name) for name in _NUMBERS}, **verdicts}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote, also that of a version that counted fewer things."""
         counters: dict[str, Any] = {name: +Counter(values[name]) for name in _COUNTERS}
+        counters["verdicts"] = Counter(values.get("verdicts", {}))
         return cls(**counters, **{name: values.get(name, 0) if name in _LATER else values[name] for name in _NUMBERS})
 
 

@@ -22,10 +22,10 @@ from hfsynth.engine.protocol import Chain, CountsPreemptions, CountsTokens, Engi
 from hfsynth.job.concurrency import Channel, Closed, Stop
 from hfsynth.job.feeding import ChainOutcome, ChainRun, Prepared, watched_chain
 from hfsynth.job.journal import Death, Segments
+from hfsynth.job.passes import Driven, RowChainer
 from hfsynth.job.restarts import Restarts
 from hfsynth.prompting.recipe_chat import Asked, Drawn
 from hfsynth.synthesis.chains import Chainer, DrawsPrompts, PromptFormat
-from hfsynth.synthesis.loading import Loaded
 
 _log = logging.getLogger(__name__)
 
@@ -42,9 +42,9 @@ class Early:
     def __init__(self) -> None:
         self.documents = self.pairs = 0
 
-    def heard(self, chainer: Chainer) -> Chainer:
+    def heard(self, chainer: RowChainer) -> RowChainer:
         """Return `chainer` so that what it reads out of completions is counted; not where pairs are yet to be kept."""
-        if chainer.keep or chainer.candidates.number > 1:
+        if not isinstance(chainer, Chainer) or chainer.keep or chainer.candidates.number > 1:
             return chainer
         draw = None if chainer.draw is None else _HeardDraw(chainer.draw, self)
         return replace(chainer, prompts=cast("PromptFormat", _Heard(chainer.prompts, self)), draw=draw)
@@ -102,7 +102,7 @@ class Driver:
     `load` is asked for the engine at once, and again after each death.
     """
 
-    def __init__(self, load: Callable[[], Loaded], segments: Segments, stop: Stop, *, max_restarts: int) -> None:
+    def __init__(self, load: Callable[[], Driven], segments: Segments, stop: Stop, *, max_restarts: int) -> None:
         self._load = load
         self._segments = segments
         self._stop = stop

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
-from hfsynth.core.records import Document, Row, Synthesized
+from hfsynth.core.records import Row, Synthesized
 from hfsynth.core.text import encodable
-from hfsynth.documents.readers import UNREAD, BadRow
+from hfsynth.documents.readers import BadRow
 from hfsynth.engine.protocol import Chain, Completion, Request
 from hfsynth.job.journal import NO_STRIKES, Death, Strikes
+from hfsynth.job.passes import RowChainer
 from hfsynth.job.shards import Unreadable
-from hfsynth.synthesis.chains import _NEAR, Chainer, Splitter, grouped
+from hfsynth.synthesis.chains import _NEAR, Splitter, documents_of, grouped
 from hfsynth.synthesis.exemplars import Beginnings, neighbours
 
 
@@ -117,20 +118,11 @@ def side_by_side(chains: Iterable[Numbered], beginnings: Beginnings) -> Iterable
     """Return numbered chains so that those which begin with the same exemplars are next to each other."""
     if not beginnings.each:
         return chains
-    return neighbours(chains, lambda item: beginnings.number(_documents(item[1])), lambda item: _size(item[1]))
+    return neighbours(chains, lambda item: beginnings.number(documents_of(item[1])), lambda item: _size(item[1]))
 
 
 def _size(rows: Iterable[Row]) -> int:
     return sum(len(row["text"] or "") for row in rows)
-
-
-def _documents(rows: Iterable[Row], persona_column: str | None = None) -> list[Document]:
-    return [Document(row["id"], row["text"], row.get(UNREAD), _persona(row, persona_column)) for row in rows]
-
-
-def _persona(row: Row, column: str | None) -> str | None:
-    persona = row.get(column) if column else None
-    return None if persona is None else str(persona)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +143,9 @@ class ChainRun:
         """Return this run with one more strike, of a death with `among` chains in flight."""
         return replace(self, strikes=self.strikes.struck(death, shot, among=among))
 
-    def outcome(self, chainer: Chainer) -> Chain[ChainOutcome]:
+    def outcome(self, chainer: RowChainer) -> Chain[ChainOutcome]:
         """Return the chain for an engine. Shots that are known to kill engines are failed without one."""
-        chain = chainer.chain(_documents(self.rows, chainer.persona_column))
+        chain = chainer.of_rows(self.rows)
         poison = self.strikes.poison
         results = yield from (_without(poison, chain) if poison else chain)
         return ChainOutcome(self.shard, self.number, self.rows, results)
@@ -167,7 +159,7 @@ class Prepared:
     chain: Chain[ChainOutcome]
 
     @classmethod
-    def of(cls, run: ChainRun, chainer: Chainer) -> Prepared:
+    def of(cls, run: ChainRun, chainer: RowChainer) -> Prepared:
         """Make the first prompt of `run`, in the thread that calls."""
         chain = run.outcome(chainer)
         try:

@@ -48,11 +48,11 @@ def finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
             hint="Give the same command again: what is missing is made.",
         )
     layout = SplitLayout.of(extent, identity["shard_rows"])
-    names = _names(sorted(records), layout)
+    names = published_names(sorted(records), layout)
     _publish_pairs(corpus, records, names)
     Sessions(JournalPaths(corpus.journal).sessions).settle()
     stats = statistics(corpus, records, extent["rows"])
-    files = {f"pairs/{names[shard]}": _file_record(record) for shard, record in records.items()}
+    files = {f"pairs/{names[shard]}": file_record(record) for shard, record in records.items()}
     others = _others(corpus, files)
     stats = {**_kept(corpus.stats, ("render", "mix", *(() if others is None else ("evaluation",)))), **stats}
     write_json(
@@ -89,7 +89,7 @@ def _kept(path: Path, names: Sequence[str]) -> dict[str, Any]:
     return {name: found[name] for name in names if name in found}
 
 
-def _names(shards: Sequence[int], layout: SplitLayout | None) -> dict[int, str]:
+def published_names(shards: Sequence[int], layout: SplitLayout | None) -> dict[int, str]:
     """Return the names of the files that the finished shards become: in the order of their split, `train` alone."""
     if layout is None:
         return {shard: part_name(position, len(shards)) for position, shard in enumerate(shards)}
@@ -126,19 +126,20 @@ def _tidy(corpus: Corpus) -> None:
 def _check(part: Path, staged: Path, record: ShardRecord) -> None:
     found = part if part.exists() else staged
     if not found.exists():
-        raise _reopened(part, part, "is missing")
+        raise reopened(part, part, "is missing")
     if file_digest(found) != (record.sha256, record.size):
-        raise _reopened(part, found, "is damaged: it is not what was written")
+        raise reopened(part, found, "is damaged: it is not what was written")
 
 
-def _reopened(part: Path, found: Path, what: str) -> OutputError:
+def reopened(part: Path, found: Path, what: str) -> OutputError:
     """Drop the record of a part that was lost, so that its shard is done again; return the error that says so."""
     with writing(part):
         part.with_suffix(".json").unlink(missing_ok=True)
     return OutputError(f"{found} {what}.", hint="Give the same command again: its shard is done again.")
 
 
-def _file_record(record: ShardRecord) -> dict[str, Any]:
+def file_record(record: ShardRecord) -> dict[str, Any]:
+    """Return what the manifest says of a shard's part."""
     return {"rows": record.rows, "size": record.size, "sha256": record.sha256}
 
 

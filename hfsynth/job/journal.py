@@ -23,6 +23,7 @@ from zlib import crc32
 
 from hfsynth.core.files import writing
 from hfsynth.core.records import Pair, Reason, Rejected, Status, Synthesis, Synthesized
+from hfsynth.core.verdicts import Scored
 
 ALONE_AFTER = 2
 """Deaths of an engine with a chain in flight after which the chain is a suspect, run apart from all that are none."""
@@ -302,6 +303,7 @@ def _plain(result: Synthesized) -> dict[str, Any]:
         **{name: getattr(synthesis, name) for name in _FIELDS},
         "rejected": [(rejected.reason, rejected.text) for rejected in synthesis.rejected],
         "pairs": [(pair.instruction, pair.response) for pair in result.pairs],
+        **({} if result.scored is None else {"scored": result.scored.to_list()}),
     }
 
 
@@ -310,4 +312,5 @@ def _synthesized(values: Mapping[str, Any]) -> Synthesized:
     own["exemplars"] = tuple(own.get("exemplars", ()))
     rejected = tuple(Rejected(Reason(reason), text) for reason, text in values["rejected"])
     synthesis = Synthesis(**{**own, "status": Status(own["status"])}, rejected=rejected)
-    return Synthesized(tuple(Pair(*pair) for pair in values["pairs"]), synthesis)
+    scored = Scored.from_list(values["scored"]) if "scored" in values else None
+    return Synthesized(tuple(Pair(*pair) for pair in values["pairs"]), synthesis, scored)

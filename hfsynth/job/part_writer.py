@@ -18,7 +18,7 @@ from hfsynth.core.errors import OutputError
 from hfsynth.core.files import file_digest, publish, temporary, write_json, writing
 from hfsynth.core.processes import mark
 from hfsynth.core.records import Counts, Row, Synthesized
-from hfsynth.corpus.parquet import RowGroupWriter, output_rows
+from hfsynth.corpus.parquet import RowGroupWriter
 from hfsynth.job.concurrency import Channel, Closed
 from hfsynth.job.sessions import OpenShard
 from hfsynth.job.shards import ShardRecord, Unreadable, _checksum, part_path
@@ -140,8 +140,8 @@ class ShardEnd:
 class PartWriter:
     """Write parts in a thread of its own. `is_mine` is asked, and `on_finished` told, about each shard that is whole.
 
-    `recipe` names in every row what made it; `extra` are the fields that only some recipes' rows have.
-    An error in the thread is raised by the next `put`, and by `close`.
+    `made` makes a part's rows of the source's and the results. An error in the thread is raised by the next `put`, and
+    by `close`.
     """
 
     def __init__(
@@ -149,16 +149,14 @@ class PartWriter:
         folder: Path,
         schema: pa.Schema,
         *,
-        recipe: str,
-        extra: Sequence[str] = (),
+        made: Callable[[Sequence[Row], Sequence[Synthesized]], list[Row]],
         is_mine: Callable[[int], bool],
         on_finished: Callable[[int], None],
         size: int = 256,
     ) -> None:
         self._folder = folder
         self._schema = schema
-        self._recipe = recipe
-        self._extra = extra
+        self._made = made
         self._is_mine = is_mine
         self._on_finished = on_finished
         self._incoming: Channel[ChainResult | ShardEnd] = Channel(size)
@@ -223,8 +221,7 @@ class PartWriter:
     def _add(self, item: ChainResult) -> None:
         if item.shard not in self._writers:
             self._writers[item.shard] = ShardWriter(part_path(self._folder, item.shard), self._schema)
-        made = output_rows(item.results, self._extra, recipe=self._recipe)
-        rows = [{**row, **values} for row, values in zip(item.rows, made, strict=True)]
+        rows = self._made(item.rows, item.results)
         self._writers[item.shard].add(item.number, rows, Counts.of(item.results))
         read = sum(row.get("offset", 0) == 0 for row in rows)
         self._rows[item.shard] = self._rows.get(item.shard, 0) + read

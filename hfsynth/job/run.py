@@ -26,17 +26,17 @@ from hfsynth.documents.splits import SplitLayout, SplitSource, open_source_split
 from hfsynth.engine.loading import config_of
 from hfsynth.engine.protocol import Engine
 from hfsynth.job import changed_source
-from hfsynth.job.concurrency import Stop, stopping
+from hfsynth.job.concurrency import stopping
 from hfsynth.job.finish import finish, stats_so_far, unreadable_rows
 from hfsynth.job.journal import JournalPaths
-from hfsynth.job.launcher import PATIENCE, Launcher, supervise
+from hfsynth.job.launcher import Launcher
 from hfsynth.job.leases import Holder, Leases, clear
 from hfsynth.job.leftovers import sweep, sweep_finished
-from hfsynth.job.progress import JournalView, Progress
+from hfsynth.job.progress import Progress
 from hfsynth.job.reopen import has_all_files, reopen
 from hfsynth.job.shards import finished_shards, read_extent, record_paths, write_extent, write_layout
 from hfsynth.job.spec import JobSpec, ShardRange, part_schema
-from hfsynth.job.worker import Worker
+from hfsynth.job.working import patience, work
 from hfsynth.synthesis.exemplars import settle, with_exemplars
 from hfsynth.synthesis.prompts import Named, named_in_short, require_personas, with_prompt
 
@@ -144,29 +144,12 @@ def synthesize(
         max_engine_restarts=max_engine_restarts,
         grace=grace,
     )
-    with stopping(grace if launcher is None else _patience(grace)) as stop:
-        _work(spec, opened, launcher, stop, on_progress)
+    with stopping(grace if launcher is None else patience(grace)) as stop:
+        work(spec, opened, launcher, stop, on_progress)
         if stop.requested:
             stop.leave()
     whole = continue_with_changed_source  # whatever a stream's dataset declares
     return _result(corpus, identity, opened, leases, shards, skip=bad_rows == "skip", whole=whole)
-
-
-def _work(
-    spec: JobSpec, opened: OpenSource, launcher: Launcher | None, stop: Stop, on_progress: Callable[[Progress], None]
-) -> None:
-    """Finish the shards, here or in processes that the launcher starts."""
-    view = JournalView(Corpus(Path(spec.out)))
-    if launcher is None:
-        Worker(spec, stop, opened=opened, on_session=lambda own: on_progress(view.progress(own))).run()
-    else:
-        supervise(spec, launcher, stop, lambda: on_progress(view.progress()))
-    on_progress(view.progress())
-
-
-def _patience(grace: float) -> float:
-    """Return how long to wait for workers: they have the grace themselves, and need a moment to write."""
-    return grace + PATIENCE if grace > 0 else 0.0
 
 
 def _result(

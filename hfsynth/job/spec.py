@@ -17,10 +17,24 @@ ShardRange = tuple[int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
+class JudgingSpec:
+    """What a job judges: the pairs of a corpus folder, and which of them are kept.
+
+    Where `below` is given, only the documents with a lower draw are judged: see `hfsynth.job.passes.is_drawn`.
+    """
+
+    corpus: str
+    keep: tuple[str, ...] = ()
+    below: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """Everything a worker must know, as values that travel to other processes.
 
-    `revision` is what the source must turn out to be at. `shards` is the range of shards to work on.
+    `revision` is what the source must turn out to be at. `shards` is the range of shards to work on. A job that judges
+    has `judging`; `config` is then its judge's.
     """
 
     source: Source
@@ -33,6 +47,7 @@ class JobSpec:
     max_engine_restarts: int = 3
     grace: float = 30.0
     stale_after: float = STALE_AFTER
+    judging: JudgingSpec | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; `from_dict` reads them back."""
@@ -42,16 +57,19 @@ class JobSpec:
             "source": asdict(self.source),
             "config": self.config.to_dict(),
             "engine": self.engine.to_dict(),
+            "judging": self.judging and asdict(self.judging),
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
+        judging = values.get("judging")
         made = {
             "source": Source(**values["source"]),
             "config": SynthesizerConfig.from_dict(values["config"]),
             "engine": EngineConfig.from_dict(values["engine"]),
             "shards": tuple(values["shards"]),
+            "judging": judging and JudgingSpec(**{**judging, "keep": tuple(judging["keep"])}),
         }
         return cls(**{**values, **made})
 

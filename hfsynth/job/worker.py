@@ -25,18 +25,17 @@ from hfsynth.core.processes import mark
 from hfsynth.core.records import Counts
 from hfsynth.corpus.folder import Corpus
 from hfsynth.documents.source import OpenSource
-from hfsynth.documents.splits import SplitLayout, SplitSource, open_source_splits
+from hfsynth.documents.splits import SplitLayout, SplitSource
 from hfsynth.job.concurrency import Channel, Closed, Stop
 from hfsynth.job.driver import Driver
 from hfsynth.job.feeding import ChainOutcome, ChainRun, Prepared, ShardReader, side_by_side
 from hfsynth.job.journal import NO_STRIKES, JournalPaths, Segments, read_journal
 from hfsynth.job.leases import Holder, Leases
 from hfsynth.job.part_writer import ChainResult, PartWriter, ShardEnd
+from hfsynth.job.passes import Driven, RowChainer, pass_of
 from hfsynth.job.sessions import DONE, FAILED, STOPPED, Session, Sessions, now
-from hfsynth.job.shards import Claims, lease_name, name_their_recipe, read_extent
-from hfsynth.job.spec import JobSpec, part_schema
-from hfsynth.synthesis.chains import Chainer, Splitter
-from hfsynth.synthesis.loading import Loaded, load
+from hfsynth.job.shards import Claims, lease_name, read_extent
+from hfsynth.job.spec import JobSpec
 
 AHEAD = 64
 """How many chains are prepared ahead of the engine."""
@@ -70,7 +69,8 @@ class Worker:
         self._told = 0.0
         corpus = Corpus(Path(spec.out))
         paths = JournalPaths(corpus.journal)
-        self._opened = opened or open_source_splits(spec.source)[1]
+        self._pass = pass_of(spec)
+        self._opened = opened or self._pass.open()
         _require_revision(self._opened, spec)
         if isinstance(self._opened, SplitSource):
             self._opened.layout = SplitLayout.of(read_extent(corpus), spec.shard_rows)
@@ -84,9 +84,8 @@ class Worker:
         self._segments = Segments(paths.segments, self._holder.worker)
         self._writer = PartWriter(
             corpus.parts,
-            part_schema(self._opened.features, spec.config, recipe=_names_recipe(corpus)),
-            recipe=spec.config.fingerprint,
-            extra=spec.config.extra_columns,
+            self._pass.schema(self._opened.features, corpus),
+            made=self._pass.rows,
             is_mine=lambda shard: self._leases.holds(lease_name(shard)),
             on_finished=self._shard_is_finished,
         )
@@ -173,7 +172,7 @@ class Worker:
     def _show(self) -> None:
         self.sessions.write(self.session())
 
-    def _prefetch(self, shard: int | None, reader: ShardReader, chainer: Chainer, ahead: Channel[Prepared]) -> None:
+    def _prefetch(self, shard: int | None, reader: ShardReader, chainer: RowChainer, ahead: Channel[Prepared]) -> None:
         try:
             while shard is not None and not self._stop.requested:
                 self._prepare(shard, reader, chainer, ahead)
@@ -185,7 +184,7 @@ class Worker:
         except BaseException as error:  # whatever it is, it belongs to the thread that drives the engine
             ahead.close(error)
 
-    def _prepare(self, shard: int, reader: ShardReader, chainer: Chainer, ahead: Channel[Prepared]) -> None:
+    def _prepare(self, shard: int, reader: ShardReader, chainer: RowChainer, ahead: Channel[Prepared]) -> None:
         """Read a shard; send chains that are in the journal to the part writer and all others to the engine."""
         journal = read_journal(self._segment_folder, shard, self.sessions.how_ended)
         chains = 0
@@ -265,15 +264,14 @@ class Worker:
             self._times.worked()
         return self._driver, self._reader
 
-    def _reader_for(self, chainer: Chainer) -> ShardReader:
-        config = self._spec.config
-        splitter = Splitter.of(chainer) if config.long_documents == "split" else None
-        return ShardReader(self._opened.read, shots=config.shots, shard_rows=self._spec.shard_rows, splitter=splitter)
+    def _reader_for(self, chainer: RowChainer) -> ShardReader:
+        splitter, shots = self._pass.splitter(chainer), self._pass.shots
+        return ShardReader(self._opened.read, shots=shots, shard_rows=self._spec.shard_rows, splitter=splitter)
 
-    def _load(self) -> Loaded:
+    def _load(self) -> Driven:
         """Load the engine, or find it in this process."""
         with self._times.loading():
-            loaded = load(self._spec.config, self._spec.engine)
+            loaded = self._pass.load()
         _log.info("engine loaded: %s, window of %d tokens", self._spec.engine.kind, loaded.engine.window)
         return loaded
 
@@ -348,12 +346,6 @@ class _Spans:
         """Return all of them as far as they lie before a moment."""
         ended, since = self._found
         return [(since, min(until, at)) for since, until in (*ended, (since or at, at)) if since < at]
-
-
-def _names_recipe(corpus: Corpus) -> bool:
-    """Return whether the job's rows name their recipe: those of one that an earlier version began do not."""
-    staging = corpus.journal / "pairs"  # where a publication that was killed has gathered them
-    return name_their_recipe([*sorted(corpus.parts.glob("[0-9]*.parquet")), *sorted(staging.glob("*.parquet"))])
 
 
 def _require_revision(opened: OpenSource, spec: JobSpec) -> None:

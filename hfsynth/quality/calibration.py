@@ -12,10 +12,9 @@ from typing import Any
 
 from hfsynth.core.draws import Draws
 from hfsynth.core.records import Pair
+from hfsynth.core.verdicts import BINS
 from hfsynth.documents.examples import Example
 from hfsynth.quality.gold_scoring import normalized
-
-BINS = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,55 +11,30 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import blake2b
 from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
+from hfsynth.core.conditions import JUDGED as QUESTIONS
 from hfsynth.core.errors import ConfigError, ModelError
 from hfsynth.core.records import Pair
 from hfsynth.core.text import Escape, encodable
+from hfsynth.core.verdicts import Scored, Scores
 from hfsynth.documents.splitting import truncate_text
 from hfsynth.engine.protocol import Chain, Completion, Request
 from hfsynth.models.tokenizers import PromptTokenizer
 from hfsynth.quality.pair_judge import Unjudged
 
-QUESTIONS = ("relevance", "accuracy")
-"""What is asked of each pair, in this order."""
+_WORDING = (files("hfsynth.quality") / "verdict.jinja").read_text("utf-8")
+_RUBRIC = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True).from_string(_WORDING)
+RUBRIC = blake2b(_WORDING.encode(), digest_size=8).hexdigest()
+"""Names the wording: scores by another are not to be compared."""
 
-_RUBRIC = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True).from_string(
-    (files("hfsynth.quality") / "verdict.jinja").read_text("utf-8")
-)
 _YES = ("yes", "Yes", "YES", " yes", " Yes")
 _NO = ("no", "No", "NO", " no", " No")
 _HEARD = 0.01
 """The least probability of yes and no together: a model that would say anything else has not answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """How likely a judge holds a pair to be relevant and accurate, from 0 to 1; None where it did not say.
-
-    `unjudged` says why there is no verdict.
-    """
-
-    relevance: float | None = None
-    accuracy: float | None = None
-    unjudged: Unjudged | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """The scores of a document's pairs, in their order, and what they cost in tokens."""
-
-    scores: tuple[Scores, ...]
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-
-    @property
-    def computed_tokens(self) -> int:
-        """What the engine computed: tokens that it wrote, and those of prompts that it did not find in its cache."""
-        return self.prompt_tokens - self.cached_tokens + self.output_tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from hfsynth.core.records import Pair, Parsed, Reason, Rejected
+from hfsynth.core.verdicts import Scores
 from hfsynth.engine.protocol import Completion, Request
 from hfsynth.prompting.parsing import folded_question
 from hfsynth.quality.measures import answer_leak, foreign_names, foreign_numbers, grounding
-from hfsynth.quality.rubric import RubricJudge, Scores
+from hfsynth.quality.rubric import RubricJudge
 
 _SAID_NOTHING = 10.0  # more than any two pairs differ by
 

@@ -15,6 +15,7 @@ from hfsynth.core.conditions import Condition
 from hfsynth.core.config import SynthesizerConfig, require_room
 from hfsynth.core.records import Document, Parsed, Reason, Rejected, Row, Status, Synthesis, Synthesized, Turn, chain_id
 from hfsynth.core.text import encodable
+from hfsynth.documents.readers import UNREAD
 from hfsynth.documents.splitting import piece_id, split_text, truncate_text
 from hfsynth.engine.protocol import Chain, Completion, Engine, Generation, Request, T
 from hfsynth.models.token_cuts import Known
@@ -91,6 +92,10 @@ class Chainer:
         """Yield one chain for every `shots` neighbouring documents; the last one may be short."""
         for group in grouped(documents, self.shots):
             yield self.chain(group)
+
+    def of_rows(self, rows: Sequence[Row]) -> Chain[list[Synthesized]]:
+        """Return the chain of some rows' documents."""
+        return self.chain(documents_of(rows, self.persona_column))
 
     def chain(self, documents: Sequence[Document]) -> Chain[list[Synthesized]]:
         """Synthesize the pairs of one chain's documents, one result a document, in order."""
@@ -208,6 +213,16 @@ def _texts(documents: Iterable[Document]) -> Iterator[str]:
     for document in documents:
         if document.unread is None and document.text is not None and document.text.strip():
             yield encodable(document.text)
+
+
+def documents_of(rows: Iterable[Row], persona_column: str | None = None) -> list[Document]:
+    """Return the documents of a source's rows, with their personas where a column holds them."""
+    return [Document(row["id"], row["text"], row.get(UNREAD), _persona(row, persona_column)) for row in rows]
+
+
+def _persona(row: Row, column: str | None) -> str | None:
+    persona = row.get(column) if column else None
+    return None if persona is None else str(persona)
 
 
 def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:

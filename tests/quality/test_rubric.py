@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from hfsynth.core.errors import ConfigError, ModelError
 from hfsynth.core.records import Pair
+from hfsynth.core.verdicts import Scored, Scores
 from hfsynth.documents.examples import Example
 from hfsynth.engine.protocol import Completion, Generation
 from hfsynth.engine.scripted import CharacterTokenizer, ScriptedEngine
 from hfsynth.quality.calibration import Told, auroc, calibration, known_pairs, reliability
 from hfsynth.quality.pair_judge import Unjudged
-from hfsynth.quality.rubric import Answers, RubricJudge, Scored, Scores
+from hfsynth.quality.rubric import Answers, RubricJudge
 
 TOKENIZER = CharacterTokenizer()
 WINDOW = 65_536

@@ -1,0 +1,31 @@
+"""Have a job's shards finished: here, or in processes that a launcher starts. Knows nothing of what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hfsynth.corpus.folder import Corpus
+from hfsynth.documents.source import OpenSource
+from hfsynth.job.concurrency import Stop
+from hfsynth.job.launcher import PATIENCE, Launcher, supervise
+from hfsynth.job.progress import JournalView, Progress
+from hfsynth.job.spec import JobSpec
+from hfsynth.job.worker import Worker
+
+
+def work(
+    spec: JobSpec, opened: OpenSource, launcher: Launcher | None, stop: Stop, on_progress: Callable[[Progress], None]
+) -> None:
+    """Finish the shards, here or in processes that the launcher starts."""
+    view = JournalView(Corpus(Path(spec.out)))
+    if launcher is None:
+        Worker(spec, stop, opened=opened, on_session=lambda own: on_progress(view.progress(own))).run()
+    else:
+        supervise(spec, launcher, stop, lambda: on_progress(view.progress()))
+    on_progress(view.progress())
+
+
+def patience(grace: float) -> float:
+    """Return how long to wait for workers: they have the grace themselves, and need a moment to write."""
+    return grace + PATIENCE if grace > 0 else 0.0
