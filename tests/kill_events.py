@@ -14,8 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hfsynth.core.config import EngineConfig, SynthesizerConfig
+from hfsynth.corpus.manifest import damages
 from hfsynth.documents.source import Source
 from hfsynth.job.run import synthesize
+from hfsynth.job.verify import verify
 
 CHANGES = {"open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.utime"}
 
@@ -23,6 +25,11 @@ CHANGES = {"open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", 
 def job(source: Path, out: Path) -> None:
     engine = EngineConfig("scripted", {"max_in_flight": 2})
     synthesize(Source(str(source)), out, SynthesizerConfig("scripted", shots=2), engine=engine, shard_rows=4)
+
+
+def verification(out: Path) -> None:
+    engine = EngineConfig("scripted", {"max_in_flight": 2})
+    verify(out, "scripts_kill:judging", keep=["accuracy>=0.5"], engine=engine, shard_rows=4)
 
 
 def forked(work: Callable[[], None]) -> int:
@@ -34,19 +41,19 @@ def forked(work: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def killed_at(number: int, source: Path, out: Path) -> None:
-    """Do the job, and end this process before its event `number`: a file of the folder that is opened or changed."""
+def killed_at(number: int, work: Callable[[], None], folder: str) -> None:
+    """Do the work, and end this process before its event `number`: a file under `folder` is opened or changed."""
     left = number
 
     def count(event: str, arguments: tuple[object, ...]) -> None:
         nonlocal left
-        if event in CHANGES and str(arguments[0]).startswith(str(out)):
+        if event in CHANGES and str(arguments[0]).startswith(folder):
             left -= 1
             if left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(count)
-    job(source, out)
+    work()
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -64,7 +71,7 @@ def main(source: Path, folder: Path, step: int, first: int) -> dict[str, object]
     kills, bad = 0, []
     for number in range(first, 100_000, step):
         shutil.rmtree(out, ignore_errors=True)
-        if forked(lambda number=number: killed_at(number, source, out)) != -signal.SIGKILL:
+        if forked(lambda number=number: killed_at(number, lambda: job(source, out), str(out))) != -signal.SIGKILL:
             break
         kills += 1
         half = (out / "pairs").exists() and contents(out) != contents(whole)
@@ -76,5 +83,34 @@ def main(source: Path, folder: Path, step: int, first: int) -> dict[str, object]
     return {"kills": kills, "bad": bad}
 
 
+def verified(source: Path, folder: Path, step: int, first: int) -> dict[str, object]:
+    """Kill a verification likewise: what lies there is the old corpus or the new one, whole, at any time."""
+    before, whole, out = folder / "before", folder / "whole", folder / "out"
+    assert forked(lambda: job(source, before)) == 0
+    shutil.copytree(before, whole)
+    assert forked(lambda: verification(whole)) == 0
+    kills, bad = 0, []
+    for number in range(first, 100_000, step):
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(before, out)
+        work = lambda number=number: killed_at(number, lambda: verification(out), f"{folder}/")  # noqa: E731
+        if forked(work) != -signal.SIGKILL:
+            break
+        kills += 1
+        half = [corpus for corpus in (before, whole) if contents(out) == contents(corpus) and agree(out, corpus)] == []
+        again = forked(lambda: verification(out))
+        left = [path.name for path in (*out.rglob("*"), *folder.iterdir()) if path.suffix == ".tmp"]
+        left += [path.name for path in (out / ".hfsynth" / "verify",) if path.exists()]
+        if half or left or again or contents(out) != contents(whole) or not agree(out, whole):
+            bad.append([number, half, again, left])
+    return {"kills": kills, "bad": bad}
+
+
+def agree(out: Path, other: Path) -> bool:
+    """Return whether two corpora say the same of themselves, and each that it is whole."""
+    return counts(out) == counts(other) and not list(damages(out, digests=True))
+
+
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))  # noqa: T201
+    program = {"synthesize": main, "verify": verified}[sys.argv[5]]
+    print(json.dumps(program(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))  # noqa: T201

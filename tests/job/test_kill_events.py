@@ -21,9 +21,11 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the kills are f
 
 @pytest.mark.timeout(3600)
 @pytest.mark.long
-def test_a_job_killed_at_its_file_system_events_makes_the_same_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", ["synthesize", "verify"])
+def test_a_job_killed_at_its_file_system_events_makes_the_same_and_leaves_nothing(program: str, tmp_path: Path) -> None:
     source = documents(tmp_path / "texts.jsonl", 12)
     arguments = [sys.executable, kill_events.__file__, str(source), str(tmp_path), str(STEP), str(SEED % STEP)]
+    arguments.append(program)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ran = subprocess.run(arguments, capture_output=True, text=True, env=environment, check=False, timeout=3600)
     assert ran.returncode == 0, ran.stderr
