@@ -18,7 +18,7 @@ from scripts import quoting, shown_documents
 
 from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.core.errors import ConfigError, OutputError
-from hfsynth.core.exemplars import Exemplar, Exemplars, digest_of
+from hfsynth.core.exemplars import Exemplar, Exemplars, digest_of, public_recipe
 from hfsynth.core.records import Counts, Document, Pair, Synthesized, Turn, chain_id
 from hfsynth.documents.source import Source
 from hfsynth.engine.protocol import Completion, Request
@@ -27,6 +27,7 @@ from hfsynth.job.progress import describe, inspect
 from hfsynth.job.run import synthesize
 from hfsynth.models.tokenizers import ModelTokenizer
 from hfsynth.prompting.instruction_pretrain import InstructionPretrain
+from hfsynth.publishing.card import recipe_card
 from hfsynth.synthesis.chains import Chainer, Splitter, chainer_for
 from hfsynth.synthesis.exemplars import Beginnings, neighbours, settle
 from hfsynth.synthesis.loading import load
@@ -258,3 +259,16 @@ def test_other_exemplars_are_another_job(tasks: Path, documents: Path, tmp_path:
     with pytest.raises(OutputError, match="synthesizer.exemplars.digest is") as told:
         run(exemplars=str(tasks))
     assert "hills" not in str(told.value)
+
+
+def test_a_chat_model_is_shown_exemplars_as_earlier_turns() -> None:
+    chains = chainer(replace(recipe("a", "b"), prompt_format="chat"))
+    request = next(chains.chain([Document("d", "one")]))
+    _, *turns = TOKENIZER.decode(request.token_ids).split("<s>user: ")
+    assert [turn.split("</s>")[0] for turn in turns] == ["Text a.", "Text b.", "one"]
+    assert ['"Qa?"' in turns[0], '"Qb?"' in turns[1]] == [True, True]
+
+
+def test_a_published_recipe_says_what_chains_begin_with() -> None:
+    text = recipe_card(public_recipe({**recipe("a", "b").to_dict(), "hfsynth_version": "1"}), "me/recipe", None).text()
+    assert "| chains begin with | 2 of the exemplars from `tasks.jsonl`, human-made" in text
