@@ -152,6 +152,18 @@ def test_gold_data_says_what_the_judge_is_worth(corpus: Path, tmp_path: Path) ->
     assert told["accuracy"]["auroc"] == 1.0
     assert sum(row["pairs"] for row in told["accuracy"]["reliability"]) == told["accuracy"]["pairs"] == 12
     assert told["relevance"]["pairs"] == 18
+    hfsynth.write_card(corpus, hfsynth.CardSettings(license="mit", language=["en"]))
+    card = (corpus / "README.md").read_text("utf-8")
+    assert "| accuracy | 12 | 1.00 |" in card and "Tried on 6 documents" in card
+
+
+def test_the_card_says_what_was_judged_kept_and_taken_out(corpus: Path) -> None:
+    told = verify(corpus, "judge", keep=["accuracy>=0.5"], engine=judge()).stats["verify"]
+    hfsynth.write_card(corpus, hfsynth.CardSettings(license="mit", language=["en"]))
+    card = (corpus / "README.md").read_text("utf-8")
+    assert f"| taken out: `filtered_accuracy` | {told['rejected']['filtered_accuracy']} |" in card
+    assert f"| kept, by the conditions `accuracy>=0.5` | {told['kept']} |" in card
+    assert f"| with a right response (at least one half), % | {100 * told['accuracy']:.1f} |" in card
 
 
 def test_a_judge_that_never_answers_is_an_error_and_changes_nothing(corpus: Path) -> None:
