@@ -144,9 +144,9 @@ def chain_id(document_ids: Iterable[str]) -> str:
 
 _NUMBERS = (
     *("pairs", "prompt_tokens", "cached_tokens", "output_tokens", "reasoning_tokens"),
-    *("followed", "truncated", "fewer_exemplars"),
+    *("followed", "truncated", "fewer_exemplars", "rewritten"),
 )
-_LATER = frozenset({"reasoning_tokens", "fewer_exemplars"})
+_LATER = frozenset({"reasoning_tokens", "fewer_exemplars", "rewritten"})
 _BY_STATUS = ("documents", "prompt_tokens_by_status", "output_tokens_by_status")
 _COUNTERS = (*_BY_STATUS, "rejected", "finish_reasons", "pairs_per_document")
 
@@ -176,6 +176,7 @@ class Counts:
     followed: int = 0
     truncated: int = 0
     fewer_exemplars: int = 0
+    rewritten: int = 0
 
     @classmethod
     def of(cls, results: Iterable[Synthesized]) -> Self:
@@ -198,6 +199,7 @@ class Counts:
             followed=sum(s.follows for _, s in kept),
             truncated=sum(s.truncated > 0 for _, s in kept),
             fewer_exemplars=sum(s.exemplars_left_out > 0 for _, s in kept),
+            rewritten=sum(s.rewritten is not None for _, s in kept),
         )
 
     def __add__(self, other: Self) -> Self:

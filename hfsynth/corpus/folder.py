@@ -173,6 +173,11 @@ class Corpus:
         return self.root / "data"
 
     @property
+    def rewritten(self) -> Path:
+        """Texts that a prompt recipe had the model write: config `rewritten`."""
+        return self.root / "rewritten"
+
+    @property
     def replaced_data(self) -> Path:
         """The old training texts, while new ones take their place."""
         return self.journal / "data.old"

@@ -14,7 +14,7 @@ from hfsynth.core.errors import OutputError
 from hfsynth.core.files import file_digest, read_json
 from hfsynth.corpus.folder import Corpus, incomplete
 
-FOLDERS = ("pairs/", "data/")
+FOLDERS = ("pairs/", "rewritten/", "data/")
 
 
 @dataclass(frozen=True, slots=True)

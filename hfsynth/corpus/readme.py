@@ -311,7 +311,7 @@ def configured_readme(readme: str, configs: Mapping[str, Mapping[str, str]]) -> 
 def describe_configs(corpus: Corpus) -> None:
     """Tell `load_dataset` where the configs lie, and leave the rest of the README as it is."""
     configs: dict[str, dict[str, str]] = {}
-    for config, folder in (("default", corpus.data), ("pairs", corpus.pairs)):
+    for config, folder in (("default", corpus.data), ("pairs", corpus.pairs), ("rewritten", corpus.rewritten)):
         splits = sorted({path.name.partition("-")[0] for path in folder.glob("*.parquet")}, key=split_order)
         if splits:
             configs[config] = {split: f"{folder.name}/{split}-*.parquet" for split in splits}

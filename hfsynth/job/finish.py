@@ -19,6 +19,7 @@ from hfsynth.core.files import file_digest, read_json, sync_folder, write_json, 
 from hfsynth.core.records import Counts
 from hfsynth.corpus.folder import Corpus, part_name
 from hfsynth.corpus.readme import describe_configs
+from hfsynth.corpus.rewritten import write_rewritten
 from hfsynth.documents.splits import SplitLayout
 from hfsynth.job.changed_source import read_changes
 from hfsynth.job.journal import JournalPaths
@@ -53,6 +54,7 @@ def finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
     Sessions(JournalPaths(corpus.journal).sessions).settle()
     stats = statistics(corpus, records, extent["rows"])
     files = {f"pairs/{names[shard]}": file_record(record) for shard, record in records.items()}
+    rewritten = write_rewritten(corpus)
     others = _others(corpus, files)
     stats = {**_kept(corpus.stats, ("render", "mix", *(() if others is None else ("evaluation",)))), **stats}
     write_json(
@@ -60,7 +62,7 @@ def finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
     )
     write_json(corpus.stats, stats)
     describe_configs(corpus)
-    write_json(corpus.manifest, {"hfsynth": __version__, "files": {**(others or {}), **files}})
+    write_json(corpus.manifest, {"hfsynth": __version__, "files": {**(others or {}), **rewritten, **files}})
     _tidy(corpus)
     return stats
 
@@ -77,7 +79,7 @@ def _others(corpus: Corpus, files: Mapping[str, Any]) -> dict[str, Any] | None:
     if any(former.get(path, record) != record for path, record in files.items()):
         _LOG.warning("%s: the parts made anew have other pairs. Render and evaluate it again.", corpus.root)
         return None
-    return {path: record for path, record in former.items() if not path.startswith("pairs/")}
+    return {path: record for path, record in former.items() if not path.startswith(("pairs/", "rewritten/"))}
 
 
 def _kept(path: Path, names: Sequence[str]) -> dict[str, Any]:

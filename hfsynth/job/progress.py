@@ -266,6 +266,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         yield from _unfinished(facts)
         return
     yield f"Documents  {stats['total_documents']:,}: {_counted(stats['documents'])}"
+    if stats.get("rewritten"):
+        yield f"Texts      {stats['rewritten']:,} written anew"
     if stats.get("unreadable"):
         first = stats["unreadable_rows"][0]["reason"]
         yield f"Unreadable {stats['unreadable']:,} rows of the source; the first: {first}"

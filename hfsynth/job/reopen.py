@@ -23,7 +23,7 @@ _LOG = logging.getLogger(__name__)
 def has_all_files(corpus: Corpus) -> bool:
     """Return whether a finished folder holds all that its job wrote, byte by byte, and can say so."""
     try:
-        lost = list(damages(corpus.root, folders=("pairs/",), digests=True))
+        lost = list(damages(corpus.root, folders=("pairs/", "rewritten/"), digests=True))
         described = read_json(corpus.stats) is not None and read_json(corpus.config) is not None
     except OutputError as error:
         _LOG.warning("%s", error.message)

@@ -57,6 +57,9 @@ _TEXT_COLUMNS = {
     "pair_spans": "where each pair begins and ends in the text, in characters",
     "tokens": "tokens of the text, without those for its beginning and end",
 }
+_REWRITTEN_COLUMNS = {"id": "the document's name", "text": "what the model wrote", "prompt": "the prompt that asked it"}
+_ABOUT = {"default": "text to train on", "pairs": "documents with their pairs, and where they come from"}
+_ABOUT |= {"rewritten": "documents that the model wrote anew"}
 _TOLD_ELSEWHERE = ("counts", "texts", "tokens")  # of a rendering
 TASKS = ["text-generation", "question-answering"]
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
@@ -105,14 +108,13 @@ class ConfigFacts:
 
     @property
     def about(self) -> str:
-        known = {"default": "text to train on", "pairs": "documents with their pairs, and where they come from"}
-        return known.get(self.name, "one more config")
+        return _ABOUT.get(self.name, "one more config")
 
     @property
     def columns(self) -> list[tuple[str, str, str]]:
         """Every column with its type and what it is."""
         listed = any(column["name"] == "pairs" and "dtype" not in column for column in self.features)
-        about = _COLUMNS if listed else _TEXT_COLUMNS
+        about = _COLUMNS if listed else _REWRITTEN_COLUMNS if self.name == "rewritten" else _TEXT_COLUMNS
         return [
             (as_code(column["name"]), as_code(_kind(column)), about.get(column["name"], "a column of the source"))
             for column in self.features

@@ -22,6 +22,7 @@ from hfsynth.corpus.exchange import mend_folder, replaced_folder
 from hfsynth.corpus.folder import Corpus
 from hfsynth.corpus.parquet import file_record, output_features, write_split
 from hfsynth.corpus.readme import describe_configs
+from hfsynth.corpus.rewritten import write_rewritten
 from hfsynth.documents.dataset_splits import AnyDataset, Rows, require_same_columns, splits_of
 from hfsynth.documents.origins import origin_of, stated_origin
 from hfsynth.documents.source import Source
@@ -35,7 +36,17 @@ from hfsynth.texts.rendering import rendering_of, text_features
 from hfsynth.version import __version__
 
 _OURS = frozenset(
-    ("pairs", "data", "plots", "stats.json", "synthesizer_config.json", "evaluation.json", "README.md", ".hfsynth")
+    (
+        "rewritten",
+        "pairs",
+        "data",
+        "plots",
+        "stats.json",
+        "synthesizer_config.json",
+        "evaluation.json",
+        "README.md",
+        ".hfsynth",
+    )
 )
 
 _log = logging.getLogger(__name__)
@@ -85,6 +96,7 @@ def save_corpus(
     with replaced_folder(root) as staged:
         corpus = Corpus(staged)
         saved = _save_pairs(corpus, splits, synthesizer)
+        rewritten = write_rewritten(corpus)
         facts, settings = _save_texts(corpus, text_splits, splits, mixture)
         stats = {**_statistics(saved), **facts}
         identity = {"source": _source(origin, splits, synthesizer), "synthesizer": synthesizer.config.to_dict()}
@@ -92,7 +104,8 @@ def save_corpus(
         write_json(corpus.stats, stats)
         _keep(root, staged)
         describe_configs(corpus)
-        write_json(corpus.manifest, {"hfsynth": __version__, "files": _files(corpus, saved)})
+        files = {**_files(corpus, saved), **rewritten}
+        write_json(corpus.manifest, {"hfsynth": __version__, "files": files})
     return SavedCorpus(root, stats)
 
 

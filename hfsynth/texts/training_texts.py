@@ -20,6 +20,9 @@ from hfsynth.texts.styles import RAW, Styles, compose
 Count = Callable[[Sequence[str]], Sequence[int]]
 """Count the tokens of several texts."""
 
+REWRITTEN = "rewritten"
+"""The style of a text that the model wrote anew: it stands for its document."""
+
 _COUNT_TOGETHER = 512  # texts whose tokens are counted in one call, so that the tokenizer can use all cores
 
 
@@ -57,7 +60,10 @@ _numbers = attrgetter(*(field.name for field in fields(RenderCounts)))
 
 
 class PairedDocument(NamedTuple):
-    """A synthesized row, read. A blank text is empty here, and pairs have both sides, without space around."""
+    """A synthesized row, read. A blank text is empty here, and pairs have both sides, without space around.
+
+    Of a document that was written anew `text` is what the model wrote.
+    """
 
     text: str
     pairs: list[tuple[str, str]]
@@ -67,6 +73,7 @@ class PairedDocument(NamedTuple):
     follows: bool
     empty_questions: int
     empty_answers: int
+    rewritten: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +162,7 @@ def _text(run: Sequence[PairedDocument], drawn: _Drawn) -> dict[str, Any] | None
         "source_ids": [row.source for row in there],
         "shots": len(there),
         "num_pairs": sum([len(row.pairs) for row in there]),
-        "style": rendered.style,
+        "style": REWRITTEN if run[0].rewritten else rendered.style,
         "chain": run[0].chain,
     }
     return {**text, PAIR_SPANS: spans_column(rendered.pairs)} if drawn.pair_spans else text
@@ -181,13 +188,14 @@ def paired_document(values: Mapping[str, Any], number: int) -> PairedDocument:
         if column not in values:
             raise missing_column(column, sorted(values))
     text = _string(values["text"], "text", number)
-    pairs, unasked, unanswered = _pairs(values["pairs"], number)
-    name = values.get("id")
-    source = content_id(text) if name is None else str(name)
+    source = content_id(text) if values.get("id") is None else str(values["id"])
     synthesis = values.get("synthesis") or {}
+    rewritten = _string(synthesis.get("rewritten"), "synthesis.rewritten", number)
+    pairs, unasked, unanswered = _pairs(values["pairs"], number)
     chain, shot = synthesis.get("chain") or source, synthesis.get("shot") or 0
     follows = bool(synthesis.get("follows") and synthesis.get("chain"))
-    return PairedDocument(text if text.strip() else "", pairs, source, chain, shot, follows, unasked, unanswered)
+    shown = rewritten or (text if text.strip() else "")
+    return PairedDocument(shown, pairs, source, chain, shot, follows, unasked, unanswered, bool(rewritten))
 
 
 def _pairs(values: Any, number: int) -> tuple[list[tuple[str, str]], int, int]:  # noqa: ANN401 - whatever a row holds

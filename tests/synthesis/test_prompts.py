@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset
+from datasets import Dataset, load_dataset
 from loopback_hub.server import Hub
 
 import hfsynth
@@ -184,3 +184,45 @@ def test_a_card_shows_a_wording_as_text(tmp_path: Path) -> None:
     write_card(out, CardSettings(license="cc0-1.0"))
     lines = (out / "README.md").read_text().splitlines()
     assert "    # Not a heading" in lines and "    <!-- hfsynth:end -->" in lines
+
+
+def test_texts_are_a_config_of_their_own_made_again_where_lost_and_rendered(tmp_path: Path) -> None:
+    out, path = tmp_path / "out", mixed(tmp_path, '[[prompts]]\nuse = "table"\n[[prompts]]\nuse = "faq"')
+    job: dict[str, Any] = {"engine": SCRIPTED, "shard_rows": 4, "prompt": path}
+    done = synthesize(Source(str(source(tmp_path))), out, CONFIG, **job)
+    rows = {row["id"]: row for row in rows_of(out)}
+    texts = {name: row["synthesis"]["rewritten"] for name, row in rows.items() if row["synthesis"]["rewritten"]}
+    assert 0 < len(texts) < 12 == done.stats["documents"]["ok"] and done.stats["rewritten"] == len(texts)
+    assert all(bool(row["pairs"]) is (name not in texts) for name, row in rows.items())
+    found = load_dataset(str(out), "rewritten", split="train")
+    assert {row["id"]: row["text"] for row in found} == texts and set(found["prompt"]) == {"table"}
+
+    (file,) = (out / "rewritten").iterdir()
+    whole = file.read_bytes()
+    file.unlink()
+    assert check(out).damaged == ("rewritten/train-00000-of-00001.parquet is missing",)
+    synthesize(Source(str(tmp_path / "docs.jsonl")), out, CONFIG, **job)
+    assert file.read_bytes() == whole and not check(out).damaged
+
+    report = hfsynth.render(out, seed=0)
+    data = {tuple(row["source_ids"]): row for row in pq.read_table(out / "data").to_pylist()}
+    assert report.facts["styles_drawn"]["rewritten"] == len(texts)
+    for name, text in texts.items():
+        assert (data[(name,)]["text"], data[(name,)]["style"], data[(name,)]["num_pairs"]) == (text, "rewritten", 0)
+    write_card(out, CardSettings(license="cc0-1.0"))
+    said = (out / "README.md").read_text()
+    assert f"{len(texts)} documents were written anew" in said and 'load_dataset("out", "rewritten"' in said
+    assert "instruction-augmented corpus" in said and not check(out).damaged
+
+
+def test_a_corpus_of_texts_alone_is_no_corpus_of_pairs(tmp_path: Path) -> None:
+    ds = Dataset.from_dict({"id": ["a", "b"], "text": ["The lamp was lit.", "It burned oil."]})
+    transform = hfsynth.Synthesizer("scripts:prompted", engine="scripted", prompt="tutorial")
+    hfsynth.save_corpus(tmp_path / "out", pairs=(made := transform.map(ds)), synthesizer=transform)
+    assert [row["text"] for row in pq.read_table(tmp_path / "out" / "rewritten").to_pylist()] == [
+        row["synthesis"]["rewritten"] for row in made
+    ]
+    assert [row["text"][:5] for row in hfsynth.render(made, seed=0)] == ["New: ", "New: "]
+    write_card(tmp_path / "out", CardSettings(license="cc0-1.0"))
+    said = (tmp_path / "out" / "README.md").read_text()
+    assert "A rephrased corpus" in said and "instruction-augmented" not in said
