@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hfsynth.job.ray_launcher import RayLauncher as RayLauncher
     from hfsynth.job.run import synthesize
     from hfsynth.job.tuning.tune import tune
+    from hfsynth.job.verify import verify
     from hfsynth.publishing.facts import CardSettings
     from hfsynth.publishing.hub import PushOptions
     from hfsynth.publishing.prepare import write_card
