@@ -1,17 +1,18 @@
 """Does it help? Going on with pre-training on raw texts against the same texts with pairs, at equal tokens.
 
-    python benchmarks/pretraining.py --base SmolLM2-135M --gold collection/train.parquet --source openstax \\
-        --domain medicine [--with-embedded] [--corpus mined=FOLDER] [--tokens 200000] [--seeds 3] [--results FOLDER]
+    python benchmarks/pretraining.py --base embedded --gold collection/train.parquet --source openstax \\
+        --domain medicine [--with embedded --with mined] [--tokens 200000] [--seeds 3] [--results FOLDER]
 
 The paper's claim in miniature, whichever way it comes out. `--gold` has rows of `context` and `pairs`; its contexts are
 the raw texts of all conditions, and the last `--held-out` of them are trained on by none. `vanilla` trains on the
-contexts alone, again and again until the tokens are reached; `gold` on the contexts with their pairs, `embedded` with
-those that the embedded synthesizer writes about the very same contexts, and `--corpus NAME=FOLDER` with the pairs of a
-corpus folder that was made of them. Texts are rendered and packed as an export packs them.
+contexts alone, again and again until the tokens are reached; `gold` on the contexts with their pairs, and each
+`--with MODEL` with those that this synthesizer writes about the very same contexts. Texts are rendered and packed as an
+export packs them. `--base embedded` goes on with the embedded synthesizer's base, without its adapter.
 
-Measured before and after: the perplexity of the held-out contexts, and how often the model finds a held-out question's
-own response likelier, a token, than those of three other questions (chance: 0.25). Nothing that is finished is done
-again: every run leaves a file in RESULTS/pretraining-runs, and the same command goes on.
+Measured before and after: the loss on the held-out contexts, and how often the model finds a held-out question's own
+response likelier, a token, than those of three other questions (chance: 0.25), with the context before it. Intervals
+are over contexts and questions. Nothing that is finished is done again: every run leaves a file in
+RESULTS/pretraining-runs, and the same command goes on.
 
 Without `--gold` a toy of random weights reads made-up texts: it shows that the script runs, and nothing else.
 """
@@ -19,6 +20,7 @@ Without `--gold` a toy of random weights reads made-up texts: it shows that the 
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import json
 import math
@@ -33,9 +35,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 from common import RESULTS, TINY, Report, publish, shaped
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, LlamaConfig, LlamaForCausalLM
 
 import hfsynth
+from hfsynth.models.adapters import base_path
 from hfsynth.models.tokenizers import TextTokenizer, load_tokenizer
 
 Row = dict[str, Any]
@@ -83,19 +86,18 @@ def rendered(rows: Sequence[Row], seed: int) -> list[str]:
     return [text["text"] for text in hfsynth.render_rows(chained, seed=seed)]
 
 
-def embedded_rows(rows: Sequence[Row], folder: Path) -> list[Row]:
-    """Return the rows with the pairs that the embedded synthesizer writes about them."""
-    source = folder / "contexts.jsonl"
+def written(rows: Sequence[Row], model: str, folder: Path) -> list[Row]:
+    """Return the rows with the pairs that a synthesizer writes about them, in documents' order."""
     folder.mkdir(parents=True, exist_ok=True)
-    source.write_text("".join(json.dumps({"id": f"{n:06}", "text": row["text"]}) + "\n" for n, row in enumerate(rows)))
-    hfsynth.synthesize(str(source), folder / "embedded", model="embedded", shots=3)
-    return corpus_rows(folder / "embedded")
-
-
-def corpus_rows(folder: Path) -> list[Row]:
-    """Return the documents of a corpus folder with their pairs."""
-    files = sorted((folder / "pairs").glob("train-*.parquet"))
-    return [row for path in files for row in pq.read_table(path, columns=["text", "pairs"]).to_pylist()]
+    lines = "".join(json.dumps({"id": f"{at:06}", "text": row["text"]}) + "\n" for at, row in enumerate(rows))
+    source = folder / f"contexts-{hashlib.blake2b(lines.encode(), digest_size=6).hexdigest()}.jsonl"
+    source.write_text(lines)
+    corpus = folder / f"{source.stem}-{model.replace('/', '--')}"
+    hfsynth.synthesize(
+        hfsynth.Source(str(source)), corpus, hfsynth.SynthesizerConfig(model, shots=1 if model == "mined" else 3)
+    )
+    files = sorted((corpus / "pairs").glob("train-*.parquet"))
+    return [row for path in files for row in pq.read_table(path, columns=["id", "text", "pairs"]).to_pylist()]
 
 
 def blocks(texts: Sequence[str], tokenizer: TextTokenizer, settings: Settings, seed: int) -> Iterator[list[int]]:
@@ -120,6 +122,11 @@ def load(base: str) -> torch.nn.Module:
     return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
 
 
+def base_folder(base: str) -> str:
+    """Return the folder of the embedded synthesizer's base, or what was given."""
+    return str(base_path()) if base == "embedded" else base
+
+
 def trained(model: torch.nn.Module, feed: Iterator[list[int]], settings: Settings) -> torch.nn.Module:
     """Train on so many tokens, with a rate that falls to nothing."""
     steps = max(1, settings.tokens // (settings.length * settings.batch))
@@ -137,36 +144,43 @@ def trained(model: torch.nn.Module, feed: Iterator[list[int]], settings: Setting
 
 
 @torch.no_grad()
-def likelihood(model: torch.nn.Module, before: list[int], ids: list[int]) -> float:
-    """Return the mean log-likelihood of a token of `ids` behind `before`."""
-    whole = torch.tensor([[*before, *ids]], device=model.device)
-    scores = torch.log_softmax(model(input_ids=whole).logits[0, :-1].float(), dim=-1)
-    chosen = scores.gather(1, whole[0, 1:, None])[-len(ids) :]
-    return float(chosen.mean())
-
-
 def measured(model: torch.nn.Module, held: Sequence[Row], tokenizer: TextTokenizer, settings: Settings) -> Row:
-    """Return the perplexity of held-out contexts and the accuracy on held-out questions."""
+    """Return the perplexity of held-out contexts, and which of the held-out questions are answered rightly."""
     model.eval()
-    contexts = [one.ids[: settings.length] for one in tokenizer.encode([row["text"] for row in held])]
-    sums = [(likelihood(model, ids[:1], ids[1:]) * (len(ids) - 1), len(ids) - 1) for ids in contexts if len(ids) > 1]
-    perplexity = math.exp(-sum(total for total, _ in sums) / sum(number for _, number in sums))
-    asked = [(row["text"], pair) for row in held for pair in row["pairs"]][: settings.questions]
-    right = sum(_is_right(model, asked, at, tokenizer, settings) for at in range(len(asked)))
-    return {"perplexity": perplexity, "accuracy": right / len(asked), "questions": len(asked)}
+    asked = [pair["response"] for row in held for pair in row["pairs"]]
+    losses, right = list[tuple[float, int]](), list[bool]()
+    for row, ids in zip(held, (one.ids for one in tokenizer.encode([row["text"] for row in held])), strict=True):
+        ids = ids[: settings.length]
+        read = model(input_ids=torch.tensor([ids], device=model.device), use_cache=True)
+        scores = torch.log_softmax(read.logits[0, :-1].float(), dim=-1)
+        losses.append((-float(scores.gather(1, torch.tensor(ids[1:], device=model.device)[:, None]).sum()), len(ids)))
+        for pair in row["pairs"]:
+            if len(right) < settings.questions:
+                right.append(is_right(model, read.past_key_values, pair, choices(pair, asked, len(right)), tokenizer))
+    perplexity = math.exp(sum(loss for loss, _ in losses) / sum(length - 1 for _, length in losses))
+    return {"perplexity": perplexity, "right": right, "losses": [loss / (length - 1) for loss, length in losses]}
 
 
-def _is_right(
-    model: torch.nn.Module, asked: Sequence[tuple[str, Row]], at: int, tokenizer: TextTokenizer, settings: Settings
+def choices(pair: Row, asked: Sequence[str], seed: int) -> list[str]:
+    """Return a question's own response, and those of other questions behind it."""
+    others = sorted({one for one in asked if one != pair["response"]})
+    return [pair["response"], *random.Random(seed).sample(others, min(CHOICES - 1, len(others)))]
+
+
+def is_right(
+    model: torch.nn.Module, context: Cache, pair: Row, answers: Sequence[str], tokenizer: TextTokenizer
 ) -> bool:
-    text, pair = asked[at]
-    others = [one["response"] for _, one in asked if one["response"] != pair["response"]]
-    wrong = random.Random(at).sample(others, min(CHOICES - 1, len(others)))
-    context, question = tokenizer.encode([text, f"\n\n{pair['instruction']}\n"])
-    before = context.ids[-settings.length :] + question.ids
-    answers = [one.ids[:64] for one in tokenizer.encode([pair["response"], *wrong])]
-    scores = [likelihood(model, before, ids) for ids in answers]
-    return scores[0] == max(scores)
+    """Whether the first answer is the likeliest, a token, behind a context that has been read, and the question."""
+    question = tokenizer.encode([f"\n\n{pair['instruction']}\n"])[0].ids
+    ends = [one.ids[:64] for one in tokenizer.encode(answers)]
+    longest = max(map(len, ends))
+    ids = torch.tensor([[*question, *end, *([0] * (longest - len(end)))] for end in ends], device=model.device)
+    cache = copy.deepcopy(context)
+    cache.batch_repeat_interleave(len(ends))
+    logits = model(input_ids=ids, past_key_values=cache).logits[:, len(question) - 1 : -1].float()
+    scores = torch.log_softmax(logits, dim=-1).gather(2, ids[:, len(question) :, None])[..., 0]
+    means = [float(row[: len(end)].mean()) for row, end in zip(scores, ends, strict=True)]
+    return means[0] == max(means)
 
 
 def main() -> None:
@@ -178,19 +192,15 @@ def main() -> None:
     if given.base == "toy":
         tokenizer = load_tokenizer(AutoTokenizer.from_pretrained(shaped(runs / "toy", TINY)))
     else:
-        tokenizer = load_tokenizer(given.base)
+        tokenizer = load_tokenizer(base_folder(given.base))
     settings = Settings(given.base, given.tokens, given.length, given.batch, given.rate, given.questions)
     conditions = {"vanilla": [row["text"] for row in kept], "gold": rendered(kept, 0)}
-    if given.with_embedded:
-        conditions["embedded"] = rendered(embedded_rows(kept, runs / "made"), 0)
-    for named in given.corpus or []:
-        name, _, folder = named.partition("=")
-        conditions[name] = rendered(corpus_rows(Path(folder)), 0)
-    found = {"base": [done(runs, "base", 0, [], held, tokenizer, settings)]}
-    for condition, texts in conditions.items():
-        found[condition] = [
-            done(runs, condition, seed, texts, held, tokenizer, settings) for seed in range(given.seeds)
-        ]
+    for model in given.with_model or []:
+        conditions[model] = rendered(written(kept, model, runs / "made"), 0)
+    found = {"base": [done(runs, "base", 0, [], held, tokenizer, settings)], **{name: [] for name in conditions}}
+    for seed in range(given.seeds):
+        for condition, texts in conditions.items():
+            found[condition].append(done(runs, condition, seed, texts, held, tokenizer, settings))
     publish(report(found, kept, held, settings), given.results)
 
 
@@ -207,7 +217,7 @@ def done(
     path = runs / settings.name(condition, seed, [*texts, *(row["text"] for row in held)])
     if not path.is_file():
         torch.manual_seed(seed)
-        model = load(settings.base).to("cuda" if torch.cuda.is_available() else "cpu")
+        model = load(base_folder(settings.base)).to("cuda" if torch.cuda.is_available() else "cpu")
         if texts:
             model = trained(model, blocks(texts, tokenizer, settings, seed), settings)
         part = path.with_suffix(".tmp")
@@ -219,14 +229,14 @@ def done(
 
 
 def report(found: dict[str, list[Row]], kept: Sequence[Row], held: Sequence[Row], settings: Settings) -> Report:
-    """Return the means of the seeds, and how far they lie apart."""
+    """Return the means of the seeds, and how far each condition lies from `vanilla`, with 95% intervals."""
     rows = [
         {
             "trained on": condition,
             "perplexity": round(statistics.mean(run["perplexity"] for run in runs), 3),
-            "of seeds": " ".join(f"{run['perplexity']:.2f}" for run in runs),
-            "accuracy": round(statistics.mean(run["accuracy"] for run in runs), 3),
-            "accuracies": " ".join(f"{run['accuracy']:.2f}" for run in runs),
+            "loss, less vanilla's": difference(runs, found["vanilla"], "losses"),
+            "accuracy": round(statistics.mean(statistics.mean(run["right"]) for run in runs), 3),
+            "accuracy, less vanilla's": difference(runs, found["vanilla"], "right"),
         }
         for condition, runs in found.items()
     ]
@@ -235,6 +245,15 @@ def report(found: dict[str, list[Row]], kept: Sequence[Row], held: Sequence[Row]
     bars = {str(row["trained on"]): float(str(row["accuracy"])) for row in rows}
     return Report("pretraining", title, rows, figures, ["A toy: its figures mean nothing."][: settings.base == "toy"],
                   bars, "of held-out questions")  # fmt: skip
+
+
+def difference(runs: Sequence[Row], others: Sequence[Row], what: str) -> str:
+    """Return the mean difference over contexts or questions, each the mean of its seeds, and its 95% interval."""
+    ours, theirs = ([statistics.mean(one) for one in zip(*(run[what] for run in some), strict=True)]
+                    for some in (runs, others))  # fmt: skip
+    apart = [one - other for one, other in zip(ours, theirs, strict=True)]
+    half = 1.96 * statistics.stdev(apart) / math.sqrt(len(apart)) if len(apart) > 1 else 0.0
+    return f"{statistics.mean(apart):+.3f} ± {half:.3f}"
 
 
 def options() -> argparse.ArgumentParser:
@@ -246,8 +265,7 @@ def options() -> argparse.ArgumentParser:
     made.add_argument("--domain", help="only rows of this `domain`")
     made.add_argument("--contexts", type=int, default=500, help="rows to use at most, the held-out ones among them")
     made.add_argument("--held-out", type=int, default=10, help="contexts that no condition trains on")
-    made.add_argument("--with-embedded", action="store_true", help="the embedded synthesizer's pairs, too")
-    made.add_argument("--corpus", action="append", help="NAME=FOLDER: a corpus of the same contexts; may be repeated")
+    made.add_argument("--with", dest="with_model", action="append", help="a synthesizer, as `--model` takes it")
     made.add_argument("--tokens", type=int, default=2048, help="tokens to train on, the same for all conditions")
     made.add_argument("--length", type=int, default=128, help="tokens a sequence")
     made.add_argument("--batch", type=int, default=2, help="sequences a step")

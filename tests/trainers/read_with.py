@@ -104,6 +104,76 @@ def axolotl(folder: Path, model: Path, length: int) -> Read:
     return {"blocks": concatenate_datasets(parts)["input_ids"][:]}
 
 
+def packed_axolotl(folder: Path, model: Path, length: int) -> Read:
+    """Return what its packing puts into each sequence, text by text."""
+    import yaml
+    from axolotl.utils.dict import DictDefault
+    from axolotl.utils.samplers import MultipackBatchSampler, get_dataset_lengths
+    from axolotl.utils.trainer import process_datasets_for_packing
+    from datasets import Dataset
+    from torch.utils.data import SequentialSampler
+
+    told = DictDefault(yaml.safe_load((folder / "axolotl.yaml").read_text()))
+    texts = axolotl(folder, model, length)["blocks"]
+    rows = Dataset.from_dict({"input_ids": texts, "labels": texts, "attention_mask": [[1] * len(ids) for ids in texts]})
+    rows, _ = process_datasets_for_packing(told, rows, None)
+    sampler = MultipackBatchSampler(
+        SequentialSampler(rows),
+        batch_size=1,
+        batch_max_len=told.sequence_len * told.micro_batch_size,
+        lengths=get_dataset_lengths(rows),
+        bin_size=200,
+        num_processes=1,
+    )
+    return {"blocks": [[rows[at]["input_ids"] for at in sequence] for batch in sampler for sequence in batch]}
+
+
+def sft_axolotl(folder: Path, model: Path, length: int) -> Read:
+    from axolotl.prompt_strategies import chat_template
+    from axolotl.utils.dict import DictDefault
+    from datasets import load_dataset
+    from transformers import AutoTokenizer
+
+    files = [str(path) for path in sorted((folder / "hfsynth").glob("*.jsonl"))]
+    rows = load_dataset("json", data_files=files, split="train")
+    told = DictDefault({"base_model": str(model), "sequence_len": 9000, "train_on_inputs": False})
+    named = {"message_property_mappings": {"role": "role", "content": "content"}, "roles_to_train": ["assistant"]}
+    source = {"path": files[0], "type": "chat_template", "field_messages": "messages", **named}
+    strategy = chat_template.load(AutoTokenizer.from_pretrained(model), told, source)
+    read = rows.map(strategy.tokenize_prompt, batched=True, remove_columns=rows.column_names)
+    return {"blocks": read["input_ids"][:], "labels": read["labels"][:]}
+
+
+def sampled_megatron(folder: Path, model: Path, length: int) -> Read:
+    """Return its sampler's sequences, each with the token behind it, back in the order before they were shuffled."""
+    from types import SimpleNamespace
+
+    import numpy as np
+    from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
+    from megatron.core.datasets.indexed_dataset import IndexedDataset
+    from megatron.core.datasets.utils import Split
+
+    described = json.loads((folder / "dataset.json").read_text())
+    eos = described["tokenizer"]["eos_token_id"]
+    named = SimpleNamespace(eod=eos, pad=eos, vocab_size=described["tokenizer"]["vocab_size"], unique_identifiers={})
+    config = GPTDatasetConfig(
+        **{
+            "random_seed": 1,
+            "sequence_length": length,
+            "split": "1,0,0",
+            "path_to_cache": str(folder.parent / "index"),
+        },
+        **{"reset_position_ids": False, "reset_attention_mask": False, "eod_mask_loss": False, "tokenizer": named},
+    )
+    (path,) = (str(folder / name) for name in described["paths"])
+    documents = IndexedDataset(path, multimodal=False, mmap=True)
+    number = np.arange(len(documents), dtype=np.int32)
+    rows = GPTDataset(documents, path, number, None, Split.train, config)
+    samples = [rows[int(at)] for at in np.argsort(rows.shuffle_index)[: len(rows)]]
+    blocks = [[*sample["tokens"].tolist(), int(sample["labels"][-1])] for sample in samples]
+    return {"blocks": blocks, "order": rows.document_index.tolist()}
+
+
 def llama_factory(folder: Path, model: Path, length: int) -> Read:
     import yaml
     from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
@@ -161,7 +231,7 @@ READERS = {
     reader.__name__.replace("_", "-"): reader
     for reader in (
         *(axolotl, litdata, litgpt, llama_factory, megatron, nanotron, olmo, torchtitan, trl),
-        *(sft_trl, sft_llama_factory),
+        *(packed_axolotl, sampled_megatron, sft_axolotl, sft_llama_factory, sft_trl),
     )
 }
 

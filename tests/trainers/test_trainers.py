@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from itertools import chain
@@ -67,7 +68,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def environment(trainer: str) -> Path:
-    python = ENVIRONMENTS / trainer.removeprefix("sft-") / "bin" / "python"
+    python = ENVIRONMENTS / re.sub("^(sft|packed|sampled)-", "", trainer) / "bin" / "python"
     if not python.exists():
         pytest.skip(f"there is no environment with {trainer}: make trainers")
     return python
@@ -145,8 +146,32 @@ def test_olmo_core_reads_the_mask_of_pairs(model: Path, tmp_path: Path) -> None:
     assert "Question 1.0?" in shown and "Document" not in shown
 
 
-@pytest.mark.parametrize("trainer", ["sft-trl", "sft-llama-factory"])
-@pytest.mark.parametrize("columns", ["messages", "prompt-completion"])
+def test_axolotl_packs_every_piece_of_a_text_once_and_none_beyond_a_sequence(model: Path, tmp_path: Path) -> None:
+    environment("axolotl")
+    exported("axolotl", model, tmp_path / "out")
+    sequences = read("packed-axolotl", tmp_path / "out", model)["blocks"]
+    assert all(sum(map(len, pieces)) <= LENGTH for pieces in sequences)
+    pieces = [text[at : at + LENGTH] for text in stream(model) for at in range(0, len(text), LENGTH)]
+    assert sorted(chain.from_iterable(sequences)) == sorted(pieces) and len(sequences) < len(pieces)
+
+
+def test_megatrons_sampler_leaves_out_the_end_alone(model: Path, tmp_path: Path) -> None:
+    environment("megatron")
+    report = exported("megatron", model, tmp_path / "out")
+    found, documents = read("sampled-megatron", tmp_path / "out", model), stream(model)
+    whole = list(chain.from_iterable(documents[at] for at in found["order"]))
+    assert sorted(found["order"]) == list(range(len(documents)))
+    for at, block in enumerate(found["blocks"]):
+        assert block == whole[at * LENGTH : (at + 1) * LENGTH + 1]
+    assert report.sequences is not None
+    assert len(whole) - len(found["blocks"]) * LENGTH - 1 == report.sequences.lost_tokens
+
+
+@pytest.mark.parametrize(
+    ("trainer", "columns"),
+    [(each, columns) for each in ("sft-trl", "sft-llama-factory") for columns in ("messages", "prompt-completion")]
+    + [("sft-axolotl", "messages")],
+)
 def test_examples_are_read_whole_and_responses_are_what_is_learnt(
     trainer: str, columns: str, model: Path, tmp_path: Path
 ) -> None:
