@@ -12,6 +12,10 @@ ratios: best times taken apart say more about what else the machine was doing th
 processor time and the cores that each side really had are given beside it. Where the sides had different numbers of
 cores, `comparable` is false and the ratio of the clock means nothing; run it again on an idle machine.
 `encode_batch_fast`, which export uses, leaves out the offsets and is a third side.
+
+    python benchmarks/export.py --memory 1000000 [--to megatron]
+
+is the other figure: the peak memory of an export of so many short texts and of a tenth of them, each a process.
 """
 
 from __future__ import annotations
@@ -19,7 +23,10 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -153,6 +160,30 @@ def measure(texts: list[str], tokenizer: TextTokenizer, rounds: int) -> dict[str
     }
 
 
+def memory(texts: int, targets: list[str]) -> Report:
+    """Return each target's peak memory for so many texts, and for a tenth of them."""
+    rows = []
+    for to in targets:
+        peaks = {size: _peak_of(to, size) for size in (texts // 10, texts)}
+        rows.append({"target": to, **{f"MiB at {size:,}": round(peak) for size, peak in peaks.items()}})
+    bars = {str(row["target"]): float(row[f"MiB at {texts:,}"]) for row in rows}
+    return Report("export-memory", f"Peak memory of an export, {texts:,} texts and a tenth", rows, {}, [], bars, "MiB")
+
+
+def _peak_of(to: str, texts: int) -> float:
+    command = [sys.executable, __file__, "--to", to, "--only-export", str(texts)]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def only_export(to: str, texts: int) -> float:
+    """Export so many texts that no list holds, and return this process's peak memory in MiB."""
+    tokenizer = load_tokenizer(trained_tokenizer(made_up_texts(100)))
+    rows = ({"text": f"{at}: a short text, one of many.", "source_ids": [str(at)]} for at in range(texts))
+    with tempfile.TemporaryDirectory() as folder:
+        export(rows, Path(folder), to=to, tokenizer=tokenizer, shard_bytes=20_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokenizer", help="a model id on the Hub, or a folder")
@@ -161,7 +192,15 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to write into")
+    parser.add_argument("--memory", type=int, metavar="TEXTS", help="measure the peak memory of so many texts instead")
+    parser.add_argument("--only-export", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.only_export:
+        print(only_export(given.to[0], given.only_export))  # noqa: T201
+        return
+    if given.memory:
+        publish(memory(given.memory, given.to or ["olmo", *OTHERS]), given.results)
+        return
     column = pq.read_table(given.data, columns=["text"])["text"].to_pylist() if given.data else []
     texts = [text for text in column if text][: given.documents] or made_up_texts(given.documents)
     chosen = AutoTokenizer.from_pretrained(given.tokenizer) if given.tokenizer else trained_tokenizer(texts)
