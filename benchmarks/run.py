@@ -56,6 +56,7 @@ BENCHMARKS = (
     Benchmark("saving"),
     Benchmark("rendering", ("reference",)),
     Benchmark("mining"),
+    Benchmark("prompts"),
     Benchmark("export", needs="transformers"),
     Benchmark("pretraining", needs="torch"),
     Benchmark("republishing", needs="hf_xet"),

@@ -177,8 +177,10 @@ def test_names_in_tables_are_no_markup(capsys: pytest.CaptureFixture[str]) -> No
         "with_pairs": interval,
         "pairs_per_document": interval,
         "duplicates": None,
+        "language_mismatch": interval,
+        "tasks": {"[i]other": 1.0},
     }
     show_synthesizer({"results": {"[red]gold": {"0": {"all": found, "sources": {"[/b] :smile:": found}}}}})
     shown = capsys.readouterr().out
     assert "[red]gold: all documents" in shown
-    assert "[/b] :smile:" in shown
+    assert "[/b] :smile:" in shown and "[i]other" in shown
