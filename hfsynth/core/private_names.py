@@ -2,7 +2,7 @@
 
 No library promises to keep such a name. Whoever raises a version in pyproject.toml reads here what has to hold, and
 which tests tell whether it does. A library is imported when its name is needed: most of them are heavy. What is
-internal to vLLM bears no underscore, and stays in `engine.vllm`.
+internal to vLLM bears no underscore, and stays in `engine.vllm` and `engine.vllm_cpu`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The real engine: vLLM in this process, driven request by request.
 
-The only module that imports vLLM. It uses the engine's own `add_request` and `step`, with the CUDA and the CPU build
+It and `vllm_cpu` alone import vLLM. It uses the engine's own `add_request` and `step`, with the CUDA and the CPU build
 alike, so that a chain's next shot goes in the moment its last one ends, while its prefix is still in the KV cache.
 """
 
@@ -10,19 +10,20 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from hfsynth.core.errors import EngineError, EngineStopped, ModelError
 from hfsynth.core.phases import phase
-from hfsynth.core.private_names import answer_in_this_process
+from hfsynth.engine import vllm_cpu
 from hfsynth.engine.admission import Admission, outlook
 from hfsynth.engine.protocol import Chain, Completion, EngineKey, Generation, Request, drive
 from hfsynth.engine.speculation import ARGUMENT, Speculation, in_the_tail, require_greedy
 from hfsynth.engine.start import (
     MULTIPROCESSING,
+    collecting_nothing,
     guard_advice,
     prepare_process,
     settle_multiprocessing,
@@ -44,12 +45,6 @@ _log = logging.getLogger(__name__)
 _names = count(1)  # of requests: no two of an engine have the same one
 _TOLD = 20  # the most likely tokens: an engine that speculates tells of no others
 
-_CPU_ARGUMENTS: dict[str, Any] = {
-    "dtype": "float32",
-    "enforce_eager": True,
-    "max_num_seqs": 32,
-    "block_size": 32,  # only whole blocks are found again: of the build's own 128 tokens a shot computes 64 anew
-}
 _ARGUMENTS: dict[str, Any] = {
     "enable_prefix_caching": True,
     "scheduling_policy": "priority",
@@ -218,7 +213,7 @@ def _load(key: EngineKey) -> LLM:
 
 def _loaded(key: EngineKey) -> LLM:
     try:
-        with phase("starting vLLM"):
+        with phase("starting vLLM"), collecting_nothing():
             from vllm import LLM
             from vllm.platforms import current_platform
     except ImportError as error:
@@ -236,18 +231,21 @@ def _loaded(key: EngineKey) -> LLM:
     weights = {"load_format": "dummy"} if has_random_weights(key.model) else {}
     arguments = {
         **_ARGUMENTS,
-        **(_CPU_ARGUMENTS if on_cpu else {}),
+        **(vllm_cpu.ARGUMENTS if on_cpu else {}),
         **precision_arguments(key.precision),
         **_thinking_arguments(key),
         **(key.config.arguments if on_cpu else in_the_tail(key.config.arguments)),
         **weights,
     }
     if on_cpu:
-        _look_at_namespaces_alone()
-        _look_at_models_here()
+        vllm_cpu.look_at_namespaces_alone()
+        vllm_cpu.look_at_models_here()
     try:
-        children = shielding_children() if os.environ.get(MULTIPROCESSING) != "0" else nullcontext()
-        with phase("loading the model"), children:
+        with phase("loading the model"), ExitStack() as around:
+            if os.environ.get(MULTIPROCESSING) != "0":
+                around.enter_context(shielding_children())
+            if on_cpu:
+                around.enter_context(vllm_cpu.taking_memory_as_it_is_used())
             loaded = LLM(
                 model=key.model,
                 revision=key.revision,
@@ -262,7 +260,7 @@ def _loaded(key: EngineKey) -> LLM:
             hint=_advice(key),
         ) from error
     if on_cpu and (arguments.get(ARGUMENT) or {}).get("method") == "ngram":
-        _compile_guessing(loaded)
+        vllm_cpu.compile_guessing(loaded)
     return loaded
 
 
@@ -270,48 +268,6 @@ def _thinking_arguments(key: EngineKey) -> dict[str, Any]:
     """Return what lets a schema hold the answer alone."""
     trust = key.config.trust_remote_code
     return {"reasoning_parser": thought_parser(key.model, key.revision, trust)} if key.thinks else {}
-
-
-def _look_at_namespaces_alone() -> None:
-    """Let vLLM's CPU build load where llvmlite is: an engine that guesses, loaded before this one, has imported it.
-
-    vLLM asks every object of every module for its `vars`, and llvmlite's library answers with a function of that name.
-    """
-    from vllm.triton_utils import dispatcher
-
-    def namespace(value: object) -> Mapping[str, object]:
-        found = vars(value)
-        return found if isinstance(found, Mapping) else {}
-
-    setattr(dispatcher, "vars", namespace)  # noqa: B010 - a name of the module that hides the built-in one
-
-
-def _look_at_models_here() -> None:
-    """Let vLLM's CPU build ask a model's class in this process what it can do, once a machine.
-
-    It asks in a Python of its own, to keep CUDA out of this one: that reads all of vLLM again, and finds torchvision,
-    which is hidden here where it was built for another torch.
-    """
-    from vllm.model_executor.models import registry
-
-    answer_in_this_process(registry)
-
-
-def _compile_guessing(loaded: LLM) -> None:
-    """Let numba compile vLLM's n-gram look-up while the engine loads, and keep it: every process waited three seconds.
-
-    vLLM means to compile it too, but hands it no request, and numba then has nothing to compile for.
-    """
-    import numpy as np
-    from vllm.v1.spec_decode import ngram_proposer
-
-    with suppress(OSError, RuntimeError):  # a cache that cannot be written
-        for found in vars(ngram_proposer).values():
-            if hasattr(found, "enable_caching"):
-                found.enable_caching()
-    config = loaded.llm_engine.vllm_config
-    tokens = np.zeros((1, config.model_config.max_model_len), dtype=np.int32)
-    ngram_proposer.NgramProposer(config).propose(1, [[0]], np.full(1, 2, dtype=np.int32), tokens)
 
 
 def _advice(key: EngineKey) -> str:
