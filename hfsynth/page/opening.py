@@ -1,0 +1,159 @@
+"""Open a corpus to look at it: a folder, finished or being filled, a repo on the Hub, or a URL. Reads no row.
+
+Of a finished folder the manifest says how many rows its files have, of a running job its records; of anything else the
+files' footers do. Knows nothing of what is done with the rows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hfsynth.core.errors import OutputError
+from hfsynth.core.files import read_json
+from hfsynth.corpus.folder import Corpus, split_order
+from hfsynth.corpus.manifest import damaged_parquet, recorded
+from hfsynth.job.shards import part_path, read_record, record_paths
+from hfsynth.page.rows import CorpusRows, RowFile
+
+_REPO = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", re.ASCII)
+_AT_ONCE = 16  # footers that are read side by side
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCorpus:
+    """A corpus at hand: `location` as it was named, its rows, and what its own files say of it.
+
+    `folder` is None for a corpus that is not on this machine. `running` says that its job has not ended: only the rows
+    of finished shards are there.
+    """
+
+    location: str
+    folder: Path | None
+    rows: CorpusRows
+    stats: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    running: bool = False
+
+    @property
+    def shots(self) -> int:
+        """The documents of a chain; 1 where the recipe does not say."""
+        found = self.recipe.get("shots")
+        return found if isinstance(found, int) else 1
+
+
+def open_corpus(location: str | Path) -> OpenCorpus:
+    """Open a folder, `user/name[@revision]` on the Hub, or a URL that fsspec reads.
+
+    Raise OutputError where there is no corpus, or a file of it is damaged.
+    """
+    named = str(location)
+    if Path(named).is_dir():
+        return _open_folder(Path(named))
+    if "://" not in named and not _REPO.fullmatch(named):
+        raise OutputError(f"{named} is no folder.", hint=f"Make a corpus with: hfsynth synthesize SOURCE {named}")
+    return _open_remote(named, named if "://" in named else f"hf://datasets/{named}")
+
+
+def _open_folder(folder: Path) -> OpenCorpus:
+    corpus = Corpus(folder)
+    plan, recipe = read_json(corpus.plan), read_json(corpus.config)
+    published = sorted(corpus.pairs.glob("*.parquet"))
+    if plan is None and recipe is None and not published:
+        raise OutputError(
+            f"{folder} holds no corpus of hfsynth.", hint=f"Make one with: hfsynth synthesize SOURCE {folder}"
+        )
+    running = plan is not None and not corpus.manifest.exists()
+    files = _published(corpus, published) if published else _parts(corpus) if running else []
+    return OpenCorpus(
+        str(folder),
+        folder,
+        CorpusRows(files, _local),
+        read_json(corpus.stats) or {},
+        recipe or (plan or {}).get("synthesizer") or {},
+        running,
+    )
+
+
+def _published(corpus: Corpus, paths: Iterable[Path]) -> list[RowFile]:
+    known = recorded(corpus) if corpus.manifest.exists() else {}
+    told = {str(path): known.get(path.relative_to(corpus.root).as_posix(), {}).get("rows") for path in paths}
+    found = {path: rows for path, rows in told.items() if isinstance(rows, int)}
+    return in_order(found | _counted([path for path in told if path not in found], _local))
+
+
+def _parts(corpus: Corpus) -> list[RowFile]:
+    """Return the files of the shards that a running job has finished, in the order of the source."""
+    records = {shard: read_record(path) for shard, path in record_paths(corpus.parts).items()}
+    return [RowFile(str(part_path(corpus.parts, shard)), record.rows, "") for shard, record in sorted(records.items())]
+
+
+def _open_remote(named: str, url: str) -> OpenCorpus:
+    try:
+        fs, root = fsspec.core.url_to_fs(url)
+        paths = sorted(map(str, fs.glob(f"{root}/pairs/*.parquet")))
+        if not paths:
+            raise OutputError(
+                f"{named} has no files pairs/*.parquet.", hint="Name a corpus that hfsynth has published."
+            )
+        remote = partial(_remote, fs)
+        rows = CorpusRows(in_order(_counted(paths, remote)), remote)
+        stats, recipe = (_remote_json(fs, f"{root}/{name}") for name in ("stats.json", "synthesizer_config.json"))
+    except (OSError, ValueError, ImportError) as error:
+        raise OutputError(
+            f"{named} cannot be read: {_first_line(error)}",
+            hint="Check the name and the network; a private repo needs HF_TOKEN in the environment.",
+        ) from error
+    return OpenCorpus(named, None, rows, stats, recipe)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def in_order(counted: Mapping[str, int]) -> list[RowFile]:
+    """Return files with their rows by split, `train` first, and by number."""
+    files = [RowFile(path, rows, path.rpartition("/")[2].partition("-")[0]) for path, rows in counted.items()]
+    return sorted(files, key=lambda file: (split_order(file.split), file.path))
+
+
+def _counted(paths: Iterable[str], opened: Callable[[str], pq.ParquetFile]) -> dict[str, int]:
+    """Return the rows of each file, by its footer."""
+
+    def rows_of(path: str) -> tuple[str, int]:
+        with opened(path) as file:
+            return path, int(file.metadata.num_rows)
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return dict(pool.map(rows_of, paths))
+
+
+def _local(path: str) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError as error:
+        raise OutputError(f"{path} is no longer there.", hint="Open the corpus again.") from error
+    except (pa.ArrowException, OSError) as error:
+        raise damaged_parquet(Path(path)) from error
+
+
+def _remote(fs: Any, path: str) -> pq.ParquetFile:  # noqa: ANN401 - a file system of fsspec
+    return pq.ParquetFile(fs.open(path, "rb"), pre_buffer=True)
+
+
+def _remote_json(fs: Any, path: str) -> Mapping[str, Any]:  # noqa: ANN401
+    try:
+        found = json.loads(fs.cat_file(path))
+    except FileNotFoundError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,211 @@
+"""The rows of a corpus by their number, read a row group at a time and of no more columns than are asked for.
+
+However many rows there are, no more than one row group is in memory. Knows nothing of filters or pages.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import accumulate
+from threading import RLock
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hfsynth.core.errors import OutputError
+from hfsynth.core.records import Pair
+
+_OPEN = 4  # files that are kept open
+_CHAIN = 64  # rows of a chain that are looked for at most
+
+
+@dataclass(frozen=True, slots=True)
+class RowFile:
+    """A Parquet file of pairs: its rows and its split."""
+
+    path: str
+    rows: int
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A row group: its file and place in it, the number of its first row, and its rows."""
+
+    file: RowFile
+    place: int
+    first: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusRow:
+    """One document with what was made of it. `others` are the columns of the source beside text and id.
+
+    `verdicts` holds relevance and accuracy of each pair, where a judge was asked; `number` counts from 0.
+    """
+
+    number: int
+    id: str
+    text: str
+    pairs: tuple[Pair, ...]
+    synthesis: Mapping[str, Any] = field(default_factory=dict)
+    verdicts: tuple[Mapping[str, Any], ...] = ()
+    others: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        return str(self.synthesis.get("status") or "")
+
+    @property
+    def chain(self) -> str:
+        return str(self.synthesis.get("chain") or "")
+
+    @property
+    def shot(self) -> int:
+        return int(self.synthesis.get("shot") or 0)
+
+    @property
+    def rejected(self) -> list[tuple[str, str]]:
+        """The reason and the text of everything that was not kept."""
+        return [(str(one["reason"]), str(one["text"] or "")) for one in self.synthesis.get("rejected") or ()]
+
+
+class CorpusRows:
+    """The rows of some files, one after the other. Any thread may read."""
+
+    def __init__(self, files: Sequence[RowFile], opened: Callable[[str], pq.ParquetFile]) -> None:
+        self.files = tuple(files)
+        self._ends = list(accumulate(file.rows for file in files))
+        self._opened = opened
+        self._open: OrderedDict[str, pq.ParquetFile] = OrderedDict()
+        self._last: tuple[Group, pa.Table] | None = None
+        self._lock = RLock()
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """The rows of each split."""
+        found: dict[str, int] = {}
+        for file in self.files:
+            found[file.split] = found.get(file.split, 0) + file.rows
+        return found
+
+    def start_of(self, split: str) -> int:
+        """Return the number of a split's first row."""
+        found = (end - file.rows for file, end in zip(self.files, self._ends, strict=True) if file.split == split)
+        return next(found, 0)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The top-level columns; none where there is no row yet."""
+        if not self.files:
+            return ()
+        with self._lock:
+            return tuple(self._file(self.files[0].path).schema_arrow.names)
+
+    def fields(self, column: str) -> tuple[str, ...]:
+        """Return the fields of a struct column; none where there is no such column."""
+        if column not in self.columns:
+            return ()
+        with self._lock:
+            kind = self._file(self.files[0].path).schema_arrow.field(column).type
+        return tuple(own.name for own in kind) if pa.types.is_struct(kind) else ()
+
+    def groups(self, start: int = 0) -> Iterator[Group]:
+        """Yield the row groups that hold row `start` or later ones."""
+        for at in range(bisect_right(self._ends, start), len(self.files)):
+            file, first = self.files[at], self._ends[at] - self.files[at].rows
+            for place, rows in enumerate(self._group_rows(file)):
+                if rows and first + rows > start:
+                    yield Group(file, place, first, rows)
+                first += rows
+
+    def read_group(self, group: Group, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return a row group; `columns` are paths such as `synthesis.status`."""
+        with self._lock:
+            if columns is not None:
+                return self._file(group.file.path).read_row_group(group.place, columns=list(columns), use_threads=True)
+            if self._last is None or self._last[0] != group:
+                self._last = None  # one at a time
+                self._last = group, self._file(group.file.path).read_row_group(group.place)
+            return self._last[1]
+
+    def may_hold(self, group: Group, column: str, value: str) -> bool:
+        """Say whether a row group can hold a value, as far as its statistics tell."""
+        with self._lock:
+            about = self._file(group.file.path).metadata.row_group(group.place)
+            for place in range(about.num_columns):
+                found = about.column(place)
+                if found.path_in_schema == column and found.is_stats_set and found.statistics.has_min_max:
+                    return bool(found.statistics.min <= value <= found.statistics.max)
+        return True
+
+    def read(self, start: int, count: int) -> list[CorpusRow]:
+        """Return up to `count` rows from number `start` on."""
+        found: list[CorpusRow] = []
+        for group in self.groups(start):
+            if len(found) >= count:
+                break
+            offset = max(start - group.first, 0)
+            table = self.read_group(group).slice(offset, count - len(found))
+            found += [row_of(values, group.first + offset + place) for place, values in enumerate(table.to_pylist())]
+        return found
+
+    def row(self, number: int) -> CorpusRow:
+        """Return the row of a number; raise OutputError where there is none."""
+        found = self.read(number, 1) if 0 <= number < len(self) else []
+        if not found:
+            raise OutputError(f"There is no row {number + 1:,}; there are {len(self):,}.", hint="Choose another row.")
+        return found[0]
+
+    def chain(self, number: int) -> list[CorpusRow]:
+        """Return the rows of the chain that a row is in, in their order; the row alone where it names none."""
+        own = self.row(number)
+        if not own.chain:
+            return [own]
+        before = min(own.shot, number, _CHAIN)
+        near = self.read(number - before, before + 1 + _CHAIN)
+        start = end = before
+        while start and near[start - 1].chain == own.chain:
+            start -= 1
+        while end + 1 < len(near) and near[end + 1].chain == own.chain and near[end + 1].shot > near[end].shot:
+            end += 1
+        return near[start : end + 1]
+
+    def _group_rows(self, file: RowFile) -> list[int]:
+        with self._lock:
+            about = self._file(file.path).metadata
+            return [about.row_group(place).num_rows for place in range(about.num_row_groups)]
+
+    def _file(self, path: str) -> pq.ParquetFile:
+        if path not in self._open:
+            self._open[path] = self._opened(path)
+            while len(self._open) > _OPEN:
+                _, old = self._open.popitem(last=False)
+                with suppress(OSError):
+                    old.close()
+        self._open.move_to_end(path)
+        return self._open[path]
+
+
+def row_of(values: Mapping[str, Any], number: int) -> CorpusRow:
+    """Read a row; columns that are missing are empty."""
+    pairs = values.get("pairs") or ()
+    own = {"id", "text", "pairs", "synthesis", "verdicts"}
+    return CorpusRow(
+        number,
+        str(values.get("id") or ""),
+        str(values.get("text") or ""),
+        tuple(Pair(str(pair["instruction"] or ""), str(pair["response"] or "")) for pair in pairs),
+        values.get("synthesis") or {},
+        tuple(values.get("verdicts") or ()),
+        {name: value for name, value in values.items() if name not in own},
+    )
