@@ -62,6 +62,7 @@ BENCHMARKS = (
     Benchmark("republishing", needs="hf_xet"),
     Benchmark("leaks", ("full",)),
     Benchmark("screening", ("full",)),
+    Benchmark("decontamination", ("full",)),
 )
 
 

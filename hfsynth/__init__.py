@@ -12,6 +12,7 @@ from hfsynth.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from hfsynth.cli.recipe_scripts import run_script, script_parser
+    from hfsynth.core.benchmarks import Benchmark, BenchmarkRow
     from hfsynth.core.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig
     from hfsynth.core.draws import Draws
     from hfsynth.core.errors import HfsynthError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from hfsynth.core.recipes import open_recipe
     from hfsynth.core.records import content_id
     from hfsynth.corpus.parquet import write_split
+    from hfsynth.documents.benchmarks import BenchmarkColumns, read_benchmark
     from hfsynth.documents.hf_datasets import open_texts
     from hfsynth.documents.source import Source
     from hfsynth.documents.split_documents import split_documents
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from hfsynth.publishing.prepare import write_card
     from hfsynth.publishing.publish import card, check_card, push
     from hfsynth.publishing.saving import SavedCorpus, save_corpus
+    from hfsynth.quality.contamination import Contamination, ContaminationIndex
     from hfsynth.quality.corpus_evaluation import evaluate_corpus
     from hfsynth.quality.exemplars import choose_exemplars
     from hfsynth.quality.metrics import metric_path
@@ -67,6 +70,9 @@ _HOMES = {
     "inspect": "job.progress",
     "tune": "job.tuning.tune",
     "write_card": "publishing.prepare",
+    "Benchmark": "core.benchmarks",
+    "BenchmarkColumns": "documents.benchmarks",
+    "BenchmarkRow": "core.benchmarks",
     "CardSettings": "publishing.facts",
     "ChatOptions": "core.config",
     "Engine": "engine.protocol",
@@ -87,6 +93,8 @@ _HOMES = {
     "SynthesizerConfig": "core.config",
     "TrainingConfig": "training.config",
     "CheckReport": "job.check",
+    "Contamination": "quality.contamination",
+    "ContaminationIndex": "quality.contamination",
     "Draws": "core.draws",
     "TrainingProgress": "training.trainer",
     "card": "publishing.publish",
@@ -109,6 +117,7 @@ _HOMES = {
     "mix": "texts.calls",
     "mix_rows": "texts.mixing",
     "push": "publishing.publish",
+    "read_benchmark": "documents.benchmarks",
     "render": "texts.calls",
     "render_rows": "texts.training_texts",
     "save_corpus": "publishing.saving",
@@ -125,9 +134,14 @@ __all__ = [
     "inspect",
     "tune",
     "write_card",
+    "Benchmark",
+    "BenchmarkColumns",
+    "BenchmarkRow",
     "CardSettings",
     "ChatOptions",
     "CheckReport",
+    "Contamination",
+    "ContaminationIndex",
     "Engine",
     "EngineConfig",
     "Exemplars",
@@ -164,6 +178,7 @@ __all__ = [
     "mix",
     "mix_rows",
     "push",
+    "read_benchmark",
     "render",
     "render_rows",
     "save_corpus",

@@ -53,6 +53,8 @@ def open_texts(location: str | Path, *, split: str = "train", revision: str | No
                 f"{location} has no training texts in split {split!r}.", hint=f"Make them: hfsynth render {location}"
             )
         return _elsewhere(str(location), split)
+    except StopIteration as error:  # what `datasets` raises for files without a byte
+        raise SourceError(f"{location} holds no rows.", hint="Check the file or the folder.") from error
     except (OSError, ValueError, DatasetsError) as error:
         raise SourceError(
             f"{location} cannot be read: {error}", hint="Check the name, the path and --split."

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -195,23 +195,35 @@ def open_source(source: Source) -> OpenSource:
     on the Hub. Raise SourceError where nothing can be read or there are no documents, ColumnError for missing,
     mistyped or reserved columns.
     """
-    place = locate(source.location)
-    if place is None:
-        return _open_hub(source)
-    opened = _open_saved(source, place) if place.is_saved else _open_files(source, place)
-    opened.is_local = "://" not in source.location
+    found = open_rows(source)
+    opened = _checked(source, found)
+    opened.is_local = found.is_local
     return opened
 
 
-def _checked(
-    source: Source,
-    reader: Reader,
-    revision: str,
-    *,
-    expected_rows: int | None = None,
-    check: Callable[[], None] = lambda: None,
-) -> OpenSource:
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A source's rows as they stand there, none of its columns checked; otherwise as `OpenSource` has it."""
+
+    reader: Reader
+    revision: str
+    expected_rows: int | None = None
+    check: Callable[[], None] = lambda: None
+    is_local: bool = False
+
+
+def open_rows(source: Source) -> Rows:
+    """Find out what a source is and pin its revision, whatever its columns are; raise SourceError as `open_source`."""
+    place = locate(source.location)
+    if place is None:
+        return _open_hub(source)
+    found = _open_saved(source, place) if place.is_saved else _open_files(source, place)
+    return replace(found, is_local="://" not in source.location)
+
+
+def _checked(source: Source, found: Rows) -> OpenSource:
     """Make the open source, or say what is wrong with it."""
+    reader = found.reader
     first = next(reader.read(0), None)
     if first is None:
         raise _no_documents(source)
@@ -220,7 +232,7 @@ def _checked(
     if isinstance(first, BadRow):
         raise first.error
     _check_columns(source, reader.features)
-    opened = OpenSource(source, reader, revision, expected_rows=expected_rows, check=check)
+    opened = OpenSource(source, reader, found.revision, expected_rows=found.expected_rows, check=found.check)
     opened.document(0, first)  # what is wrong with the first row is wrong from the start
     return opened
 
@@ -261,7 +273,7 @@ def _no_text(found: str, source: Source, features: Features) -> ColumnError:
     )
 
 
-def _open_files(source: Source, place: Place) -> OpenSource:
+def _open_files(source: Source, place: Place) -> Rows:
     _refuse_config(source)
     kind, files = find_files(place)
     if all(file.size == 0 for file in files):
@@ -269,10 +281,10 @@ def _open_files(source: Source, place: Place) -> OpenSource:
     revision = files_digest(files)
     _check_revision(source, revision)
     reader = _FILE_READERS[kind](files, {"id", "text", source.text_column})
-    return _checked(source, reader, revision, check=lambda: require_same(place, files, revision))
+    return Rows(reader, revision, check=lambda: require_same(place, files, revision))
 
 
-def _open_saved(source: Source, place: Place) -> OpenSource:
+def _open_saved(source: Source, place: Place) -> Rows:
     _refuse_config(source)
     try:
         with reading(source.location):
@@ -291,7 +303,7 @@ def _open_saved(source: Source, place: Place) -> OpenSource:
         raise _no_documents(source)
     _check_revision(source, revision)
     content = files_digest(files)
-    return _checked(source, reader, revision, check=lambda: require_same_content(source.location, files, content))
+    return Rows(reader, revision, check=lambda: require_same_content(source.location, files, content))
 
 
 def _choose_split(source: Source, splits: list[str]) -> str:
@@ -320,13 +332,13 @@ def _check_revision(source: Source, revision: str) -> None:
         )
 
 
-def _open_hub(source: Source) -> OpenSource:
+def _open_hub(source: Source) -> Rows:
     name = source.location
     builder, streams = _builder(source)
     stream = streams[_choose_split(source, list(streams))]
     declared = (builder.info.splits or {}).get(str(stream.split))
     expected = declared.num_examples if declared is not None else None
-    return _checked(source, StreamReader(stream, name), str(builder.hash), expected_rows=expected)
+    return Rows(StreamReader(stream, name), str(builder.hash), expected)
 
 
 def split_names(source: Source) -> list[str] | None:

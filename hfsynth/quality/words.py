@@ -20,17 +20,18 @@ from itertools import groupby, pairwise
 
 from hfsynth.core.errors import ConfigError
 
-_MARKS = "".join(map(chr, (code for code in range(0x300, 0x10000) if unicodedata.category(chr(code))[0] == "M")))
-_UNSPACED = (
+MARKS = "".join(map(chr, (code for code in range(0x300, 0x10000) if unicodedata.category(chr(code))[0] == "M")))
+UNSPACED = (
     "\u0e01-\u0e30\u0e32\u0e33\u0e40-\u0e46\u0e81-\u0eb0\u0eb2\u0eb3\u0ebd-\u0ec6\u0edc-\u0edf\u0f40-\u0f6c"
     "\u1000-\u102a\u103f\u1050-\u1055\u1780-\u17b3\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff"
     "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9d\U00020000-\U0003134f"
 )
-CHARACTER = f"[{_UNSPACED}][{_MARKS}]*"
+"""The scripts without spaces, as the inside of a pattern's class; `MARKS` are all marks of letters."""
+CHARACTER = f"[{UNSPACED}][{MARKS}]*"
 """The pattern of a character of a script without spaces, with the marks on it."""
 _TOKEN = re.compile(
     rf"(?P<number>\d+(?:[.,'’٫٬]\d+)*)|(?P<character>{CHARACTER})"
-    rf"|(?P<word>[^\W\d_{_UNSPACED}](?:[^\W_{_UNSPACED}]|[{_MARKS}])*)"
+    rf"|(?P<word>[^\W\d_{UNSPACED}](?:[^\W_{UNSPACED}]|[{MARKS}])*)"
 )
 _SEPARATOR = re.compile(r"[.,'’٫٬]")
 _DECIMAL = ".,٫"
