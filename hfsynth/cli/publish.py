@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 _NAMED = 10  # files that a line names
 
 Folder = Annotated[Path, typer.Argument(help="A finished corpus folder, or a synthesizer's with --type model.")]
-License = Annotated[str | None, typer.Option(help="The licence, by the Hub's identifier. [default: the source's]")]
+License = Annotated[
+    str | None, typer.Option(help="The licence, by the Hub's identifier. [default: what those of the parts give]")
+]
+SourceLicense = Annotated[str | None, typer.Option(help="The source's licence. [default: as its own card says]")]
+ModelLicense = Annotated[str | None, typer.Option(help="The model's licence. [default: as its own card says]")]
 LicenseName = Annotated[str | None, typer.Option(help="The name of a licence of `other`.")]
 LicenseLink = Annotated[str | None, typer.Option(help="Where a licence of `other` can be read.")]
 Language = Annotated[list[str] | None, typer.Option(help="A language code; may be repeated. [default: the source's]")]
@@ -49,6 +53,8 @@ def card(
     license: License = None,
     license_name: LicenseName = None,
     license_link: LicenseLink = None,
+    source_license: SourceLicense = None,
+    model_license: ModelLicense = None,
     language: Language = None,
     title: Title = None,
     repo: Annotated[str | None, typer.Option(help="The repo the card will be in, for its examples.")] = None,
@@ -69,7 +75,9 @@ def card(
 
     if kind not in KINDS:
         raise ConfigError(f"A card's type is dataset or model, not {kind!r}.", hint="Use --type dataset.")
-    settings = _settings(license, license_name, license_link, language, title, repo, include)
+    settings = _settings(
+        (license, license_name, license_link, source_license, model_license), language, title, repo, include
+    )
     template = _template(card_template)
     if check:
         check_folder_card(folder, settings, kind=kind, template=template)
@@ -87,6 +95,8 @@ def push(
     license: License = None,
     license_name: LicenseName = None,
     license_link: LicenseLink = None,
+    source_license: SourceLicense = None,
+    model_license: ModelLicense = None,
     language: Language = None,
     title: Title = None,
     card_template: Template = None,
@@ -129,7 +139,9 @@ def push(
         allow_secrets=allowed,
         replace=replace,
     )
-    settings = _settings(license, license_name, license_link, language, title, repo, include)
+    settings = _settings(
+        (license, license_name, license_link, source_license, model_license), language, title, repo, include
+    )
     if dry_run:
         return console.emit(_dry_run(folder, repo, options, settings))
     silent = quiet or as_json
@@ -149,9 +161,7 @@ def push(
 
 
 def _settings(
-    license: str | None,
-    license_name: str | None,
-    license_link: str | None,
+    licences: tuple[str | None, str | None, str | None, str | None, str | None],
     language: list[str] | None,
     title: str | None,
     repo: str | None,
@@ -159,8 +169,17 @@ def _settings(
 ) -> CardSettings:
     from hfsynth.publishing.facts import CardSettings
 
+    license, name, link, of_source, of_model = licences
     return CardSettings(
-        license, license_name, license_link, tuple(language or ()), title, repo, include=tuple(include or ())
+        license,
+        name,
+        link,
+        tuple(language or ()),
+        title,
+        repo,
+        source_license=of_source,
+        model_license=of_model,
+        include=tuple(include or ()),
     )
 
 

@@ -70,7 +70,10 @@ VERIFY: Rooms = {
 }
 PUSH: Rooms = {
     "Used most": ("license", "language", "title", "private", "create_pr", "dry_run"),
-    "Card": ("license_name", "license_link", "card_template", "kind", "include"),
+    "Card": (
+        *("license_name", "license_link", "source_license", "model_license"),
+        *("card_template", "kind", "include"),
+    ),
     "Repo": ("revision", "replace", "tag", "message", "timeout", "allow_secrets"),
     "Output": ("quiet", "verbose", "as_json"),
 }

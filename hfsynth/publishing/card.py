@@ -34,6 +34,8 @@ from hfsynth.corpus.readme import (
     shortened,
 )
 from hfsynth.publishing.card_reuse import citation, hub_id, render_command, synthesize_command
+from hfsynth.publishing.licences import Part, sentences
+from hfsynth.publishing.licensing import DERIVED, Licence
 
 PROJECT_PAGE = "https://pypi.org/project/hfsynth/"
 _COLUMNS = {
@@ -65,25 +67,6 @@ TASKS = ["text-generation", "question-answering"]
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 _LARGE = ((10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"), (10**11, "10B<n<100B"))
 _LARGEST = "100B<n<1T"
-
-
-@dataclass(frozen=True, slots=True)
-class Licence:
-    """A licence by the Hub's name of it; `other` has a name of its own and a link."""
-
-    id: str
-    name: str | None = None
-    link: str | None = None
-
-    def metadata(self) -> dict[str, str]:
-        """Return the keys of a card's metadata."""
-        named = {"license_name": self.name and printable(self.name), "license_link": self.link}
-        return {"license": self.id, **{key: value for key, value in named.items() if value}}
-
-    def markdown(self) -> str:
-        """Return the licence as shown text."""
-        shown = as_code(self.name or self.id)
-        return f"{shown}, {as_code(self.link)}" if self.link else shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +175,7 @@ class Facts:
 class CorpusFacts(Facts):
     """What a dataset card says. `recipe`, `stats`, `render`, `mix` are the values of the folder's JSON files.
 
-    `example` is one row of `pairs`, as JSON.
+    `example` is one row of `pairs`, as JSON, `licensed` is what the corpus was made of, with the licences.
     """
 
     configs: tuple[ConfigFacts, ...] = ()
@@ -205,6 +188,7 @@ class CorpusFacts(Facts):
     mix: Mapping[str, Any] | None = None
     source_license: str | None = None
     model_license: str | None = None
+    licensed: tuple[Part, ...] = ()
 
     @property
     def parts(self) -> list[str]:
@@ -240,6 +224,7 @@ def card_of(facts: CorpusFacts | ModelFacts, template: str | None = None) -> Car
     """Return the README for `facts`, taken apart."""
     if isinstance(facts, CorpusFacts):
         known = {"source_license": facts.source_license, "model_license": facts.model_license, "parts": facts.parts}
+        known |= {DERIVED: list(facts.licence.ids)} if facts.licence.derived else {}
         return Card(corpus_metadata(facts), (Block(_known(facts, known), _body("dataset", template, _shown(facts))),))
     known = {"base_model": facts.base_model, "parts": ["model"]}
     return Card(model_metadata(facts), (Block(_known(facts, known), _body("model", template, _shown_model(facts))),))
@@ -306,6 +291,8 @@ def _shown(facts: CorpusFacts) -> dict[str, Any]:
     return {
         **{name: getattr(facts, name) for name in (*names, "source_license", "model_license", "language")},
         "licence": facts.licence.markdown(),
+        "licence_parts": [(part.what, as_code(part.license) if part.license else None) for part in facts.licensed],
+        "licence_terms": sentences(facts.licensed, facts.licence.ids),
         "render": {key: value for key, value in (facts.render or {}).items() if key not in _TOLD_ELSEWHERE},
         "tokens": _tokens(facts),
         "hfsynth_url": PROJECT_PAGE,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,17 +23,16 @@ from hfsynth.core.files import read_json
 from hfsynth.corpus.files import CorpusFiles
 from hfsynth.corpus.folder import Corpus, SplitFiles, assigned
 from hfsynth.corpus.manifest import require_whole
-from hfsynth.corpus.readme import Card, is_web
-from hfsynth.models.adapters import EMBEDDED
+from hfsynth.corpus.readme import Card
 from hfsynth.publishing import plots
 from hfsynth.publishing.belongings import belongings
-from hfsynth.publishing.card import CardSample, ConfigFacts, CorpusFacts, Licence, ModelFacts, SplitFacts
+from hfsynth.publishing.card import CardSample, ConfigFacts, CorpusFacts, ModelFacts, SplitFacts
+from hfsynth.publishing.licences import Part
+from hfsynth.publishing.licensing import DERIVED, Licence, corpus_parts, licence_of, model_licence
 
 SAMPLES = 2
 _LETTERS, _ITEMS, _LOOKED_AT = 300, 5, 50  # of an example row, and the rows among which it is looked for
-_LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _LANGUAGE = re.compile(r"[a-z]{2,}(-[A-Za-z0-9]+)*")
-_MODEL_LICENCES = {EMBEDDED: "apache-2.0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +40,12 @@ class CardSettings:
     """What the user states about a folder, or the source's card does. None and empty: what the card said before.
 
     Attributes:
-        license: an identifier of the Hub, such as `cc-by-4.0`, or `other`. Shown in the metadata (`license`) and under
-            Licence. Where neither you nor the folder's card states one it is that of the source's card; without that,
-            too, there is no card.
+        license: an identifier of the Hub, such as `cc-by-4.0`, one of SPDX, several with AND, or `other`. Shown in the
+            metadata (`license`) and under Licence. Where neither you nor the folder's card states one it is what those
+            of the source, the model and the parts of a mixture give together; where one of these is not known, or two
+            contradict each other, there is no card.
         license_name: the name of a licence that is `other`, which then needs one. Shown in the metadata and under
-            Licence. Default: the source's, with its licence.
+            Licence.
         license_link: the web address of the text of a licence that is `other`. Shown and taken like its name.
         language: codes, such as `("en", "de")`. Shown in the metadata (`language`). Default: that of the source's card;
             without it, none, and the result's notes ask for it.
@@ -107,25 +107,28 @@ def corpus_facts(root: Path, settings: CardSettings, files: CorpusFiles | None =
     known = own_block(card)
     repo = settings.repo or known.get("repo")
     name = repo or root.resolve().name
+    made = recipe if "source" in recipe else None  # a mixture was not synthesized here
+    source_license = settings.source_license or known.get("source_license")
+    model_license = model_licence(str(recipe.get("model")), settings.model_license or known.get("model_license"))
+    licensed = corpus_parts(made, counted.get("mix"), source_license, model_license)
     return CorpusFacts(
         name=name,
         title=settings.title or str(card.metadata.get("pretty_name") or name.rpartition("/")[2]),
-        licence=licence_of(settings, card.metadata),
+        licence=_licence(settings, card, licensed),
         language=languages_of(settings, card.metadata),
         repo=repo,
         configs=tuple(_configs(files, splits)),
         samples=tuple(_samples(files, splits)),
         example=_example(files, splits),
         plots=plots.current(root, counted),
-        recipe=recipe if "source" in recipe else None,  # a mixture was not synthesized here
+        recipe=made,
         stats=counted if "total_documents" in counted else None,
         render=counted.get("render"),
         mix=counted.get("mix"),
         evaluation=_evaluation(root, counted),
-        source_license=settings.source_license or known.get("source_license"),
-        model_license=settings.model_license
-        or known.get("model_license")
-        or _MODEL_LICENCES.get(str(recipe.get("model"))),
+        source_license=source_license,
+        model_license=model_license,
+        licensed=licensed,
     )
 
 
@@ -147,7 +150,7 @@ def model_facts(root: Path, settings: CardSettings) -> ModelFacts:
     return ModelFacts(
         name=name,
         title=settings.title or (repo or root.resolve().name).rpartition("/")[2],
-        licence=licence_of(settings, card.metadata),
+        licence=_licence(settings, card),
         language=languages_of(settings, card.metadata),
         repo=repo,
         evaluation=_evaluation(root, None),
@@ -159,35 +162,9 @@ def model_facts(root: Path, settings: CardSettings) -> ModelFacts:
     )
 
 
-def licence_of(settings: CardSettings, metadata: Mapping[str, Any]) -> Licence:
-    """Return the licence that was given, that the card had, or that the source's card states, in this order."""
-    found = settings.license or metadata.get("license") or settings.source_license
-    if isinstance(found, list):
-        found = found[0] if len(found) == 1 else None
-    if not found:
-        raise ConfigError(
-            "The card needs a licence, and neither you nor the source's card states one.",
-            hint="Name it: --license cc-by-4.0 (or another identifier of the Hub, or `other`).",
-        )
-    if not _LICENCE.fullmatch(str(found)):
-        raise ConfigError(
-            f"{found!r} is no licence identifier of the Hub.",
-            hint="Use one like --license apache-2.0, or --license other --license-name NAME --license-link URL.",
-        )
-    if settings.license_link and not is_web(settings.license_link):
-        raise ConfigError(
-            f"{settings.license_link!r} is no link that a reader can follow: it must begin with https:// or http://.",
-            hint="Give the address of the licence's text: --license-link https://…",
-        )
-    name = settings.license_name or metadata.get("license_name")
-    link = settings.license_link or metadata.get("license_link")
-    link = link if is_web(str(link)) else None
-    if found == "other" and not (name and link):
-        raise ConfigError(
-            "A licence of `other` needs its name and a link.",
-            hint="Add them: --license other --license-name NAME --license-link URL.",
-        )
-    return Licence(str(found), str(name), str(link)) if found == "other" else Licence(str(found))
+def _licence(settings: CardSettings, card: Card, parts: Sequence[Part] = ()) -> Licence:
+    stated = Licence(settings.license or "", settings.license_name, settings.license_link)
+    return licence_of(stated, card.metadata, parts, derived=own_block(card).get(DERIVED) or ())
 
 
 def languages_of(settings: CardSettings, metadata: Mapping[str, Any]) -> tuple[str, ...]:

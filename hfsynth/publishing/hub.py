@@ -25,9 +25,10 @@ from hfsynth.core.files import read_json
 from hfsynth.core.logs import logging_into
 from hfsynth.core.remote_calls import OnRetry, explained, no_right, no_token, retrying
 from hfsynth.corpus.folder import Corpus
-from hfsynth.corpus.readme import Card, is_web
+from hfsynth.corpus.readme import Card
 from hfsynth.publishing.card_reuse import hub_id
 from hfsynth.publishing.facts import CardSettings, own_block, read_card
+from hfsynth.publishing.licences import OTHER
 from hfsynth.publishing.plan import Plan, Publication, Snapshot, push_plan, refuse_conflicts
 from hfsynth.publishing.prepare import prepare, publication_summary
 from hfsynth.publishing.replacing import Replaced, refuse_replacing, replaced_by
@@ -157,32 +158,33 @@ def completed(root: Path, settings: CardSettings) -> CardSettings:
         return settings
     source, model = hub_id(str(recipe["source"]["location"])), hub_id(str(recipe["model"]))
     if source and not (settings.source_license or known.get("source_license")):
-        settings = _from_source(settings, card, source, _asked(source, "dataset", None))
-    if model and not (Path(model).exists() or settings.model_license or known.get("model_license")):
+        settings = _from_source(settings, card, _asked(source, "dataset", None))
+    if settings.model_license or known.get("model_license"):
+        return settings
+    folder = Path(str(recipe["model"])).expanduser()
+    found = {**read_card(folder).metadata} if folder.is_dir() else {}
+    if model and not folder.exists():
         found = _asked(model, "model", recipe.get("model_revision"))
-        settings = replace(settings, model_license=_one(found.get("license")))
-    return settings
+    return replace(settings, model_license=_licence_of(found))
 
 
-def _from_source(settings: CardSettings, card: Card, source: str, found: Mapping[str, Any]) -> CardSettings:
-    """Take over the source's licence and languages where the user and the folder's card state none."""
-    stated = settings.license or card.metadata.get("license")
+def _from_source(settings: CardSettings, card: Card, found: Mapping[str, Any]) -> CardSettings:
+    """Take over the source's licence, and its languages where the user and the folder's card state none."""
     language = found.get("language") or ()
     languages = (language,) if isinstance(language, str) else tuple(language)
     return replace(
         settings,
-        source_license=_one(found.get("license")),
-        license_name=settings.license_name if stated else _one(found.get("license_name")),
-        license_link=settings.license_link if stated else _web_link(source, _one(found.get("license_link"))),
+        source_license=_licence_of(found),
         language=settings.language or (() if card.metadata.get("language") else languages),
     )
 
 
-def _web_link(source: str, link: str | None) -> str | None:
-    """Return a link of the source's card as one that leads there from anywhere: it may name a file of its repo."""
-    if link is None or is_web(link):
-        return link
-    return f"https://huggingface.co/datasets/{source}/blob/main/{link}" if _NAME.fullmatch(link) else None
+def _licence_of(found: Mapping[str, Any]) -> str | None:
+    """Return the licence that a card's metadata state, by its own name where it is `other`; several in a row."""
+    stated = found.get("license")
+    listed = [str(one) for one in stated] if isinstance(stated, list) else [str(stated)] if stated else []
+    name = found.get("license_name")
+    return str(name) if listed == [OTHER] and name else ", ".join(listed) or None
 
 
 def _asked(repo: str, kind: str, revision: str | None) -> dict[str, Any]:
@@ -191,11 +193,6 @@ def _asked(repo: str, kind: str, revision: str | None) -> dict[str, Any]:
         return card_metadata(repo, kind, revision)
     except (HfHubHTTPError, httpx2.HTTPError, ConnectionError, ValueError):
         return {}
-
-
-def _one(value: object) -> str | None:
-    found = value[0] if isinstance(value, list) and len(value) == 1 else value
-    return found if isinstance(found, str) else None
 
 
 def _open(remote: HubRepo, options: PushOptions) -> None:

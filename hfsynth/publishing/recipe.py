@@ -19,6 +19,7 @@ from hfsynth.core.recipes import CONFIG_FILE
 from hfsynth.core.remote_calls import explained, invalid_name, no_right, no_token, retrying
 from hfsynth.corpus.readme import Card
 from hfsynth.publishing.card import recipe_card
+from hfsynth.publishing.licences import canonical
 from hfsynth.publishing.plan import README, LocalFile, Snapshot, their_card
 from hfsynth.publishing.repo import HubRepo, no_bars
 from hfsynth.version import __version__
@@ -54,6 +55,7 @@ def push_recipe(
     """
     if repo.count("/") != 1:
         raise invalid_name(repo)
+    license = canonical(license)[0] if license else None
     if Path(config.model).expanduser().is_dir():
         raise ConfigError(
             f"The recipe's model is a folder of this machine ({Path(config.model).name}): nobody else could run it.",

@@ -40,9 +40,10 @@ from hfsynth.corpus.readme import (
 from hfsynth.documents.hf_datasets import open_texts
 from hfsynth.publishing import plots
 from hfsynth.publishing.belongings import belongings
-from hfsynth.publishing.card import CardSample, CorpusFacts, Licence, build, card_of, size_category
+from hfsynth.publishing.card import CardSample, CorpusFacts, build, card_of, size_category
 from hfsynth.publishing.card_reuse import citation, render_command, synthesize_command
 from hfsynth.publishing.facts import CardSettings, corpus_facts
+from hfsynth.publishing.licensing import Licence
 from hfsynth.publishing.plan import home_of, merged
 from hfsynth.publishing.prepare import check_folder_card, write_card
 from hfsynth.texts.styles import DEFAULT_STYLES
