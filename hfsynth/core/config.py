@@ -9,6 +9,7 @@ import json
 import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Self
 
@@ -88,7 +89,7 @@ class ChatOptions:
         object.__setattr__(self, "kinds", tuple(self.kinds))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SynthesizerConfig:
     """Everything about the synthesizer that decides the pairs. `window` is None for the model's own.
 
@@ -201,7 +202,7 @@ class SynthesizerConfig:
             values["prompt"] = self.prompt.to_dict()
         return values
 
-    @property
+    @cached_property
     def extra_columns(self) -> tuple[str, ...]:
         """The fields of `synthesis` of some recipes' rows alone: thoughts, what is filled, exemplars, prompts."""
         thought = ("reasoning_tokens",) if thinks(self.thinking) else ()
@@ -211,9 +212,9 @@ class SynthesizerConfig:
         rewritten = ("rewritten",) if self.prompt and self.prompt.writes_texts else ()
         return (*thought, *kept, *(("mined",) if self.fill else ()), *shown, *asked, *rewritten)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Name the recipe in every row that it makes; `synthesis.recipe` holds it.
+        """Name the recipe in every row that it makes; `synthesis.recipe` holds it. Made once: recipes may be long.
 
         A precision that was not settled has no part in it: rows from before there were precisions name no other.
         """

@@ -244,9 +244,30 @@ def worded(wording: str, values: Mapping[str, object]) -> str:
     return _template(wording)(values)
 
 
+def worded_around(wording: str, values: Mapping[str, object]) -> tuple[str, ...] | None:
+    """Return the texts of a wording between which the document stands, one where it does not name it.
+
+    None where it does more with the document than show it: what it says may then depend on it.
+    """
+    if not _only_shows_document(wording):
+        return None
+    mark = "\0"
+    while any(mark in text for text in (wording, *map(str, values.values()))):
+        mark += "\1"
+    return tuple(worded(wording, {**values, "document": mark}).split(mark))
+
+
 @lru_cache(maxsize=512)
 def _template(wording: str) -> Callable[[Mapping[str, object]], str]:
     return _ENVIRONMENT.from_string(wording).render
+
+
+@lru_cache(maxsize=512)
+def _only_shows_document(wording: str) -> bool:
+    tree = _ENVIRONMENT.parse(wording)
+    named = [node for node in tree.find_all(nodes.Name) if node.name == "document"]
+    shown = [node for output in tree.find_all(nodes.Output) for node in output.nodes if isinstance(node, nodes.Name)]
+    return len(named) == sum(node.name == "document" for node in shown)
 
 
 @lru_cache(maxsize=512)

@@ -11,12 +11,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import replace
 
 from hfsynth.core.errors import EngineError, EngineStopped, HfsynthError, ModelError
 from hfsynth.core.logs import without_quotes
-from hfsynth.core.records import ANSWERED, Document, Parsed, Status, Synthesized
+from hfsynth.core.records import ANSWERED, Parsed, Status, Synthesized
 from hfsynth.engine.loading import drop_engine
 from hfsynth.engine.protocol import Chain, CountsPreemptions, CountsTokens, Engine
 from hfsynth.job.concurrency import Channel, Closed, Stop
@@ -24,8 +23,7 @@ from hfsynth.job.feeding import ChainOutcome, ChainRun, Prepared, watched_chain
 from hfsynth.job.journal import Death, Segments
 from hfsynth.job.passes import Driven, RowChainer
 from hfsynth.job.restarts import Restarts
-from hfsynth.prompting.recipe_chat import Asked, Drawn
-from hfsynth.synthesis.chains import Chainer, DrawsPrompts, PromptFormat
+from hfsynth.synthesis.chains import Chainer
 
 _log = logging.getLogger(__name__)
 
@@ -46,8 +44,7 @@ class Early:
         """Return `chainer` so that what it reads out of completions is counted; not where pairs are yet to be kept."""
         if not isinstance(chainer, Chainer) or chainer.keep or chainer.candidates.number > 1:
             return chainer
-        draw = None if chainer.draw is None else _HeardDraw(chainer.draw, self)
-        return replace(chainer, prompts=cast("PromptFormat", _Heard(chainer.prompts, self)), draw=draw)
+        return replace(chainer, heard=self._count)
 
     def ended(self, results: Iterable[Synthesized]) -> None:
         """Take a chain's documents out again, which are counted elsewhere from now on."""
@@ -59,41 +56,9 @@ class Early:
         """Forget all: their chains are run again."""
         self.documents = self.pairs = 0
 
-
-class _Heard:
-    """A prompt format that tells how many pairs it reads."""
-
-    def __init__(self, prompts: PromptFormat | Asked, early: Early) -> None:
-        self._prompts = prompts
-        self._early = early
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        return getattr(self._prompts, name)
-
-    def parse(self, text: str, *, cut_off: bool) -> Parsed:
-        """Read the pairs out of a completion."""
-        parsed = self._prompts.parse(text, cut_off=cut_off)
-        self._early.documents += 1
-        self._early.pairs += len(parsed.pairs)
-        return parsed
-
-
-@dataclass(frozen=True, slots=True)
-class _HeardDraw:
-    """Draws prompts whose formats tell how many pairs they read."""
-
-    draw: DrawsPrompts
-    early: Early
-
-    @property
-    def persona_column(self) -> str | None:
-        """The column of the source that holds each document's persona."""
-        return self.draw.persona_column
-
-    def about(self, document: Document, text: str) -> Drawn | None:
-        """Return what a document gets."""
-        drawn = self.draw.about(document, text)
-        return drawn and replace(drawn, prompts=cast("Asked", _Heard(drawn.prompts, self.early)))
+    def _count(self, parsed: Parsed) -> None:
+        self.documents += 1
+        self.pairs += len(parsed.pairs)
 
 
 class Driver:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 # In writing without spaces (Chinese, Japanese, Thai) a letter counts as a word, which errs on the long side.
 _UNSPACED = re.compile(r"[\u0e01-\u0e3a\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_UNSPACED_LEADS = bytes((0xE0, *range(0xE3, 0xEA), 0xEF))  # a text without these bytes in UTF-8 has no such letter
 _TABLE = re.compile(r"\s*\|.*\|\s*$|[^|\n]+\|[^|\n]+\||[^\t\n]+\t+[^\t\n]+\t+[^\t\n]")
 _LIST = re.compile(r"\s*(?:[-*+\u2022\u2023\u25aa\u25cf\u00b7]|\(?\d{1,3}[.)]|\(?[A-Za-z][.)])\s+\S")
 _SPOKEN = re.compile(
@@ -26,8 +27,11 @@ def words(text: str) -> float:
     """Return the number of words."""
     if text.isascii():
         return len(text.split())
-    letters = len(_UNSPACED.findall(text))
-    return letters + len(_UNSPACED.sub(" ", text).split())
+    written = text.encode("utf-8", "surrogatepass")
+    if len(written.translate(None, _UNSPACED_LEADS)) == len(written):
+        return len(text.split())
+    spaced, letters = _UNSPACED.subn(" ", text)
+    return letters + len(spaced.split())
 
 
 def digits(text: str) -> float:
@@ -50,7 +54,7 @@ def code(text: str) -> float:
 
 def tables(text: str) -> float:
     """Return the share of lines that are rows of a table: cells between bars or tabs."""
-    return _share(text, _TABLE)
+    return _share(text, _TABLE) if "|" in text or "\t" in text else 0.0
 
 
 def dialogue(text: str) -> float:

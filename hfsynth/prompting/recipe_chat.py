@@ -6,7 +6,7 @@ conversation goes on from the last. Knows nothing of files, engines or chains.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from importlib.resources import files
@@ -14,7 +14,17 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 
 from hfsynth.core.draws import Draws
-from hfsynth.core.prompt_recipes import DOCUMENT, TEXT, Fit, Prompt, PromptRecipe, variables_of, worded
+from hfsynth.core.prompt_recipes import (
+    DOCUMENT,
+    TEXT,
+    TRAITS,
+    Fit,
+    Prompt,
+    PromptRecipe,
+    variables_of,
+    worded,
+    worded_around,
+)
 from hfsynth.core.records import Document, Parsed, Reason, Rejected, Turn
 from hfsynth.core.text import encodable
 from hfsynth.models.token_cuts import Known
@@ -45,24 +55,40 @@ class Asked:
     number: int
     persona: str = ""
 
-    @property
+    @cached_property
     def json_schema(self) -> str | None:
         """The schema of an answer in pairs; a text has none."""
         return None if self.own.returns == TEXT else pairs_schema(self.own.kinds, self.number)
 
     def message(self, document: str) -> str:
         """Return all that is asked about a document, in words."""
-        variables = variables_of(self.own)
-        values = {
-            "document": document,
-            "pairs": self.number,
-            "kinds": self.own.kinds,
-            "language": language_name(self.own.language),
-            "persona": self.persona,
-        }
-        wording = worded(self.own.wording, values).strip()
-        form = _form(self.own.returns, self.own.kinds, self.number, values["language"], "language" in variables)
-        return f"{wording}\n\n{form}" if "document" in variables else f"{wording}\n\n{form}\n\nThe text:\n\n{document}"
+        if self._around is not None:
+            return document.join(self._around)
+        wording = worded(self.own.wording, {**self._values, "document": document}).strip()
+        return f"{wording}\n\n{self._form}"
+
+    @cached_property
+    def _around(self) -> tuple[str, ...] | None:
+        """What is asked before, between and behind the document; None where its words depend on the document.
+
+        So they do where it stands at an edge of the wording, whose spaces are taken off.
+        """
+        texts = worded_around(self.own.wording, self._values)
+        if texts is None or len(texts) > 1 and not (texts[0].strip() and texts[-1].strip()):
+            return None
+        if len(texts) == 1:
+            return (f"{texts[0].strip()}\n\n{self._form}\n\nThe text:\n\n", "")
+        return (texts[0].lstrip(), *texts[1:-1], f"{texts[-1].rstrip()}\n\n{self._form}")
+
+    @cached_property
+    def _values(self) -> Mapping[str, object]:
+        language = language_name(self.own.language)
+        return {"pairs": self.number, "kinds": self.own.kinds, "language": language, "persona": self.persona}
+
+    @cached_property
+    def _form(self) -> str:
+        named = "language" in variables_of(self.own)
+        return _form(self.own.returns, self.own.kinds, self.number, language_name(self.own.language), named)
 
     def prompt(self, history: Sequence[Turn], document: str, known: Known | None = None) -> list[int]:
         """Return the ids of a conversation in which earlier documents have been asked about and answered."""
@@ -111,8 +137,9 @@ class PromptDraw:
         if not prompts:
             return None
         own = prompts[0] if len(prompts) == 1 else self._drawn(prompts, document.id)
-        number = 1 if own.returns == TEXT else own.pairs_for(int(_seen(seen, "words", text)))
-        return Drawn(Asked(self.chat, own, number, self._persona(document)), own.name, own.returns == TEXT)
+        counted = own.returns != TEXT and own.most_pairs > 1
+        number = own.pairs_for(int(_seen(seen, "words", text))) if counted else 1
+        return self._asked(own.name, number, self._persona(document))
 
     @property
     def persona_column(self) -> str | None:
@@ -128,7 +155,20 @@ class PromptDraw:
 
     @cached_property
     def _fits(self) -> list[tuple[Prompt, Sequence[Fit]]]:
-        return [(own, own.fits) for own in self.recipe.prompts]
+        """Each prompt with its conditions, the cheapest first: a document that fails one is not measured further."""
+        return [(own, sorted(own.fits, key=lambda fit: TRAITS.index(fit.trait))) for own in self.recipe.prompts]
+
+    @cached_property
+    def _asked(self) -> Callable[[str, int, str], Drawn]:
+        """What a prompt, a number and a persona make, kept: most documents get what another got."""
+        named = {own.name: own for own in self.recipe.prompts}
+
+        @lru_cache(maxsize=1024)
+        def asked(name: str, number: int, persona: str) -> Drawn:
+            own = named[name]
+            return Drawn(Asked(self.chat, own, number, persona), name, own.returns == TEXT)
+
+        return asked
 
     def _drawn(self, prompts: Sequence[Prompt], name: str) -> Prompt:
         left = Draws(f"prompt/{self.seed}/{name}").share() * sum(own.weight for own in prompts)

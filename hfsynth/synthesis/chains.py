@@ -74,7 +74,7 @@ class Chainer:
 
     Pairs that do not meet the conditions of `keep` are rejected before the next shot could show them. Before its first
     document a chain shows the exemplars of its beginning, if there are any. `draw` gives each document a prompt of a
-    recipe; `prompts` are then the longest of them.
+    recipe; `prompts` are then the longest of them. `heard` is told what is read out of each completion.
     """
 
     prompts: PromptFormat
@@ -87,6 +87,7 @@ class Chainer:
     candidates: Candidates = Candidates()
     beginnings: Beginnings = NONE
     draw: DrawsPrompts | None = None
+    heard: Callable[[Parsed], None] | None = None
 
     def chains(self, documents: Iterable[Document]) -> Iterator[Chain[list[Synthesized]]]:
         """Yield one chain for every `shots` neighbouring documents; the last one may be short."""
@@ -125,16 +126,16 @@ class Chainer:
         if drawn is None and self.draw is not None:
             unfit = Rejected(Reason.NO_PROMPT, "no prompt of the recipe is for documents like this one")
             return Synthesized((), Synthesis(Status.NO_PAIRS, name, shot, rejected=(unfit,))), _NOTHING
-        own = self if drawn is None else replace(self, prompts=drawn.prompts)
+        prompts = self.prompts if drawn is None else drawn.prompts
         if drawn is not None and drawn.alone:
             history, shared = (), replace(shared, beginning=Beginning())
-        fitted = own._fit(text, history, shared)
+        fitted = self._fit(prompts, text, history, shared)
         if fitted is None:
             too_long = Rejected(Reason.TOO_LONG, f"does not fit {self.window - self.max_tokens} tokens of prompt")
             return Synthesized((), Synthesis(Status.TOO_LONG, name, shot, rejected=(too_long,))), _NOTHING
         shown, token_ids, follows, begun = fitted
         request = Request(token_ids, shot, 0, json_schema=None if drawn is None else drawn.prompts.json_schema)
-        answered = yield from own._answered(request, shown, name)
+        answered = yield from self._answered(prompts, request, shown, name)
         completion, parsed = answered.completion, answered.parsed
         synthesis = Synthesis(
             status=_status(completion, parsed),
@@ -157,31 +158,35 @@ class Chainer:
         asked = None if drawn is None or self.shots == 1 else drawn.prompts.message(shown)
         return Synthesized(parsed.pairs, synthesis), Turn(shown, parsed.pairs, asked)
 
-    def _answered(self, request: Request, shown: str, name: str) -> Generator[Request, Completion, Answered]:
+    def _answered(
+        self, prompts: PromptFormat, request: Request, shown: str, name: str
+    ) -> Generator[Request, Completion, Answered]:
         """Ask for each candidate in turn, the later ones when the prompt is in the engine's cache; choose the best."""
         completions: list[Completion] = []
         for number in range(self.candidates.number):
             completions.append((yield replace(request, seed=_shot_seed(self.seed, name, request.shot, number))))
-        parsed = [keep_pairs(self._parse(one), shown, self.keep) for one in completions]
+        parsed = [keep_pairs(self._parse(prompts, one), shown, self.keep) for one in completions]
         tokens = len(request.token_ids)
         return (yield from self.candidates.best(completions, parsed, shown, prompt_tokens=tokens, shot=request.shot))
 
-    def _fit(self, text: str, history: Sequence[Turn], shared: Shared) -> tuple[str, list[int], bool, int] | None:
+    def _fit(
+        self, prompts: PromptFormat, text: str, history: Sequence[Turn], shared: Shared
+    ) -> tuple[str, list[int], bool, int] | None:
         """Return the text to show, its prompt, whether the history and how many exemplars are in it; None if none fits.
 
         The history is given up before an exemplar is, and the exemplars, the last first, before any of the document.
         """
         room, turns = self.window - self.max_tokens, shared.beginning.turns
-        if history and len(token_ids := self.prompts.prompt((*turns, *history), text, shared.known)) <= room:
+        if history and len(token_ids := prompts.prompt((*turns, *history), text, shared.known)) <= room:
             return text, token_ids, True, len(turns)
         for begun in range(len(turns), -1, -1):
-            token_ids = self.prompts.prompt(turns[:begun], text, shared.known)
+            token_ids = prompts.prompt(turns[:begun], text, shared.known)
             if len(token_ids) <= room:
                 return text, token_ids, False, begun
-        if not self.truncate or self.overhead >= room:
+        if not self.truncate or len(prompts.prompt((), "")) >= room:
             return None
-        shown = truncate_text(text, room, lambda part: len(self.prompts.prompt((), part)))
-        return (shown, self.prompts.prompt((), shown), False, 0) if shown.strip() else None
+        shown = truncate_text(text, room, lambda part: len(prompts.prompt((), part)))
+        return (shown, prompts.prompt((), shown), False, 0) if shown.strip() else None
 
     def _shared(self, documents: Sequence[Document]) -> Shared:
         beginning, known = self.beginnings.beginning(documents), self.prompts.foresee(_texts(documents))
@@ -199,10 +204,13 @@ class Chainer:
         """Tokens of a prompt about nothing."""
         return len(self.prompts.prompt((), ""))
 
-    def _parse(self, completion: Completion) -> Parsed:
+    def _parse(self, prompts: PromptFormat, completion: Completion) -> Parsed:
         if (error := _error(completion)) is not None:
             return Parsed((), (Rejected(Reason.ENGINE, encodable(error)),))
-        return self.prompts.parse(completion.text, cut_off=completion.finish_reason == "length")
+        parsed = prompts.parse(completion.text, cut_off=completion.finish_reason == "length")
+        if self.heard is not None:
+            self.heard(parsed)
+        return parsed
 
 
 _NOTHING = Turn("", ())

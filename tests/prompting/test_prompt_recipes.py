@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 import hfsynth
 from hfsynth.core.config import ChatOptions, SynthesizerConfig
 from hfsynth.core.errors import ColumnError, ConfigError
-from hfsynth.core.prompt_recipes import TRAITS, Prompt, PromptRecipe
+from hfsynth.core.prompt_recipes import TRAITS, Prompt, PromptRecipe, variables_of, worded
 from hfsynth.core.records import Document, Pair, Reason, Turn
 from hfsynth.engine.scripted import CharacterTokenizer
 from hfsynth.prompting.chat import Chat
@@ -160,6 +162,23 @@ def test_traits_are_those_that_when_may_name() -> None:
         others = [one for name, one in shares.items() if name != trait]
         assert all(MEASURES[trait](one) <= 0.4 for one in others), trait
     assert MEASURES["digits"]("12 ab") == 0.5 and MEASURES["words"](TEXT) == 15 and MEASURES["words"]("灯台の火") == 4
+    for letter in (
+        "é",
+        "’",
+        "\u0e01",
+        "\u0e3a",
+        "\u3040",
+        "\u30ff",
+        "\u3400",
+        "\u9fff",
+        "\uf900",
+        "\ufaff",
+        "한",
+        "😀",
+        "\ud800",
+    ):
+        counted = letter in "\u0e01\u0e3a\u3040\u30ff\u3400\u9fff\uf900\ufaff"
+        assert MEASURES["words"](f"two words{letter * 3} here") == (6 if counted else 3), letter
     fenced = "Look:\n```\nx\n```"
     assert MEASURES["code"](fenced) == 0.75 and all(measure("") == 0 for measure in MEASURES.values())
 
@@ -200,6 +219,41 @@ def test_a_wording_may_hold_the_document_and_everything_in_it_is_text() -> None:
     assert "Write in German." in Asked(CHAT, prompt(language="de"), 1).message(TEXT)
     names = [language_name(code) for code in ("document", "pt-BR", "xyz")]
     assert names == ["the language of the text", "Portuguese (pt-BR)", "the language with the code xyz"]
+
+
+@given(
+    wording=st.lists(
+        st.sampled_from(
+            [
+                *(" ", "\n", "Ask.", "\0", "\0\1", "{{ pairs }}", "{{ persona }}", "{{ language }}"),
+                *("{{ document }}", "{{ document | upper }}", "{{ 'document' }}", "{% if document %}so{% endif %}"),
+                *("{{ document if persona else pairs }}", "{% if persona %}{{ document }}{% endif %}"),
+            ]
+        ),
+        min_size=1,
+        max_size=6,
+    ).map("".join),
+    document=st.text() | st.sampled_from(["\0", "\0\1 ", " a\n", "{{ pairs }}"]),
+    persona=st.sampled_from(["", "a nurse", "\0", "\0\1\0", " "]),
+)
+def test_what_is_kept_of_a_wording_says_the_same_of_every_document(wording: str, document: str, persona: str) -> None:
+    assume(wording.strip())
+    own = prompt(wording)
+    values = {"document": document, "pairs": 2, "kinds": own.kinds, "persona": persona}
+    whole = worded(wording, {**values, "language": language_name("document")}).strip()
+    said = Asked(CHAT, own, 2, persona).message(document)
+    assert said.startswith(whole + "\n\n") and said.count('"pairs", of 2 pairs') >= 1
+    assert "document" in variables_of(own) or said.endswith(f"\n\nThe text:\n\n{document}")
+    one = Asked(CHAT, own, 2, persona)
+    assert [one.message(text) for text in ("x", document, "x")] == [
+        Asked(CHAT, own, 2, persona).message(text) for text in ("x", document, "x")
+    ]
+
+
+def test_documents_that_get_the_same_are_asked_by_the_same() -> None:
+    draw = PromptDraw(recipe(prompt("Ask {{ persona }}."), personas=("a nurse", "a smith")), CHAT, seed=0)
+    drawn = [draw.about(Document(f"d{n}", TEXT), TEXT) for n in range(50)]
+    assert len({id(one) for one in drawn}) == 2
 
 
 def test_earlier_shots_stay_as_they_were_asked() -> None:
