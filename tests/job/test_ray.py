@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sys
 from collections import Counter
@@ -83,6 +84,18 @@ def test_a_node_is_lost_half_way(cluster: Any, log: Path, tmp_path: Path, monkey
     assert len(found["workers"]) == 3
     assert sorted(worker["ended"] for worker in found["workers"])[:2] == ["done", "done"]
     assert not [pid for pid in pids(out) if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_verification_on_ray_judges_as_one_here(cluster: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    source, out, other = documents(tmp_path / "texts.jsonl", 60), tmp_path / "out", tmp_path / "other"
+    run(command(source, out, *scripted(), "--shard-rows", 20, "--workers", 0))
+    shutil.copytree(out, other)
+    judge = ["--judge", "scripts_kill:judging", "--keep", "accuracy>=0.5", "--shard-rows", "20", "--engine", "scripted"]
+    ray = ["--launcher", "ray", "--address", cluster.address, "--gpus-per-worker", "0", "--workers", "2"]
+    run([sys.executable, "-m", "hfsynth", "verify", str(out), *judge, *ray])
+    run([sys.executable, "-m", "hfsynth", "verify", str(other), *judge])
+    assert parts(out) == parts(other)
+    assert stats(out)["verify"]["rejected"] == stats(other)["verify"]["rejected"] != {}
 
 
 def test_a_poison_ends_as_one_failed_row_on_ray_too(cluster: Any, tmp_path: Path) -> None:  # noqa: ANN401
