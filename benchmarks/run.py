@@ -46,6 +46,7 @@ BENCHMARKS = (
     Benchmark("chaining", ("model",), "vllm"),
     Benchmark("front_end", ("model",), "vllm"),
     Benchmark("exemplars", ("model",), "vllm"),
+    Benchmark("verifying", ("model",), "vllm"),
     Benchmark("scale", ("full",)),
     Benchmark("overhead"),
     Benchmark("source_checks"),
