@@ -44,6 +44,9 @@ def render(
     pair_spans: Annotated[
         bool, typer.Option("--pair-spans", help="Say where the pairs lie: for --split-longer and --loss-mask.")
     ] = False,
+    wordings: Annotated[
+        str, typer.Option(help="Language around documents and pairs: en, de, fr, es, zh, hi; auto: the document's.")
+    ] = "auto",
     quiet: Quiet = False,
     verbose: Verbose = 0,
     as_json: Json = False,
@@ -64,6 +67,7 @@ def render(
             styles=weights,
             validation=validation,
             pair_spans=pair_spans,
+            wordings=wordings,
             on_texts=on_texts,
         )
     _show(report, as_json)

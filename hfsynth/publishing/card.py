@@ -55,6 +55,7 @@ _TEXT_COLUMNS = {
     "num_pairs": "how many pairs are in the text",
     "pairs": "how many pairs are in the text (a number, by its former name)",
     "style": "the rendering that was drawn for the text",
+    "wordings": "the language in which each of these documents is worded, empty where it has no pairs",
     "chain": "the few-shot chain that the text was made of",
     "pair_spans": "where each pair begins and ends in the text, in characters",
     "tokens": "tokens of the text, without those for its beginning and end",
@@ -62,7 +63,7 @@ _TEXT_COLUMNS = {
 _REWRITTEN_COLUMNS = {"id": "the document's name", "text": "what the model wrote", "prompt": "the prompt that asked it"}
 _ABOUT = {"default": "text to train on", "pairs": "documents with their pairs, and where they come from"}
 _ABOUT |= {"rewritten": "documents that the model wrote anew"}
-_TOLD_ELSEWHERE = ("counts", "texts", "tokens")  # of a rendering
+_TOLD_ELSEWHERE = ("counts", "texts", "tokens", "wordings_used")  # of a rendering
 TASKS = ["text-generation", "question-answering"]
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 _LARGE = ((10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"), (10**11, "10B<n<100B"))
@@ -294,6 +295,7 @@ def _shown(facts: CorpusFacts) -> dict[str, Any]:
         "licence_parts": [(part.what, as_code(part.license) if part.license else None) for part in facts.licensed],
         "licence_terms": sentences(facts.licensed, facts.licence.ids),
         "render": {key: value for key, value in (facts.render or {}).items() if key not in _TOLD_ELSEWHERE},
+        "wordings_used": (facts.render or {}).get("wordings_used") or {},
         "tokens": _tokens(facts),
         "hfsynth_url": PROJECT_PAGE,
         "citation": citation(facts.name, facts.title, facts.repo),

@@ -13,6 +13,7 @@ from typing import Any
 
 from hfsynth.core.recipes import SCRIPTED
 from hfsynth.models.adapters import EMBEDDED
+from hfsynth.texts.languages import AUTO, LANGUAGES
 from hfsynth.texts.styles import DEFAULT_STYLES
 from hfsynth.texts.wordings import STYLE_NAMES
 
@@ -43,6 +44,8 @@ def render_command(render: Mapping[str, Any]) -> str | None:
     if "seed" not in render:
         return None
     words = ["hfsynth render again/", f"--seed {render['seed']}", *_style_options(render.get("styles") or {})]
+    asked = render.get("wordings", AUTO)
+    words += [f"--wordings {asked}"] if asked in LANGUAGES else []
     words += [f"--validation {render['validation']}"] if render.get("validation") else []
     tokenizer = render.get("tokenizer")  # a bare name may be that of a folder of somebody's machine
     words += [f"--tokenizer {tokenizer}"] if tokenizer == EMBEDDED or hub_id(str(tokenizer)) else []

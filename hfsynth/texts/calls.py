@@ -13,6 +13,7 @@ from hfsynth.core.errors import ConfigError
 from hfsynth.documents.dataset_splits import AnyDataset
 from hfsynth.models.tokenizers import TextTokenizer, Tokenizing
 from hfsynth.texts.corpus_folder import TextsReport, mix_folder, render_folder
+from hfsynth.texts.languages import AUTO
 from hfsynth.texts.mixing import Mixture, mix_datasets
 from hfsynth.texts.mixture_parts import Part
 from hfsynth.texts.rendering import render_dataset
@@ -32,16 +33,22 @@ def render(
     text_column: str = "text",
     id_column: str = "id",
     pair_spans: bool = False,
+    wordings: str = AUTO,
 ) -> Any:  # noqa: ANN401 - a dataset for a dataset, a dict for a dict, a stream for a stream, a report for a folder
     """Turn a synthesized dataset or a corpus folder into training texts, one for each run of chained documents.
 
     Of a dataset, a stream, or a dict of splits of either the result is the same, split by split. Columns in: `text`,
     `pairs`, and where there are `id` and `synthesis`. Without `synthesis` every document is a chain of its own.
-    Columns out: `text`, `source_ids`, `shots`, `num_pairs`, `style`, `chain`, and `tokens` (without BOS and EOS) when
-    a tokenizer is given: a Hub id, a fast tokenizer, or a function that counts. `text_column` and `id_column` name
-    columns that are called otherwise, as they do for `Synthesizer`. `pair_spans` adds a column of that name: where
+    Columns out: `text`, `source_ids`, `shots`, `num_pairs`, `style`, `chain`, `wordings`, and `tokens` (without BOS and
+    EOS) when a tokenizer is given: a Hub id, a fast tokenizer, or a function that counts. `text_column` and `id_column`
+    name columns that are called otherwise, as they do for `Synthesizer`. `pair_spans` adds a column of that name: where
     each pair begins and ends in the text, in characters, which `hfsynth.export` needs to cut long texts and for loss
     masks.
+
+    What stands around documents and pairs is in English, German, French, Spanish, Chinese or Hindi: by `wordings`
+    (`en`, `de`, `fr`, `es`, `zh`, `hi`) in that language; by `auto` in each document's own, as its column `language` or
+    `lang` says, else as its words tell, and in English where there are none in it. The column `wordings` has the
+    language of every document of `source_ids`, empty for one without pairs.
 
     Of a folder, as `hfsynth render FOLDER` does, the texts are written into its `data/`, in place of what was there,
     and a report is returned: `root`, `texts` by split, `facts`. The tokenizer is then named, and columns are never
@@ -54,7 +61,8 @@ def render(
     chain, whatever the seed.
 
     Raises ColumnError where a column is missing or of the wrong type, ConfigError for styles or shares that cannot
-    work, and for a `validation` of splits that have one; OutputError for a folder without finished pairs.
+    work, for a language without wordings, and for a `validation` of splits that have one; OutputError for a folder
+    without finished pairs.
     """
     if not isinstance(what, (str, Path)):
         return render_dataset(
@@ -66,6 +74,7 @@ def render(
             text_column=text_column,
             id_column=id_column,
             pair_spans=pair_spans,
+            wordings=wordings,
         )
     if (text_column, id_column) != ("text", "id"):
         raise ConfigError(
@@ -77,7 +86,13 @@ def render(
             hint="Or render its dataset: hfsynth.render(load_dataset(folder, 'pairs')).",
         )
     return render_folder(
-        what, seed=seed, tokenizer=tokenizer, styles=styles, validation=validation, pair_spans=pair_spans
+        what,
+        seed=seed,
+        tokenizer=tokenizer,
+        styles=styles,
+        validation=validation,
+        pair_spans=pair_spans,
+        wordings=wordings,
     )
 
 

@@ -23,15 +23,16 @@ from hfsynth.corpus.parquet import ROWS_AT_A_TIME, file_record, write_split
 from hfsynth.corpus.readme import describe_configs
 from hfsynth.models.adapters import EMBEDDED, embedded_path
 from hfsynth.models.tokenizers import load_tokenizer
+from hfsynth.texts.languages import AUTO, require_wordings
 from hfsynth.texts.mixing import mix_splits, report_of
 from hfsynth.texts.mixture_parts import Part
 from hfsynth.texts.rendering import cut_splits, text_features
 from hfsynth.texts.styles import Styles
-from hfsynth.texts.training_texts import RenderCounts, in_validation, render_rows
+from hfsynth.texts.training_texts import LANGUAGE_COLUMNS, RenderCounts, in_validation, render_rows
 from hfsynth.version import __version__
 
 Row = Mapping[str, Any]
-_PAIRS_COLUMNS = ("id", "text", "pairs", "synthesis")
+_PAIRS_COLUMNS = ("id", "text", "pairs", "synthesis", *LANGUAGE_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ def render_folder(
     styles: Mapping[str, float] | None = None,
     validation: float = 0.0,
     pair_spans: bool = False,
+    wordings: str = AUTO,
     on_texts: Callable[[int], None] = lambda texts: None,
 ) -> TextsReport:
     """Render the pairs of a finished corpus folder into its `data/`, one text for each run of chained documents.
@@ -58,14 +60,15 @@ def render_folder(
     What `data/` held before is replaced as a whole. Settings and counts go into `stats.json` and
     `synthesizer_config.json` under `render`. `on_texts` is told how many texts there are so far. Every split of the
     pairs becomes one of the texts; `validation` cuts that share of the chains off `train`, a split document's pieces
-    counting as documents, where the pairs have no such split. `pair_spans` adds the column of that name. Raise
-    OutputError where the folder holds no finished pairs, ConfigError for settings that cannot work.
+    counting as documents, where the pairs have no such split. `pair_spans` adds the column of that name; `wordings` is
+    as in `hfsynth.render`. Raise OutputError where the folder holds no finished pairs, ConfigError for settings that
+    cannot work.
     """
     corpus = _finished(Path(folder))
     require_whole(corpus.root, "pairs/", digests=True)
     if not 0 <= validation < 1:
         raise ConfigError(f"validation must be a share from 0 to below 1, not {validation!r}.")
-    weights = Styles.of(styles)
+    weights, language = Styles.of(styles), require_wordings(wordings)
     count = load_tokenizer(tokenizer_place(tokenizer)).count if tokenizer else None
     features = text_features(tokens=count is not None, pair_spans=pair_spans)
     tally = SplitTally(on_texts)
@@ -79,6 +82,7 @@ def render_folder(
             keep=_Keep(validation, split) if validation and of == "train" else None,
             on_counts=tally.add,
             pair_spans=pair_spans,
+            wordings=language,
         )
         files = write_split(tally.tallied(rows, split), staged, split=split, features=features)
         if not tally.texts[split]:  # a split without rows is one that `load_dataset` refuses
@@ -91,6 +95,7 @@ def render_folder(
         "styles": asdict(weights),
         "validation": validation,
         "tokenizer": None if tokenizer is None else public_location(tokenizer),
+        "wordings": language,
     }
     _publish(corpus, staged, {"render": {**settings, **tally.facts}}, {"render": settings})
     return TextsReport(corpus.root, tally.texts, tally.facts)
@@ -151,12 +156,15 @@ class _Keep:
 
 
 class SplitTally:
-    """Count texts as they pass: by split, by style, their tokens; and what rendering left out."""
+    """Count texts as they pass: by split, by style, their tokens, documents by the language of their wordings; and what
+    rendering left out.
+    """
 
     def __init__(self, on_texts: Callable[[int], None]) -> None:
         self._on_texts = on_texts
         self._counts = RenderCounts()
         self._styles: Counter[str] = Counter()
+        self._wordings: Counter[str] = Counter()
         self._tokens: Counter[str] = Counter()
         self.texts: Counter[str] = Counter()
 
@@ -169,6 +177,7 @@ class SplitTally:
         for row in rows:
             self.texts[split] += 1
             self._styles[row.get("style", "")] += 1
+            self._wordings.update(filter(None, row.get("wordings", ())))
             self._tokens[split] += row.get("tokens", 0)
             self._on_texts(self.texts.total())
             yield row
@@ -180,6 +189,7 @@ class SplitTally:
             "texts": dict(self.texts),
             "tokens": dict(self._tokens) if self._tokens.total() else None,
             "styles_drawn": dict(sorted(self._styles.items())),
+            "wordings_used": dict(sorted(self._wordings.items())),
             "counts": asdict(self._counts),
         }
 

@@ -21,10 +21,18 @@ from hfsynth.core.errors import ConfigError, HfsynthError
 from hfsynth.core.private_names import fingerprint_of
 from hfsynth.documents.dataset_splits import AnyDataset, dict_of, split_name, splits_of
 from hfsynth.models.tokenizers import TextTokenizer, load_tokenizer
+from hfsynth.texts.languages import AUTO, require_wordings
 from hfsynth.texts.pair_spans import with_spans
 from hfsynth.texts.styles import RENDERING_VERSION, Styles
-from hfsynth.texts.training_texts import Count, RenderCounts, in_validation, missing_column, render_rows
-from hfsynth.texts.wordings import catalogue
+from hfsynth.texts.training_texts import (
+    LANGUAGE_COLUMNS,
+    Count,
+    RenderCounts,
+    in_validation,
+    missing_column,
+    render_rows,
+)
+from hfsynth.texts.wordings import wordings_digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RenderCounts", "Styles", "in_validation", "render_dataset", "render_rows"]
 
-_COLUMNS = ("text", "id", "pairs", "synthesis")
+_COLUMNS = ("text", "id", "pairs", "synthesis", *LANGUAGE_COLUMNS)
 
 _log = logging.getLogger(__name__)
 
@@ -47,16 +55,18 @@ def render_dataset(
     text_column: str = "text",
     id_column: str = "id",
     pair_spans: bool = False,
+    wordings: str = AUTO,
 ) -> Any:  # noqa: ANN401 - a dataset for a dataset, a dict for a dict, a stream for a stream
     """Turn a synthesized dataset into training texts, one for each run of documents that follow one another.
 
     `ds` is a dataset, a stream, or a dict of splits of either; the result is the same, split by split. Columns in:
     `text`, `pairs`, and where there are `id` and `synthesis`. Without `synthesis` every document is a chain of its
-    own. Columns out: `text`, `source_ids`, `shots`, `num_pairs`, `style`, `chain`, and `tokens` (without BOS and EOS)
-    when a tokenizer is given: a Hub id, a fast tokenizer, or a function that counts. `text_column` and `id_column`
-    name columns that are called otherwise, as they do for `Synthesizer`. With `pair_spans` there is a column
-    `pair_spans`: where each pair begins and ends in the text, in characters, which `hfsynth.export` needs to cut long
-    texts and for loss masks.
+    own. Columns out: `text`, `source_ids`, `shots`, `num_pairs`, `style`, `chain`, `wordings`, and `tokens` (without
+    BOS and EOS) when a tokenizer is given: a Hub id, a fast tokenizer, or a function that counts. `text_column` and
+    `id_column` name columns that are called otherwise, as they do for `Synthesizer`. With `pair_spans` there is a
+    column `pair_spans`: where each pair begins and ends in the text, in characters, which `hfsynth.export` needs to cut
+    long texts and for loss masks. `wordings` is the language of what stands around documents and pairs: see
+    `hfsynth.render`.
 
     A document without pairs stands alone, once; one without text gives none. A document whose earlier shots were
     taken away, by a filter or a shuffle, gives none either: the log says how many. The same seed gives the same texts,
@@ -65,14 +75,14 @@ def render_dataset(
     seed.
 
     Raises ColumnError where a column is missing or of the wrong type, ConfigError for styles or shares that cannot
-    work, and for a `validation` of splits that have one.
+    work, for a language without wordings, and for a `validation` of splits that have one.
     """
     splits = splits_of(ds, what="what is rendered")
     for rows in splits.values():
         _require_columns(rows, text_column)
     if not 0 <= validation < 1:
         raise ConfigError(f"validation must be a share from 0 to below 1, not {validation!r}.")
-    asked = RenderSettings(seed, Styles.of(styles), float(validation), _name(tokenizer))
+    asked = RenderSettings(seed, Styles.of(styles), float(validation), _name(tokenizer), require_wordings(wordings))
     settings = _Settings(asked, _counter(tokenizer), _identity(tokenizer), (text_column, id_column), pair_spans)
     if not isinstance(ds, Mapping):
         if not validation:
@@ -102,6 +112,7 @@ class RenderSettings:
     styles: Styles
     validation: float
     tokenizer: str | None
+    wordings: str = AUTO
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -139,7 +150,7 @@ class _Settings:
     pair_spans: bool = False
 
     def fingerprint(self, source: str, split: str) -> str:
-        wordings = (RENDERING_VERSION, catalogue().digest)
+        wordings = (RENDERING_VERSION, wordings_digest(), self.asked.wordings)
         drawn = (self.asked.seed, astuple(self.asked.styles), self.tokenizer, self.asked.validation)
         renamed = () if self.columns == ("text", "id") else (self.columns,)
         spans = ("pair spans",) if self.pair_spans else ()
@@ -212,7 +223,7 @@ def text_features(*, tokens: bool, pair_spans: bool = False) -> Features:
     """Return the columns of training texts; `tokens` says whether those were counted, and so with spans of pairs."""
     columns: dict[str, Any] = {"text": Value("string"), "source_ids": List(Value("string"))}
     columns |= {"shots": Value("int64"), "num_pairs": Value("int64")}
-    columns |= {"style": Value("string"), "chain": Value("string")}
+    columns |= {"style": Value("string"), "chain": Value("string"), "wordings": List(Value("string"))}
     features = Features(columns | ({"tokens": Value("int64")} if tokens else {}))
     return with_spans(features) if pair_spans else features
 
@@ -236,6 +247,7 @@ def _texts(rows: Iterable[Mapping[str, Any]], *, settings: _Settings, split: str
         keep=partial(settings.wants, split=split),
         on_counts=add,
         pair_spans=settings.pair_spans,
+        wordings=settings.asked.wordings,
     )
     if total.left_out:
         _log.warning("Rendering left out %s.", ", ".join(f"{name}: {n}" for name, n in total.left_out.items()))

@@ -17,19 +17,11 @@ from typing import Self
 from hfsynth.core.draws import Draws
 from hfsynth.core.errors import ConfigError
 from hfsynth.prompting.pair_layout import TaskKind, is_plain, recognise_stripped
-from hfsynth.texts.wordings import (
-    COUNTERS,
-    STYLE_NAMES,
-    Family,
-    OptionLook,
-    Template,
-    Wordings,
-    catalogue,
-    draw_options,
-    list_options,
-)
+from hfsynth.texts.languages import ENGLISH
+from hfsynth.texts.options import COUNTERS, Grammar, OptionLook, draw_options, list_options
+from hfsynth.texts.wordings import STYLE_NAMES, Catalogue, Family, Noun, Template, Wordings, catalogue
 
-RENDERING_VERSION = 2
+RENDERING_VERSION = 3
 """Raised whenever the same run and seed would give another row, other than by the data files of wordings."""
 
 RAW = "raw"
@@ -130,7 +122,7 @@ class _Look:
     templates: Mapping[TaskKind, Template]
     plain: Template
     inverted: bool
-    noun: str
+    noun: Noun
     opening: str
     bridge: str
     last: str
@@ -139,26 +131,35 @@ class _Look:
     options: OptionLook
     asker: str
     answerer: str
+    grammar: Grammar
 
 
-def compose(documents: Sequence[Passage], name: str, styles: Styles = DEFAULT_STYLES) -> Rendered:
+def compose(
+    documents: Sequence[Passage], name: str, styles: Styles = DEFAULT_STYLES, languages: Sequence[str] = ()
+) -> Rendered:
     """Write documents that follow one another, with their pairs, as one text; without any pair they stand alone.
 
-    Nothing may be blank. The result depends on the arguments only: everything is drawn from `name`.
+    Nothing may be blank. The result depends on the arguments only: everything is drawn from `name`. `languages` says in
+    which each document is worded, English without it; the style is one for all of them.
     """
     total = sum([len(pairs) for _, pairs in documents])
     if not total:
         return Rendered("".join(_apart([text for text, _ in documents], "\n\n")), RAW)
     stream = Draws(name)
     style = _weighted(styles.weights(total), stream)
-    look = _draw(catalogue().styles[style], stream.share() < styles.inverted, stream)
-    separator = stream.pick(catalogue().document_separators)
+    inverted = stream.share() < styles.inverted
+    spoken = languages or (ENGLISH,) * len(documents)
+    first = next(language for language, (_, pairs) in zip(spoken, documents, strict=True) if pairs)
+    looks = {first: _draw(catalogue(first), style, inverted, stream)}
+    separator = stream.pick(catalogue(first).document_separators)
     pieces: list[str] = []
-    for text, pairs in documents:
+    for language, (text, pairs) in zip(spoken, documents, strict=True):
         if pieces:
             pieces.append(_gap(pieces[-1], separator))
-        pieces += _document(text, pairs, look, stream)
-    return Rendered("".join(pieces), f"{style}+inverted" if look.inverted else style, _places(pieces))
+        if pairs and language not in looks:
+            looks[language] = _draw(catalogue(language), style, inverted, stream)
+        pieces += _document(text, pairs, looks[language], stream) if pairs else [text]
+    return Rendered("".join(pieces), f"{style}+inverted" if inverted else style, _places(pieces))
 
 
 def _places(pieces: Sequence[str]) -> tuple[tuple[int, int], ...]:
@@ -184,7 +185,8 @@ def _bounds(weights: tuple[float, ...]) -> tuple[list[float], list[str]]:
     return list(accumulate(weight / total for _, weight in given)), [name for name, _ in given]
 
 
-def _draw(wordings: Wordings, inverted: bool, stream: Draws) -> _Look:
+def _draw(own: Catalogue, style: str, inverted: bool, stream: Draws) -> _Look:
+    wordings = own.styles[style]
     family = stream.pick(wordings.families)
     openings, bridges = _lines(wordings, inverted)
     counted = stream.pick(wordings.numbers) if wordings.numbers else ""
@@ -196,15 +198,16 @@ def _draw(wordings: Wordings, inverted: bool, stream: Draws) -> _Look:
         templates=templates,
         plain=templates[TaskKind.FREE_FORM],
         inverted=inverted,
-        noun=stream.pick(catalogue().nouns),
+        noun=stream.pick(own.nouns),
         opening=stream.pick(openings),
         bridge=stream.pick(bridges),
         last=stream.pick(wordings.last) if wordings.last else "",
         separator=stream.pick(family.separators),
         number=COUNTERS[counted] if counted else None,
-        options=draw_options(catalogue().option_labels, counted, stream),
+        options=draw_options(own.option_labels, counted, stream),
         asker=asker,
         answerer=answerer,
+        grammar=own.grammar,
     )
 
 
@@ -227,9 +230,7 @@ def _signed(family: Family, asker: str, answerer: str) -> dict[TaskKind, Templat
 
 
 def _document(text: str, pairs: Sequence[tuple[str, str]], look: _Look, stream: Draws) -> list[str]:
-    """Write one document with its pairs, in pieces. A document without pairs stands alone."""
-    if not pairs:
-        return [text]
+    """Write one document with its pairs, in pieces."""
     plain = look.plain.text if look.number is None else ""
     written = [
         plain % pair if plain and is_plain(*pair) else _pair(pair, place, look, stream)
@@ -264,27 +265,8 @@ def _conversation(text: str, written: list[str], look: _Look) -> list[str]:
 
 
 @cache
-def _worded(line: str, noun: str, single: bool) -> str:
-    return line.format_map(line_words(noun, 1 if single else 2))
-
-
-def line_words(noun: str, pairs: int) -> dict[str, str]:
-    """Return the words of opening and bridge lines, in the singular for one pair."""
-    one = pairs == 1
-    return {
-        "noun": noun,
-        "Noun": noun.capitalize(),
-        "a_noun": f"an {noun}" if noun[0] in "aeiou" else f"a {noun}",
-        "questions": "question" if one else "questions",
-        "Questions": "Question" if one else "Questions",
-        "q_phrase": "a question" if one else "some questions",
-        "these": "this" if one else "these",
-        "These": "This" if one else "These",
-        "are": "is" if one else "are",
-        "come": "comes" if one else "come",
-        "this_was": "this was" if one else "these were",
-        "s": "" if one else "s",
-    }
+def _worded(line: str, noun: Noun, single: bool) -> str:
+    return line.format_map(noun.one if single else noun.many)
 
 
 def _apart(blocks: Iterable[str], gap: str) -> list[str]:
@@ -308,18 +290,25 @@ def _gap(before: str, gap: str) -> str:
 
 def _pair(pair: tuple[str, str], place: int, look: _Look, stream: Draws) -> str:
     task = recognise_stripped(*pair)
-    options, answer = list_options(task, look.options, stream) if task.options else (None, task.answer)
+    options, answer = list_options(task, look.options, stream, look.grammar) if task.options else (None, task.answer)
     contents = [content for content in (task.question, options, task.reasoning) if content is not None]
     template = _numbered(look.templates[task.kind], place, look)
-    return template.text % (*contents, _sentence(answer) if template.sentence else answer)
+    return template.text % (*contents, _sentence(answer, look.grammar.stop) if template.sentence else answer)
 
 
 def _numbered(template: Template, place: int, look: _Look) -> Template:
     return template if look.number is None else template.signed(number=look.number(place))
 
 
-def _sentence(answer: str) -> str:
-    """Close an answer with a full stop where it ends without punctuation. Scripts of wide letters have their own."""
+def _sentence(answer: str, stop: str) -> str:
+    """Close an answer with a full stop where it ends without punctuation.
+
+    `stop` is the wordings' own. The point of other scripts does not stand behind wide letters.
+    """
     last = answer[-1]
     bare = last.isalnum() or last in ")]}%°$€£"
-    return f"{answer}." if bare and "\n" not in answer and unicodedata.east_asian_width(last) not in "WF" else answer
+    if stop != ".":
+        bare = bare or last in "）】》" or unicodedata.category(last) in ("Mc", "Mn")
+    elif unicodedata.east_asian_width(last) in "WF":
+        bare = False
+    return f"{answer}{stop}" if bare and "\n" not in answer else answer

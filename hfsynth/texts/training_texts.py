@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from hfsynth.core.errors import ColumnError
 from hfsynth.core.records import content_id
+from hfsynth.texts.languages import AUTO, require_wordings, wordings_language
 from hfsynth.texts.pair_spans import PAIR_SPANS, spans_column
 from hfsynth.texts.styles import RAW, Styles, compose
 
@@ -22,6 +23,9 @@ Count = Callable[[Sequence[str]], Sequence[int]]
 
 REWRITTEN = "rewritten"
 """The style of a text that the model wrote anew: it stands for its document."""
+
+LANGUAGE_COLUMNS = ("language", "lang")
+"""The columns in which a row may say the language of its document."""
 
 _COUNT_TOGETHER = 512  # texts whose tokens are counted in one call, so that the tokenizer can use all cores
 
@@ -62,7 +66,7 @@ _numbers = attrgetter(*(field.name for field in fields(RenderCounts)))
 class PairedDocument(NamedTuple):
     """A synthesized row, read. A blank text is empty here, and pairs have both sides, without space around.
 
-    Of a document that was written anew `text` is what the model wrote.
+    Of a document that was written anew `text` is what the model wrote. `language` is what its row says, if anything.
     """
 
     text: str
@@ -74,6 +78,7 @@ class PairedDocument(NamedTuple):
     empty_questions: int
     empty_answers: int
     rewritten: bool = False
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,11 @@ class _Drawn:
     seed: int
     styles: Styles
     pair_spans: bool
+    wordings: str
+
+    def language(self, row: PairedDocument) -> str:
+        """Return the language that a document's pairs are worded in."""
+        return wordings_language(row.text, row.language) if self.wordings == AUTO else self.wordings
 
 
 def render_rows(
@@ -94,16 +104,19 @@ def render_rows(
     keep: Callable[[str], bool] | None = None,
     on_counts: Callable[[RenderCounts], None] | None = None,
     pair_spans: bool = False,
+    wordings: str = AUTO,
 ) -> Iterator[dict[str, Any]]:
     """Yield one training text for each run of synthesized rows, in order and in constant memory.
 
     The texts do not depend on how rows are cut into batches or shards. Rows of a chain must be contiguous and in
     order: what follows a document that is no longer before it gives no text and counts among `broken_chains`. `count`
     adds `tokens`. `keep` takes a chain and tells whether its texts are wanted. `on_counts` is called with the counts
-    of every run, to be added up. `pair_spans` adds where the pairs lie in each text. Raises ColumnError naming the
-    column and the row.
+    of every run, to be added up. `pair_spans` adds where the pairs lie in each text. `wordings` is the language of what
+    stands around documents and pairs, `auto` for each document's own (see `hfsynth.render`). Raises ColumnError naming
+    the column and the row, ConfigError for a language without wordings.
     """
-    texts = _texts(rows, _Drawn(seed, Styles.of(styles), pair_spans), keep, on_counts)
+    drawn = _Drawn(seed, Styles.of(styles), pair_spans, require_wordings(wordings))
+    texts = _texts(rows, drawn, keep, on_counts)
     return texts if count is None else _with_tokens(texts, count)
 
 
@@ -156,7 +169,8 @@ def _text(run: Sequence[PairedDocument], drawn: _Drawn) -> dict[str, Any] | None
     if not there or run[0].follows:
         return None
     documents = [(row.text, row.pairs) for row in there]
-    rendered = compose(documents, f"{drawn.seed}\0{run[0].chain}\0{run[0].shot}", drawn.styles)
+    languages = [drawn.language(row) if row.pairs else "" for row in there]
+    rendered = compose(documents, f"{drawn.seed}\0{run[0].chain}\0{run[0].shot}", drawn.styles, languages)
     text = {
         "text": rendered.text,
         "source_ids": [row.source for row in there],
@@ -164,6 +178,7 @@ def _text(run: Sequence[PairedDocument], drawn: _Drawn) -> dict[str, Any] | None
         "num_pairs": sum([len(row.pairs) for row in there]),
         "style": REWRITTEN if run[0].rewritten else rendered.style,
         "chain": run[0].chain,
+        "wordings": languages,
     }
     return {**text, PAIR_SPANS: spans_column(rendered.pairs)} if drawn.pair_spans else text
 
@@ -195,7 +210,14 @@ def paired_document(values: Mapping[str, Any], number: int) -> PairedDocument:
     chain, shot = synthesis.get("chain") or source, synthesis.get("shot") or 0
     follows = bool(synthesis.get("follows") and synthesis.get("chain"))
     shown = rewritten or (text if text.strip() else "")
-    return PairedDocument(shown, pairs, source, chain, shot, follows, unasked, unanswered, bool(rewritten))
+    counted = (unasked, unanswered)
+    return PairedDocument(shown, pairs, source, chain, shot, follows, *counted, bool(rewritten), _language(values))
+
+
+def _language(values: Mapping[str, Any]) -> str:
+    """Return what a row says of its language; what is no text says nothing."""
+    said = values.get("language") or values.get("lang")
+    return said if isinstance(said, str) else ""
 
 
 def _pairs(values: Any, number: int) -> tuple[list[tuple[str, str]], int, int]:  # noqa: ANN401 - whatever a row holds

@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 from wording_rules import (
     CONTENTS,
-    LINE_WORDS,
     line_problems,
     normalised,
     pattern_problems,
@@ -16,12 +15,12 @@ from wording_rules import (
 )
 
 from hfsynth.prompting.pair_layout import TaskKind
-from hfsynth.texts.styles import line_words
 from hfsynth.texts.wordings import STYLE_NAMES, Family, catalogue
 
 ALL = list(catalogue().patterns())
 LINES = [(style, line) for style, wordings in catalogue().styles.items() for line in wordings.lines()]
 SPEAKERS = [(style, pair) for style, wordings in catalogue().styles.items() for pair in wordings.speakers]
+NOUN = next(noun for noun in catalogue().nouns if noun.one["noun"] == "excerpt")
 CONTENT = {"question": "Who is it?", "options": "- me\n- they", "reasoning": "I am not here!", "answer": "zebra"}
 
 
@@ -77,9 +76,8 @@ def test_defect_17_dialogue_and_numbered_patterns_carry_their_signs() -> None:
 @pytest.mark.parametrize(("style", "line"), LINES, ids=name)
 @pytest.mark.parametrize("pairs", [1, 2])
 def test_lines_read_well_in_singular_and_plural(style: str, line: str, pairs: int) -> None:
-    words = line_words("excerpt", pairs)
-    assert set(words) == LINE_WORDS
-    assert line_problems(line) == []
+    words = NOUN.one if pairs == 1 else NOUN.many
+    assert line_problems(line, words) == []
     text = line.format_map(words)
     assert "{" not in text
     assert not re.search(
@@ -135,7 +133,7 @@ def test_a_bad_pattern_is_named(pattern: str, problem: str) -> None:
 
 
 def test_bad_lines_and_speakers_are_named() -> None:
-    assert line_problems("Read the {text}.") == ["{text} is unknown here"]
-    assert line_problems(" ") == ["it is empty"]
+    assert line_problems("Read the {text}.", NOUN.one) == ["{text} is unknown here"]
+    assert line_problems(" ", NOUN.one) == ["it is empty"]
     assert speaker_problems(("Ann", "ann ")) == ["two different names are needed"]
     assert pattern_problems("numbered", TaskKind.FREE_FORM, "{question} {answer}") == ["{number} is missing"]

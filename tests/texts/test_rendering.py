@@ -21,10 +21,11 @@ from hfsynth.core.draws import Draws
 from hfsynth.core.errors import ColumnError, ConfigError
 from hfsynth.core.records import Pair, content_id
 from hfsynth.prompting.pair_layout import TaskKind, recognise
+from hfsynth.texts.options import OptionLook, list_options
 from hfsynth.texts.rendering import render_dataset
 from hfsynth.texts.styles import DEFAULT_STYLES, Passage, Rendered, Styles, compose
 from hfsynth.texts.training_texts import RenderCounts, in_validation, render_rows
-from hfsynth.texts.wordings import STYLE_NAMES, OptionLook, catalogue, list_options
+from hfsynth.texts.wordings import STYLE_NAMES, catalogue
 
 Row = dict[str, Any]
 FREE = (Pair("When was it opened?", "In 1932."), Pair("Who drew it?", "J. Bradfield"), Pair("Name it", "The bridge!"))
@@ -613,7 +614,7 @@ def test_a_dataset_gives_the_texts_of_its_rows(ds: Dataset) -> None:
     train = render_dataset(ds, seed=5)
     assert isinstance(train, Dataset)
     assert list(train) == list(render_rows(chains(40), seed=5))
-    assert train.column_names == ["text", "source_ids", "shots", "num_pairs", "style", "chain"]
+    assert train.column_names == ["text", "source_ids", "shots", "num_pairs", "style", "chain", "wordings"]
     assert train.features["source_ids"].feature.dtype == "string"
 
 

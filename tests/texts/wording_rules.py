@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from hfsynth.prompting.pair_layout import TaskKind
@@ -26,9 +26,6 @@ _SIGNS = {
     "inline_few_shot": frozenset[str](),
     "next_turn": frozenset({"asker", "answerer"}),
 }
-LINE_WORDS = frozenset(
-    ["noun", "Noun", "a_noun", "questions", "Questions", "q_phrase", "these", "These", "are", "come", "s", "this_was"]
-)  # what an opening or a bridge may hold; rendering supplies them
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _CONTENT = re.compile(r"\{(?:question|options|reasoning|answer)\}(?=[.?!,;:…])|\{answer_sentence\}(?=\S)")
 _PLACES = re.compile(r"\b(?:above|below|following|previous|earlier|next)\b", re.IGNORECASE)
@@ -54,9 +51,9 @@ def pattern_problems(style: str, kind: TaskKind, pattern: str) -> list[str]:
     return problems
 
 
-def line_problems(line: str) -> list[str]:
-    """Say what is wrong with a line around documents and pairs."""
-    unknown = set(_PLACEHOLDER.findall(line)) - LINE_WORDS
+def line_problems(line: str, words: Collection[str]) -> list[str]:
+    """Say what is wrong with a line around documents and pairs; `words` are those that rendering supplies."""
+    unknown = set(_PLACEHOLDER.findall(line)) - set(words)
     return [f"{{{name}}} is unknown here" for name in sorted(unknown)] + ([] if line.strip() else ["it is empty"])
 
 
