@@ -28,6 +28,7 @@ SourceLicense = Annotated[str | None, typer.Option(help="The source's licence. [
 ModelLicense = Annotated[str | None, typer.Option(help="The model's licence. [default: as its own card says]")]
 LicenseName = Annotated[str | None, typer.Option(help="The name of a licence of `other`.")]
 LicenseLink = Annotated[str | None, typer.Option(help="Where a licence of `other` can be read.")]
+Creator = Annotated[str | None, typer.Option(help="Who had it made: a person or an organization.")]
 Language = Annotated[list[str] | None, typer.Option(help="A language code; may be repeated. [default: the source's]")]
 Title = Annotated[str | None, typer.Option(help="The card's title. [default: the repo's name]")]
 Template = Annotated[Path | None, typer.Option(help="A Jinja template in place of the card's own body.")]
@@ -55,6 +56,7 @@ def card(
     license_link: LicenseLink = None,
     source_license: SourceLicense = None,
     model_license: ModelLicense = None,
+    creator: Creator = None,
     language: Language = None,
     title: Title = None,
     repo: Annotated[str | None, typer.Option(help="The repo the card will be in, for its examples.")] = None,
@@ -76,7 +78,12 @@ def card(
     if kind not in KINDS:
         raise ConfigError(f"A card's type is dataset or model, not {kind!r}.", hint="Use --type dataset.")
     settings = _settings(
-        (license, license_name, license_link, source_license, model_license), language, title, repo, include
+        (license, license_name, license_link, source_license, model_license),
+        language,
+        title,
+        repo,
+        include,
+        creator,
     )
     template = _template(card_template)
     if check:
@@ -97,6 +104,7 @@ def push(
     license_link: LicenseLink = None,
     source_license: SourceLicense = None,
     model_license: ModelLicense = None,
+    creator: Creator = None,
     language: Language = None,
     title: Title = None,
     card_template: Template = None,
@@ -140,7 +148,12 @@ def push(
         replace=replace,
     )
     settings = _settings(
-        (license, license_name, license_link, source_license, model_license), language, title, repo, include
+        (license, license_name, license_link, source_license, model_license),
+        language,
+        title,
+        repo,
+        include,
+        creator,
     )
     if dry_run:
         return console.emit(_dry_run(folder, repo, options, settings))
@@ -166,6 +179,7 @@ def _settings(
     title: str | None,
     repo: str | None,
     include: list[str] | None,
+    creator: str | None,
 ) -> CardSettings:
     from hfsynth.publishing.facts import CardSettings
 
@@ -180,6 +194,7 @@ def _settings(
         source_license=of_source,
         model_license=of_model,
         include=tuple(include or ()),
+        creator=creator,
     )
 
 

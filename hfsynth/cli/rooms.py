@@ -72,7 +72,7 @@ PUSH: Rooms = {
     "Used most": ("license", "language", "title", "private", "create_pr", "dry_run"),
     "Card": (
         *("license_name", "license_link", "source_license", "model_license"),
-        *("card_template", "kind", "include"),
+        *("creator", "card_template", "kind", "include"),
     ),
     "Repo": ("revision", "replace", "tag", "message", "timeout", "allow_secrets"),
     "Output": ("quiet", "verbose", "as_json"),

@@ -21,7 +21,7 @@ from hfsynth.corpus.folder import Corpus, matching
 
 README = "README.md"
 PLOTS = ("plots/*.png", "plots/*.svg")
-_CORPUS = (README, "synthesizer_config.json", "stats.json", "evaluation.json", *PLOTS)
+_CORPUS = (README, "croissant.json", "synthesizer_config.json", "stats.json", "evaluation.json", *PLOTS)
 _MODEL = (
     README,
     *("config.json", "generation_config.json", "adapter_config.json", "chat_template.jinja", "chat_template.json"),

@@ -190,6 +190,7 @@ class CorpusFacts(Facts):
     source_license: str | None = None
     model_license: str | None = None
     licensed: tuple[Part, ...] = ()
+    creator: str | None = None
 
     @property
     def parts(self) -> list[str]:
@@ -225,6 +226,7 @@ def card_of(facts: CorpusFacts | ModelFacts, template: str | None = None) -> Car
     """Return the README for `facts`, taken apart."""
     if isinstance(facts, CorpusFacts):
         known = {"source_license": facts.source_license, "model_license": facts.model_license, "parts": facts.parts}
+        known |= {"creator": facts.creator}
         known |= {DERIVED: list(facts.licence.ids)} if facts.licence.derived else {}
         return Card(corpus_metadata(facts), (Block(_known(facts, known), _body("dataset", template, _shown(facts))),))
     known = {"base_model": facts.base_model, "parts": ["model"]}
@@ -290,7 +292,7 @@ def _shown(facts: CorpusFacts) -> dict[str, Any]:
     names = ("name", "title", "home", "evaluation", "configs", "samples", "example", "plots", "recipe", "stats", "mix")
     source = facts.source_id
     return {
-        **{name: getattr(facts, name) for name in (*names, "source_license", "model_license", "language")},
+        **{name: getattr(facts, name) for name in (*names, "source_license", "model_license", "language", "creator")},
         "licence": facts.licence.markdown(),
         "licence_parts": [(part.what, as_code(part.license) if part.license else None) for part in facts.licensed],
         "licence_terms": sentences(facts.licensed, facts.licence.ids),

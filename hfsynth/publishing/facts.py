@@ -58,6 +58,8 @@ class CardSettings:
         model_license: the same of the model's own card.
         include: patterns (`notes/*.md`; `*` stops at a slash, `**` does not) of files that are published besides those
             of the corpus. Parquet files among them are listed as configs; others do not show. Default: none.
+        creator: who had the corpus made, a person or an organization. Shown under How it was made, and in
+            `croissant.json`. Default: nobody is named there, and the repo's owner in `croissant.json`.
     """
 
     license: str | None = None
@@ -69,6 +71,7 @@ class CardSettings:
     source_license: str | None = None
     model_license: str | None = None
     include: tuple[str, ...] = ()
+    creator: str | None = None
 
 
 def read_card(root: Path) -> Card:
@@ -129,6 +132,7 @@ def corpus_facts(root: Path, settings: CardSettings, files: CorpusFiles | None =
         source_license=source_license,
         model_license=model_license,
         licensed=licensed,
+        creator=settings.creator or known.get("creator"),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from huggingface_hub import get_token
@@ -24,6 +25,7 @@ from hfsynth.corpus.readme import Card
 from hfsynth.publishing import plots
 from hfsynth.publishing.belongings import belongings, manifest_records
 from hfsynth.publishing.card import CorpusFacts, ModelFacts, card_of
+from hfsynth.publishing.croissant import FILE, croissant, croissant_text
 from hfsynth.publishing.facts import CardSettings, corpus_facts, model_facts, read_card, stated
 from hfsynth.publishing.leaks import refuse_leaks, refuse_secrets
 from hfsynth.publishing.plan import README, LocalFile, Publication, rebuilt_card
@@ -50,7 +52,7 @@ def write_card(
     """
     root = Path(folder)
     facts = _drawn(root, facts_of(CorpusFiles(root), settings or CardSettings(), kind))
-    changed = _write(root, folder_card(root, facts, template))
+    changed = _written(root, facts, folder_card(root, facts, template))
     return CardResult(root / README, changed, tuple(stated(facts)) if isinstance(facts, CorpusFacts) else ())
 
 
@@ -68,6 +70,8 @@ def check_folder_card(
         raise OutputError(error.message, hint=error.hint) from error
     if isinstance(facts, CorpusFacts) and (old := plots.stale(root, read_json(root / "stats.json") or {})):
         raise OutputError(f"{', '.join(old)} shows other numbers than stats.json.", hint=again)
+    if isinstance(facts, CorpusFacts) and _read(root / FILE) != _described(root, facts):
+        raise OutputError(f"The {FILE} of {folder} is stale: it does not say what is in the folder now.", hint=again)
     if (root / "README.md").read_text("utf-8") != folder_card(root, facts, template).text():
         raise OutputError(f"The card of {folder} is stale: it does not say what is in the folder now.", hint=again)
 
@@ -91,8 +95,10 @@ def _drawn(root: Path, facts: CorpusFacts | ModelFacts) -> CorpusFacts | ModelFa
     return replace(facts, plots=plots.current(root, stats))
 
 
-def _write(root: Path, card: Card) -> bool:
-    """Write a folder's card, and say whether another was there."""
+def _written(root: Path, facts: CorpusFacts | ModelFacts, card: Card) -> bool:
+    """Write a folder's card, and a corpus's `croissant.json` beside it; say whether another card was there."""
+    if isinstance(facts, CorpusFacts) and _read(root / FILE) != (described := _described(root, facts)):
+        write_text(root / FILE, described)
     path, text = root / README, card.text()
     if path.exists() and path.read_text("utf-8") == text:
         return False
@@ -100,8 +106,19 @@ def _write(root: Path, card: Card) -> bool:
     return True
 
 
-_OWN = ("synthesizer_config.json", "stats.json", "evaluation.json")
-_TELLING = (*_OWN, "training.json", "adapter_config.json", "config.json", "tokenizer_config.json")
+def _described(root: Path, facts: CorpusFacts) -> str:
+    """Return what `croissant.json` should hold. The day that it was written first stays."""
+    found = read_json(root / FILE)
+    day = found.get("datePublished") if isinstance(found, dict) else None
+    return croissant_text(croissant(facts, published=str(day or datetime.now(UTC).date())))
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text("utf-8") if path.is_file() else None
+
+
+_OWN = (FILE, "synthesizer_config.json", "stats.json", "evaluation.json")
+_TELLING = (*_OWN[1:], "training.json", "adapter_config.json", "config.json", "tokenizer_config.json")
 
 
 def check_name(repo: str) -> None:
@@ -138,17 +155,19 @@ def prepare(
     facts = facts_of(corpus, settings, kind)
     if write:
         facts = _drawn(root, facts)
-        _write(root, folder_card(root, facts, template))
+        _written(root, facts, folder_card(root, facts, template))
     card = folder_card(root, facts, template)
     found = belongings(root, kind, settings.include)
     paths = [path for path in found.files if path != README]
     _refuse_secrets(corpus, found.files, card, allowed)
     _refuse_script(paths, repo)
     files = {path: LocalFile.of(_content(root, path)) for path in paths}
+    if isinstance(facts, CorpusFacts):
+        files[FILE] = LocalFile.of(_described(root, facts).encode("utf-8", "replace"))
     if kind == "dataset":
         _refuse_damaged(corpus, files)
     rows = {path: corpus.footer(path).num_rows for path in paths if kind == "dataset" and path.endswith(".parquet")}
-    own = frozenset(path for path in paths if path in _OWN or path.startswith(f"{FOLDER}/"))
+    own = frozenset(path for path in files if path in _OWN or path.startswith(f"{FOLDER}/"))
     return Publication(repo, kind, facts, card, template, files, own, found.left, rows)
 
 

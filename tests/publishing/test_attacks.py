@@ -537,7 +537,9 @@ def test_a_hostile_folders_card_shows_text_and_web_links_alone(folder: Path) -> 
         for inner in (token, *(token.children or ())):
             assert not inner.type.startswith("html") or "hfsynth" in inner.content or "alert" not in inner.content
             for aim in (inner.attrGet("href"), inner.attrGet("src")):
-                assert aim is None or str(aim).startswith(("https://", "http://", "plots/", "#", "synth")), aim
+                assert aim is None or str(aim).startswith(("https://", "http://", "plots/", "#", "synth", "croiss")), (
+                    aim
+                )
     assert Card.parse(text).metadata["license_link"] == link
 
 

@@ -300,6 +300,9 @@ def test_licence_and_languages_come_from_the_source(plain_hub: Hub, tmp_path: Pa
     assert metadata["license"] == "odc-by" and metadata["language"] == ["de", "en"]
     assert metadata["source_datasets"] == ["org/source"] and "the model | `apache-2.0`" in text
     assert "--recipe user/corpus" in text
+    provenance = json.loads(hub.files("user/corpus")["croissant.json"])
+    assert provenance["url"] == "https://huggingface.co/datasets/user/corpus"
+    assert provenance["prov:wasDerivedFrom"][0]["@id"] == "https://huggingface.co/datasets/org/source/tree/0123"
 
 
 def test_dry_run_asks_no_network_and_writes_nothing(plain_hub: Hub, tmp_path: Path) -> None:
