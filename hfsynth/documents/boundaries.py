@@ -14,6 +14,7 @@ from collections.abc import Iterator
 _SPACED_STOPS = ".!?…"
 _DENSE_STOPS = "。！？｡．؟۔।॥։።။"
 _STOPS = _SPACED_STOPS + _DENSE_STOPS
+_DENSE = frozenset(_DENSE_STOPS)
 _CLOSERS = "\"'”’»›)\\]}」』】）》〉〕］"
 
 # Possessive, and anchored to the first stop of a run, so that a megabyte of dots takes one pass.
@@ -72,13 +73,12 @@ def splits_character(text: str, cut: int) -> bool:
 
 def _sentence_ends(text: str) -> Iterator[tuple[int, int]]:
     for match in _SENTENCE_END.finditer(text):
-        stops, space = match.groups()
-        dense = not set(_DENSE_STOPS).isdisjoint(stops)
-        if not (dense or space or match.end() == len(text)):
+        stops, end = match[1], match.end()
+        if not match[2] and end < len(text) and _DENSE.isdisjoint(stops):
             continue
-        if stops == "." and _is_abbreviation(text, match.start(), text[match.end() : match.end() + 1]):
+        if stops == "." and _is_abbreviation(text, match.start(), text[end : end + 1]):
             continue
-        yield match.start(2), match.end()
+        yield match.start(2), end
 
 
 def _is_abbreviation(text: str, dot: int, following: str) -> bool:

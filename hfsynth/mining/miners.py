@@ -8,26 +8,29 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, pairwise
+from typing import NamedTuple
 
 from hfsynth.core.draws import Draws
 from hfsynth.mining.passages import Listing, Passage, Table, is_telling
 from hfsynth.mining.rules import Rules
 
 GAP = "____"
-_NUMBER = re.compile(r"(?<![\w.,/-])\d(?:[\d,.]*\d)?(?![\w/-]|[.,]\d)%?")
-_NAME = re.compile(r"(?<=[a-zß-ÿ,] )[A-Z][\w’'-]{2,}(?: [A-Z][\w’'-]+)*")
+# What stands before is looked at behind the first character: a search for that one is several times as fast.
+_NUMBER = re.compile(r"\d(?<![\w.,/-]\d)(?:[\d,.]*\d)?(?![\w/-]|[.,]\d)%?")
+_NAME = re.compile(r"[A-Z](?<=[a-zß-ÿ,] [A-Z])[\w’'-]{2,}(?: [A-Z][\w’'-]+)*")
 _TERM = re.compile(r"[a-zß-öø-ÿ]{6,}")
 _LONGEST_PAIR_OF_SENTENCES = 400  # characters, of what stands in a question
 _OPTIONS = 3
 _NEIGHBOURHOOD = 12  # sentences
 _KEY_TERMS = 6
 
+Neighbours = tuple[str, str, re.Match[str] | None]
+"""A sentence, the one after it, and what that one's first words say of how it goes with it, if they say it."""
 
-@dataclass(frozen=True, slots=True)
-class Mined:
+
+class Mined(NamedTuple):
     """A pair in the making: its kind, what is put into the kind's wording, the answer, and options to choose from."""
 
     kind: str
@@ -43,8 +46,9 @@ def candidates(passage: Passage, rules: Rules, draws: Draws) -> Iterator[Mined]:
     sentences = [sentence for paragraph in paragraphs for sentence in paragraph]
     yield from _headings(passage)
     for paragraph in passage.paragraphs:
-        yield from _relations(paragraph, sentences, rules)
-        yield from _continuations(paragraph, rules)
+        neighbours = _neighbours(paragraph, rules)
+        yield from _relations(neighbours, sentences, rules)
+        yield from _continuations(neighbours)
     for sentence in sentences:
         yield from _inside(sentence, rules)
     yield from _gaps(sentences, rules, draws)
@@ -75,11 +79,19 @@ def _headings(passage: Passage) -> Iterator[Mined]:
             yield Mined("summary", first[0], section.heading)
 
 
-def _relations(paragraph: Sequence[str], sentences: Sequence[str], rules: Rules) -> Iterator[Mined]:
+def _neighbours(paragraph: Sequence[str], rules: Rules) -> list[Neighbours]:
+    """Return the sentences that follow one which is long enough to ask about, with how their first words join them."""
+    return [
+        (before, sentence, rules.opener.match(sentence))
+        for before, sentence in pairwise(paragraph)
+        if is_telling(before)
+    ]
+
+
+def _relations(neighbours: Iterable[Neighbours], sentences: Sequence[str], rules: Rules) -> Iterator[Mined]:
     """Yield what a sentence's first words say about the one before it."""
-    for before, sentence in pairwise(paragraph):
-        found = rules.opener.match(sentence)
-        if found is None or not (is_telling(before) and is_telling(rest := upper_first(sentence[found.end() :]))):
+    for before, sentence, found in neighbours:
+        if found is None or not is_telling(rest := upper_first(sentence[found.end() :])):
             continue
         kind = str(found.lastgroup)
         yield Mined(kind, rest, before)
@@ -101,9 +113,9 @@ def _inside(sentence: str, rules: Rules) -> Iterator[Mined]:
         yield Mined("reason", upper_first(found["why"]), found["head"] + ".")
 
 
-def _continuations(paragraph: Sequence[str], rules: Rules) -> Iterator[Mined]:
-    for before, sentence in pairwise(paragraph):
-        if is_telling(before) and is_telling(sentence) and rules.opener.match(sentence) is None:
+def _continuations(neighbours: Iterable[Neighbours]) -> Iterator[Mined]:
+    for before, sentence, found in neighbours:
+        if found is None and is_telling(sentence):
             yield Mined("continuation", sentence, before)
 
 
