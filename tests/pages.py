@@ -16,7 +16,7 @@ from markdown_it.token import Token
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-RUN = ("python", "pycon", "sh", "console")
+RUN = ("python", "pycon", "sh", "console", "toml")
 
 _NOT_RUN = re.compile(r"<!-- not run: (.+) -->\s*\Z")
 _MARKDOWN = MarkdownIt("commonmark").enable("table")

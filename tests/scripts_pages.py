@@ -2,7 +2,8 @@
 
 python tests/scripts_pages.py FOLDER TOKENIZER
 
-Models are replaced by the scripted engine, and `MODEL` by a tokenizer. Every page has a folder of its own, in which the
+Models are replaced by the scripted engine, and `MODEL` by a tokenizer. A block of TOML is written to the file that its
+first line names. Every page has a folder of its own, in which the
 examples are and a corpus has been made; the README's blocks, each of which can be read alone, have one each.
 """
 
@@ -29,6 +30,7 @@ MAKES_ITS_CORPUS = ("docs/index.md", "docs/ten-minutes.md")
 
 _SYNTHESIZER = re.compile(r'Synthesizer\("(embedded|instruction-pretrain/instruction-synthesizer)"')
 _MODELS = ("embedded", "instruction-pretrain/instruction-synthesizer")
+_PROMPTED = "Qwen/Qwen3-8B"  # of pages with prompt recipes; replaced by a script that answers them
 
 
 def main() -> None:
@@ -69,24 +71,30 @@ def run(page: list[Block], tokenizer: str) -> str | None:
 def _run(block: Block, names: dict[str, Any], tokenizer: str) -> None:
     if block.language == "python":
         code = _SYNTHESIZER.sub('Synthesizer("scripted", engine="scripted"', block.code)
+        code = code.replace(f'Synthesizer("{_PROMPTED}"', 'Synthesizer("scripts:prompted", engine="scripted"')
         exec(compile(code.replace('"MODEL"', repr(tokenizer)), f"{block.page}:{block.line}", "exec"), names)
     elif block.language == "pycon":
         test = doctest.DocTestParser().get_doctest(block.code, names, block.page, block.page, block.line)
         failed = doctest.DocTestRunner(verbose=False).run(test, clear_globs=False).failed
         assert not failed, "another result than the page shows"
+    elif block.language == "toml":
+        Path(block.code.partition("\n")[0].removeprefix("# ")).write_text(block.code, "utf-8")
     for call in block.calls:
         hfsynth(call, tokenizer)
 
 
 def hfsynth(arguments: list[str], tokenizer: str) -> None:
     """Run a command; raise what it says where its exit code is not 0."""
-    words = [tokenizer if word == "MODEL" else word for word in arguments]
+    replaced = {"MODEL": tokenizer, _PROMPTED: "scripts:prompted"}
+    words = [replaced.get(word, word) for word in arguments]
     named = next((at for at, word in enumerate(words) if word == "--model" and words[at + 1] in _MODELS), None)
     if named is not None:
         words[named + 1] = "scripted"
     if words[0] == "synthesize":
         words += [] if "--model" in words else ["--model", "scripted"]
         words += ["--engine", "scripted", *([] if "--workers" in words else ["--workers", "0"])]
+    elif "scripts:prompted" in words:
+        words += ["--engine", "scripted"]
     sys.argv = ["hfsynth", *words]
     try:
         app.main()

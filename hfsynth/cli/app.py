@@ -20,6 +20,7 @@ from hfsynth.cli.options import (
     ExemplarsPerPrompt,
     IdColumn,
     Json,
+    PromptRecipe,
     Quiet,
     RecipeOptions,
     SourceConfig,
@@ -80,12 +81,7 @@ def synthesize(
     limit: Annotated[int | None, typer.Option(min=1, help="Read so many rows only.")] = None,
     seed: Annotated[int | None, typer.Option(help="The seed of sampling. [default: 0]")] = None,
     max_pairs: Annotated[int | None, typer.Option(help="Pairs a document at most (chat format). [default: 5]")] = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option(
-            help="What a chat model is asked: qa, reading, faq, math, tutorial, table, dialogue, knowledge, FILE.toml."
-        ),
-    ] = None,
+    prompt: PromptRecipe = None,
     thinking: Annotated[
         str | None, typer.Option(help="off, on or `budget N`, for models that think (chat format). [default: off]")
     ] = None,

@@ -22,6 +22,7 @@ from hfsynth.cli.options import (
     ExemplarSets,
     ExemplarsPerPrompt,
     Json,
+    PromptRecipe,
     Quiet,
     TrustRemoteCode,
     Verbose,
@@ -156,7 +157,7 @@ OnCount = Callable[[int], None]
 _FORMS = "hfsynth evaluate corpus/\nhfsynth evaluate --model MODEL --unseen gold.parquet"
 _OF_CORPUS = ("--split", "--sample", "--judge", "--judge-pairs", "--judge-revision")
 _OF_MODEL = (
-    *("--model-revision", "--prompt-format", "--seen", "--unseen", "--gold", "--shots", "--limit"),
+    *("--model-revision", "--prompt-format", "--prompt", "--seen", "--unseen", "--gold", "--shots", "--limit"),
     *("--max-tokens", "--temperature", "--out", "--exemplars", "--exemplars-per-prompt", "--exemplar-sets"),
 )
 _OF_JUDGE = ("--judge-pairs", "--judge-revision", "--window", "--engine", "--engine-arg", "--trust-remote-code")
@@ -185,7 +186,11 @@ def evaluate(
         str | None, typer.Option(help="The synthesizer to judge: a Hub model, a folder, or `embedded`.")
     ] = None,
     model_revision: Annotated[str | None, typer.Option(help="The synthesizer's revision on the Hub.")] = None,
-    prompt_format: Annotated[str, typer.Option(help="instruction-pretrain or chat.")] = "instruction-pretrain",
+    prompt_format: Annotated[
+        str | None,
+        typer.Option(help="instruction-pretrain or chat. [default: instruction-pretrain; chat with --prompt]"),
+    ] = None,
+    prompt: PromptRecipe = None,
     seen: Annotated[str | None, typer.Option(help="Gold data of task sets seen in tuning.")] = None,
     unseen: Annotated[str | None, typer.Option(help="Gold data of other task sets.")] = None,
     gold: Annotated[str | None, typer.Option(help="Gold data, where seen or unseen does not matter.")] = None,
@@ -230,6 +235,7 @@ def evaluate(
     from hfsynth.models.resolve import recommended_sampling
     from hfsynth.quality.pair_judge import load_judge
     from hfsynth.quality.synthesizer_evaluation import evaluate_synthesizer, evaluation_place, save_evaluation
+    from hfsynth.synthesis.prompts import open_prompt
 
     named = _one_form(context, corpus, model)
     engine_config = EngineConfig(engine, key_values(engine_arg or []), trust_remote_code)
@@ -242,7 +248,8 @@ def evaluate(
     config = SynthesizerConfig(
         model=named,
         model_revision=model_revision,
-        prompt_format=prompt_format,
+        prompt_format=prompt_format or ("chat" if prompt else "instruction-pretrain"),
+        prompt=open_prompt(prompt) if prompt else None,
         window=window,
         sampling=replace(recommended_sampling(named), max_tokens=max_tokens, temperature=temperature),
         exemplars=Named.read(exemplars_of(exemplars, exemplars_per_prompt, exemplar_sets)),

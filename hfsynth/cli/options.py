@@ -71,6 +71,12 @@ Exemplars = Annotated[
     str | None,
     typer.Option(help="Human-made contexts with pairs that chains begin with: a file, or USER/DATASET[@REVISION]."),
 ]
+PromptRecipe = Annotated[
+    str | None,
+    typer.Option(
+        help="What a chat model is asked: qa, reading, faq, math, tutorial, table, dialogue, knowledge, FILE.toml."
+    ),
+]
 ExemplarsPerPrompt = Annotated[int | None, typer.Option(min=1, help="Exemplars that a chain begins with. [default: 1]")]
 ExemplarSets = Annotated[
     int | None, typer.Option(min=1, help="Sets of exemplars, in each language, that chains share. [default: 8]")

@@ -11,16 +11,17 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from hfsynth.core.draws import Draws
 from hfsynth.core.errors import ConfigError
-from hfsynth.core.records import Pair, Reason, Rejected, Turn
+from hfsynth.core.records import Document, Pair, Reason, Rejected, Turn
 from hfsynth.documents.examples import Example
 from hfsynth.engine.protocol import Chain, Completion, Request
 from hfsynth.prompting.chat import Chat
 from hfsynth.prompting.instruction_pretrain import InstructionPretrain
+from hfsynth.prompting.recipe_chat import Asked, PromptDraw
 from hfsynth.quality.task_categories import category_of
 from hfsynth.quality.words import CHARACTER, UNKNOWN, differ, language_of
 
@@ -168,7 +169,7 @@ class AnswerScore:
 
 @dataclass(frozen=True, slots=True)
 class PairsScore:
-    """The pairs about a document; `said` is None where it did not fit the window.
+    """The pairs about a document; `said` is None where it did not fit the window, or no prompt of a recipe was for it.
 
     `tasks` are the pairs' kinds; `foreign` says of those whose language is known whether it is not the document's.
     """
@@ -180,6 +181,7 @@ class PairsScore:
     said: RequestOutcome | None = None
     tasks: tuple[str, ...] = ()
     foreign: tuple[bool, ...] = ()
+    fits_no_prompt: bool = False
 
     @property
     def duplicates(self) -> int:
@@ -189,12 +191,16 @@ class PairsScore:
 
 @dataclass(frozen=True, slots=True)
 class GoldJudge:
-    """Everything that a judged request needs to know besides its case. `window` and `max_tokens` are in tokens."""
+    """Everything that a judged request needs to know besides its case. `window` and `max_tokens` are in tokens.
+
+    `draw` gives each document a prompt of a recipe that its pairs are asked for with.
+    """
 
     prompts: InstructionPretrain | Chat
     window: int
     max_tokens: int
     seed: int = 0
+    draw: PromptDraw | None = None
 
     def answers(self, case: Case) -> Iterator[Chain[AnswerScore]]:
         """Yield a chain of one request for each gold pair of a document."""
@@ -204,18 +210,29 @@ class GoldJudge:
     def pairs(self, case: Case) -> Chain[PairsScore]:
         """Ask for the pairs about a document and compare them with the gold ones."""
         document = case.example.context
-        fitted = self._fit(case, lambda history: self.prompts.prompt(history, document))
+        prompts, schema = self._prompts(case)
+        if prompts is None:
+            return PairsScore(case, fits_no_prompt=True)
+        fitted = self._fit(case, lambda history: prompts.prompt(history, document))
         if fitted is None:
             return PairsScore(case)
-        completion = yield self._request(case, "pairs", *fitted)
+        completion = yield replace(self._request(case, "pairs", *fitted), json_schema=schema)
         said = _said(completion, *fitted)
         if said.failed:
             return PairsScore(case, said=said)
-        parsed = self.prompts.parse(completion.text, cut_off=said.cut_off)
+        parsed = prompts.parse(completion.text, cut_off=said.cut_off)
         quality = pair_quality(parsed.pairs, case.example.pairs)
         tasks = tuple(category_of(pair).value for pair in parsed.pairs)
         foreign = tuple(_foreign(document, parsed.pairs))
         return PairsScore(case, quality, len(parsed.pairs), parsed.rejected, said, tasks, foreign)
+
+    def _prompts(self, case: Case) -> tuple[InstructionPretrain | Chat | Asked | None, str | None]:
+        """Return what pairs are asked for with, and its schema; None where the recipe has no prompt for a document."""
+        if self.draw is None:
+            return self.prompts, None
+        document = case.example.context
+        drawn = self.draw.about(Document(f"{case.gold}/{case.number}", document), document)
+        return (drawn.prompts, drawn.prompts.json_schema) if drawn else (None, None)
 
     def _answer(self, case: Case, number: int, pair: Pair) -> Chain[AnswerScore]:
         document = case.example.context

@@ -20,12 +20,15 @@ from hfsynth.core.config import EngineConfig, SynthesizerConfig, require_room
 from hfsynth.core.errors import ConfigError
 from hfsynth.core.exemplars import Exemplar, ExemplarSets
 from hfsynth.core.files import write_json, writing
+from hfsynth.core.prompt_recipes import TEXT, PromptRecipe
 from hfsynth.core.records import Turn
 from hfsynth.documents.examples import Examples, read_examples
 from hfsynth.engine.loading import config_of, engine_for
 from hfsynth.engine.protocol import Chain, Engine, Generation
 from hfsynth.models.resolve import pinned
+from hfsynth.prompting.chat import Chat
 from hfsynth.prompting.formats import prompt_format
+from hfsynth.prompting.recipe_chat import PromptDraw
 from hfsynth.quality.aggregates import Ratios
 from hfsynth.quality.exemplars import settled_exemplars
 from hfsynth.quality.gold_scoring import AnswerScore, Case, GoldJudge, PairsScore, RequestOutcome, cases
@@ -131,8 +134,10 @@ def figures(judged: Sequence[Judged], seed: int) -> Figures:
 
 def _counts(judged: Sequence[Judged], said: Sequence[RequestOutcome]) -> Figures:
     asked = [one.written for one in judged if one.written.said is not None]
+    unfit = sum(one.written.fits_no_prompt for one in judged)
     return {
-        "too_long": sum(outcome.said is None for one in judged for outcome in one.outcomes),
+        "too_long": sum(outcome.said is None for one in judged for outcome in one.outcomes) - unfit,
+        "no_prompt": unfit,
         "failed": sum(item.failed for item in said),
         "cut_off": sum(one.said.cut_off for one in asked if one.said is not None),
         "fewer_shots": sum(one.said.shown < one.case.asked for one in asked if one.said is not None),
@@ -190,7 +195,9 @@ def evaluate_synthesizer(
     `shots` are the numbers of gold examples of the same source to show before a document: 0 is zero-shot. `limit`
     bounds the documents of each source. Return plain JSON values: under `results`, for each gold set and number of
     shots, the figures of all documents (`all`), their plain mean over sources (`macro`) and those of each source.
-    The recipe's `exemplars` are shown before everything else, one set a document, drawn as for chains.
+    The recipe's `exemplars` are shown before everything else, one set a document, drawn as for chains. Its `prompt`
+    decides how pairs are asked for; documents that no prompt is for are counted as `no_prompt`. Answers to gold
+    instructions are asked for as in the `chat` format.
     Scores lie between 0 and 1, each with a 95% bootstrap interval over documents. `on_progress` is told how many
     requests have been answered, and of how many. The recipe's own `shots` play no role.
 
@@ -198,6 +205,7 @@ def evaluate_synthesizer(
     ModelError for an unknown model, EngineError when the engine dies.
     """
     _check(gold, shots, limit)
+    _require_pairs(config.prompt)
     data = {name: read_examples(str(location)) for name, location in gold.items()}
     engine_config = config_of(engine)
     config = pinned(config, engine_config)
@@ -251,12 +259,29 @@ def _check(gold: Mapping[str, object], shots: Sequence[int], limit: int | None) 
         raise ConfigError(f"limit must be a whole number of at least 1, not {limit}.")
 
 
+def _require_pairs(prompt: PromptRecipe | None) -> None:
+    """Raise ConfigError for a prompt recipe that gold data cannot judge."""
+    if prompt is not None and prompt.writes_texts:
+        names = ", ".join(own.name for own in prompt.prompts if own.returns == TEXT)
+        raise ConfigError(
+            f"Gold data judge pairs, and of the prompt recipe {prompt.name} {names} asks for a text.",
+            hint="Judge a recipe whose prompts all ask for pairs.",
+        )
+    if prompt is not None and prompt.persona_column is not None:
+        raise ConfigError(
+            f"The prompt recipe {prompt.name} takes personas from the column {prompt.persona_column!r}; gold data are "
+            "read without one.",
+            hint="Give the recipe `personas`, a list, instead of persona_column.",
+        )
+
+
 def _judged(
     config: SynthesizerConfig, engine: Engine, asked: Sequence[Case], seed: int, on_progress: Callable[[int, int], None]
 ) -> list[Judged]:
     require_room(engine.window, config.sampling.max_tokens)
     prompts = prompt_format(config, engine.tokenizer)
-    judge = GoldJudge(prompts, engine.window, config.sampling.max_tokens, seed)
+    draw = PromptDraw(config.prompt, prompts, seed) if config.prompt and isinstance(prompts, Chat) else None
+    judge = GoldJudge(prompts, engine.window, config.sampling.max_tokens, seed, draw)
     answering = Generation(config.sampling, stop=prompts.answer_ends)
     writing_pairs = Generation(config.sampling, prompts.json_schema)
     ended, of = 0, sum(1 + len(case.example.pairs) for case in asked)
@@ -302,6 +327,7 @@ def _named(config: SynthesizerConfig) -> dict[str, Any]:
     return {
         "model": folder.resolve().name if folder.is_dir() else public_location(config.model),
         **{name: values[name] for name in kept if name in values},
+        **({"prompt": {"name": config.prompt.name, "digest": config.prompt.digest}} if config.prompt else {}),
         **({"exemplars": {**values["exemplars"], "chosen": len(config.exemplars.chosen)}} if config.exemplars else {}),
     }
 

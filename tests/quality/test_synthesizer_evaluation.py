@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hfsynth.cli import app
 from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig
 from hfsynth.core.errors import ColumnError, ConfigError, SourceError
 from hfsynth.core.exemplars import Exemplars
+from hfsynth.core.prompt_recipes import Prompt, PromptRecipe
 from hfsynth.core.records import Pair
 from hfsynth.documents.examples import Example
 from hfsynth.engine.protocol import Completion
@@ -249,6 +251,46 @@ def chatting(prompt: str) -> str:
     return json.dumps({"pairs": row(country)["pairs"]})
 
 
+SOME = Prompt("some", "Ask about {{ document }}", when=("words<=6",), words_a_pair=3)
+
+
+def test_a_prompt_recipe_decides_how_pairs_are_asked_for(gold: Path, tmp_path: Path) -> None:
+    long = {**row("Kenya"), "context": "Nairobi, as is well known, is the capital of Kenya."}
+    both = written(tmp_path / "both.parquet", [*(row(one) for one in ("France", "Peru")), long])
+    asked = SynthesizerConfig(
+        "test_synthesizer_evaluation:asked", prompt_format="chat", prompt=PromptRecipe("mine", (SOME,))
+    )
+    values = evaluate_synthesizer(asked, {"gold": both}, engine=SCRIPTED, shots=[0, 1])
+    for found in (values["results"]["gold"][shots]["all"] for shots in ("0", "1")):
+        assert (found["documents"], found["no_prompt"], found["too_long"]) == (3, 1, 0)
+        assert (found["pair_quality"]["f1"]["mean"], found["pairs_per_document"]["mean"]) == (1, 2)
+        assert found["response_accuracy"]["exact_match"]["mean"] == 0.5, "answers are asked for without the recipe"
+    assert values["synthesizer"]["prompt"] == {"name": "mine", "digest": asked.prompt.digest if asked.prompt else ""}
+    plain = evaluate_synthesizer(replace(asked, prompt=None), {"gold": both}, engine=SCRIPTED, shots=[0])
+    assert "prompt" not in plain["synthesizer"] and plain["results"]["gold"]["0"]["all"]["no_prompt"] == 0
+
+
+def asked(prompt: str) -> str:
+    """Write the gold pairs as JSON where a recipe asks for them."""
+    last = prompt.rpartition("<s>user: ")[2].partition("</s>")[0]
+    if not (last.startswith("Ask about ") and '"pairs", of 2 pairs' in last):
+        return "On Earth."
+    return json.dumps({"pairs": row(last.partition(".\n")[0].split()[-1])["pairs"]})
+
+
+@pytest.mark.parametrize(
+    ("prompts", "words"),
+    [
+        (PromptRecipe("mine", (SOME, replace(SOME, name="poem", returns="text"))), "poem asks for a text"),
+        (PromptRecipe("mine", (Prompt("a", "{{ persona }}"),), persona_column="who"), "the column 'who'"),
+    ],
+)
+def test_prompts_that_gold_data_cannot_judge_are_refused(gold: Path, prompts: PromptRecipe, words: str) -> None:
+    chatty = SynthesizerConfig("test_synthesizer_evaluation:chatting", prompt_format="chat", prompt=prompts)
+    with pytest.raises(ConfigError, match=words):
+        evaluate_synthesizer(chatty, {"gold": gold}, engine=SCRIPTED)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
@@ -354,6 +396,10 @@ def test_the_command_prints_the_table_and_writes_the_file(
     assert "capitals" in shown
     assert run(*KNOWING, "--seen", gold, "--unseen", gold, "--shots", 2, "--shots", 0, "--json") == 0
     assert json.loads(capsys.readouterr().out) == json.loads(out.read_text())
+    asking = ("--model", "test_synthesizer_evaluation:asked", "--engine", "scripted", "--prompt", "faq")
+    assert run(*asking, "--gold", gold, "--shots", 0, "--json") == 0
+    told = json.loads(capsys.readouterr().out)["synthesizer"]
+    assert (told["prompt"]["name"], told["prompt_format"]) == ("faq", "chat")
 
 
 @pytest.mark.parametrize(
@@ -364,6 +410,9 @@ def test_the_command_prints_the_table_and_writes_the_file(
         ([*KNOWING, "--unseen", "nowhere.parquet"], "nowhere.parquet"),
         ([*KNOWING, "--unseen", "{gold}", "--max-tokens", 65536], "--max-tokens"),
         ([*KNOWING, "--unseen", "{gold}", "--engine-arg", "x"], "key=value"),
+        ([*KNOWING, "--unseen", "{gold}", "--prompt", "tutorial"], "tutorial asks for a text"),
+        ([*KNOWING, "--unseen", "{gold}", "--prompt", "tutorials"], "did you mean tutorial"),
+        ([*KNOWING, "--unseen", "{gold}", "--prompt", "qa", "--prompt-format", "instruction-pretrain"], "chat models"),
     ],
 )
 def test_bad_input_is_explained(

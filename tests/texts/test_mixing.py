@@ -16,10 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+import hfsynth
 from hfsynth.core.errors import BudgetError, ColumnError, ConfigError, ModelError, OutputError, SourceError
+from hfsynth.core.prompt_recipes import PromptRecipe
 from hfsynth.core.records import content_id
 from hfsynth.corpus.parquet import FEATURES, write_split
 from hfsynth.models.tokenizers import TextTokenizer, load_tokenizer
+from hfsynth.synthesis.prompts import open_prompt
 from hfsynth.texts.layouts import Kind, Skip, layout_for, read_row
 from hfsynth.texts.mixing import MixReport, mix_datasets, mix_rows, mix_splits
 from hfsynth.texts.mixture_parts import Part
@@ -453,6 +456,31 @@ def test_a_part_with_nothing_usable_is_an_error_also_when_it_repeats(words: Text
 def test_a_tokenizer_that_is_not_there_is_a_model_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="No tokenizer can be loaded"):
         load_tokenizer(tmp_path)
+
+
+def test_texts_that_a_prompt_recipe_had_written_are_mixed_like_texts_with_pairs(words: TextTokenizer) -> None:
+    """Words are tokens here: what the mixture counts of each text is what stands in it."""
+    both = PromptRecipe("both", tuple(open_prompt(name).prompts[0] for name in ("tutorial", "faq")))
+    documents = [f"The lamp of tower {n} burned oil for {'very ' * (n % 7)}long." for n in range(60)]
+    ds = Dataset.from_dict({"id": [f"d{n}" for n in range(60)], "text": documents})
+    made = hfsynth.Synthesizer("scripts:prompted", engine="scripted", prompt=both).map(ds)
+    written = {row["id"]: row["synthesis"]["rewritten"] for row in made if row["synthesis"]["rewritten"]}
+    assert 10 < len(written) < 50 and not any(row["pairs"] for row in made if row["id"] in written)
+    rendered = hfsynth.render(made, seed=0, pair_spans=True)
+    size = sum(len(text.split()) for text in rendered["text"])
+
+    parts = [Part("new", rendered, Kind.AUGMENTED), Part("raw", texts("raw", [7] * 400), Kind.RAW)]
+    mixture = mix_datasets(parts, tokenizer=word_tokenizer(), ratios=[0.5, 0.5], seed=3)
+    rows = [row for row in mixture.dataset if row["source"] == "new"]
+    assert sorted(row["text"] for row in rows) == sorted(rendered["text"]), "each once, as it was rendered"
+    assert all(row["tokens"] == len(row["text"].split()) for row in mixture.dataset)
+    found = part_of(mixture.report, "new")
+    assert (found["tokens"], found["documents"], found["skipped"]) == (size, 60, {})
+    assert abs(mixture.report.to_dict()["tokens"] - 2 * size) <= 7
+    alone = {row["source_ids"][0]: row for row in rows if row["source_ids"][0] in written}
+    assert {name: row["text"] for name, row in alone.items()} == written
+    assert not any(row["pair_spans"] for row in alone.values())
+    assert all(row["pair_spans"] for row in rows if row["source_ids"][0] not in written)
 
 
 # --- files and datasets ----------------------------------------------------------------------------------------------
