@@ -2,12 +2,12 @@
 
     python benchmarks/rendering.py [--reference PATH] [--language en|de] [--results FOLDER]
 
-PATH is a checkout of microsoft/LMOps; both sides then get the same documents and pairs in the same run. Documents have
-300 words and five pairs: four free-form, and in turn multiple choice or a chain of thought. A third of a document's
-words are function words of English or, with --language de, of German, by which its language is told. --shots is the number of
-documents in a chain: the more there are, the less what the reference does once a text weighs. The goals are
-5,000 documents a second and three times the speed of the reference. Each side runs as often as --rounds says, in turn,
-and its best processor time counts.
+PATH is a checkout of microsoft/LMOps; both sides then get the same documents and pairs in the same run. Documents
+have 300 words and five pairs: four free-form, and in turn multiple choice or a chain of thought. A third of a
+document's words are function words of English or, with --language de, of German, by which its language is told.
+--shots is the number of documents in a chain: the more there are, the less what the reference does once a text
+weighs. The goals are 5,000 documents a second and three times the speed of the reference. Each side runs as often as
+--rounds says, in turn, and its best processor time counts.
 """
 
 from __future__ import annotations

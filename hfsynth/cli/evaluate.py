@@ -158,7 +158,15 @@ _FORMS = "hfsynth evaluate corpus/\nhfsynth evaluate --model MODEL --unseen gold
 _OF_CORPUS = ("--split", "--sample", "--judge", "--judge-pairs", "--judge-revision")
 _OF_MODEL = (
     *("--model-revision", "--prompt-format", "--prompt", "--seen", "--unseen", "--gold", "--shots", "--limit"),
-    *("--max-tokens", "--temperature", "--out", "--exemplars", "--exemplars-per-prompt", "--exemplar-sets"),
+    *(
+        "--max-tokens",
+        "--temperature",
+        "--thinking",
+        "--out",
+        "--exemplars",
+        "--exemplars-per-prompt",
+        "--exemplar-sets",
+    ),
 )
 _OF_JUDGE = ("--judge-pairs", "--judge-revision", "--window", "--engine", "--engine-arg", "--trust-remote-code")
 
@@ -204,6 +212,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Gold documents of each source at most.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens a completion at most.")] = 400,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    thinking: Annotated[str, typer.Option(help="off, on or `budget N`, for models that think (chat format).")] = "off",
     out: Annotated[
         Path | None, typer.Option(help="The file to write. [default: evaluation.json in the model's folder]")
     ] = None,
@@ -252,6 +261,7 @@ def evaluate(
         prompt=open_prompt(prompt) if prompt else None,
         window=window,
         sampling=replace(recommended_sampling(named), max_tokens=max_tokens, temperature=temperature),
+        thinking=thinking,
         exemplars=Named.read(exemplars_of(exemplars, exemplars_per_prompt, exemplar_sets)),
     )
     sets = {"seen": seen, "unseen": unseen, "gold": gold}

@@ -56,7 +56,16 @@ TUNE: Rooms = {
 EVALUATE: Rooms = {
     "Used most": ("split", "sample", "judge", "model", "seen", "unseen", "gold", "shots"),
     "Judging a corpus": ("judge_pairs", "judge_revision"),
-    "Judging a synthesizer": ("model_revision", "prompt_format", "prompt", "limit", "max_tokens", "temperature", "out"),
+    "Judging a synthesizer": (
+        "model_revision",
+        "prompt_format",
+        "prompt",
+        "limit",
+        "max_tokens",
+        "temperature",
+        "thinking",
+        "out",
+    ),
     "Exemplars": ("exemplars", "exemplars_per_prompt", "exemplar_sets"),
     "Engine": ("engine", "engine_arg", "window", "trust_remote_code"),
     "Output": ("seed", "quiet", "verbose", "as_json"),

@@ -282,8 +282,8 @@ def _judged(
     prompts = prompt_format(config, engine.tokenizer)
     draw = PromptDraw(config.prompt, prompts, seed) if config.prompt and isinstance(prompts, Chat) else None
     judge = GoldJudge(prompts, engine.window, config.sampling.max_tokens, seed, draw)
-    answering = Generation(config.sampling, stop=prompts.answer_ends)
-    writing_pairs = Generation(config.sampling, prompts.json_schema)
+    answering = Generation(config.sampling, stop=prompts.answer_ends, thinking=config.thinking)
+    writing_pairs = Generation(config.sampling, prompts.json_schema, thinking=config.thinking)
     ended, of = 0, sum(1 + len(case.example.pairs) for case in asked)
 
     def counted(chains: Iterator[Chain[T]], generation: Generation) -> Iterator[T]:

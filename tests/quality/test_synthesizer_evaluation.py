@@ -243,6 +243,26 @@ def test_the_chat_format_is_judged_through_its_own_prompts(gold: Path) -> None:
     assert found["pair_quality"]["f1"]["mean"] == 1
 
 
+def test_what_a_model_thinks_is_neither_pair_nor_answer(gold: Path) -> None:
+    def figures(script: str, thinking: str) -> dict[str, Any]:
+        asked = SynthesizerConfig(f"test_synthesizer_evaluation:{script}", prompt_format="chat", thinking=thinking)
+        found = evaluate_synthesizer(asked, {"gold": gold}, engine=SCRIPTED, shots=[0])
+        assert found["synthesizer"].get("thinking", "off") == thinking
+        one: dict[str, Any] = found["results"]["gold"]["0"]["all"]
+        return {name: one[name] for name in ("response_accuracy", "pair_quality", "with_pairs", "rejected")}
+
+    assert figures("thinking_aloud", "on") == figures("thinking_aloud", "budget 50") == figures("chatting", "off")
+    assert figures("musing", "on")["with_pairs"]["mean"] == 0
+
+
+def thinking_aloud(prompt: str) -> str:
+    return f"<think>On Earth, I think.</think>\n{chatting(prompt)}"
+
+
+def musing(prompt: str) -> str:
+    return f"<think>{chatting(prompt)}"
+
+
 def chatting(prompt: str) -> str:
     """Write the gold pairs as JSON; know where everything lies, but no capital."""
     if not prompt.startswith("<s>system"):
@@ -413,6 +433,9 @@ def test_the_command_prints_the_table_and_writes_the_file(
         ([*KNOWING, "--unseen", "{gold}", "--prompt", "tutorial"], "tutorial asks for a text"),
         ([*KNOWING, "--unseen", "{gold}", "--prompt", "tutorials"], "did you mean tutorial"),
         ([*KNOWING, "--unseen", "{gold}", "--prompt", "qa", "--prompt-format", "instruction-pretrain"], "chat models"),
+        ([*KNOWING, "--unseen", "{gold}", "--thinking", "on"], "--prompt-format chat"),
+        ([*KNOWING, "--unseen", "{gold}", "--prompt-format", "chat", "--thinking", "aloud"], "budget 512"),
+        (["corpus/", "--thinking", "on"], "they need --model"),
     ],
 )
 def test_bad_input_is_explained(
