@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from hfsynth.engine.protocol import Engine
     from hfsynth.engine.scripted import ScriptedEngine
     from hfsynth.job.check import CheckReport, check
+    from hfsynth.job.join import work
     from hfsynth.job.launcher import LocalLauncher
     from hfsynth.job.progress import inspect
     from hfsynth.job.ray_launcher import RayLauncher as RayLauncher
-    from hfsynth.job.run import synthesize
+    from hfsynth.job.run import describe_job, synthesize
     from hfsynth.job.tuning.tune import tune
     from hfsynth.job.verify import verify
     from hfsynth.publishing.facts import CardSettings
@@ -122,9 +123,11 @@ _HOMES = {
     "render_rows": "texts.training_texts",
     "save_corpus": "publishing.saving",
     "split_documents": "documents.split_documents",
+    "describe_job": "job.run",
     "synthesize": "job.run",
     "train": "training.train",
     "verify": "job.verify",
+    "work": "job.join",
 }
 
 # Without what needs torch or Ray: whoever imports everything may have neither.
@@ -183,8 +186,10 @@ __all__ = [
     "render_rows",
     "save_corpus",
     "split_documents",
+    "describe_job",
     "synthesize",
     "verify",
+    "work",
 ]
 
 

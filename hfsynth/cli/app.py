@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hfsynth.cli import console, evaluate, publish, texts, train, tune, verify
+from hfsynth.cli import console, evaluate, publish, texts, train, tune, verify, work
 from hfsynth.cli.options import (
     EngineArgs,
     Exemplars,
@@ -139,6 +139,12 @@ def synthesize(
     sbatch: Annotated[list[str] | None, typer.Option(help="A line for sbatch, such as --time=8:00:00; repeat.")] = None,
     submit: Annotated[bool, typer.Option("--submit", help="Hand the script to sbatch instead of printing it.")] = False,
     shard_range: Annotated[str | None, typer.Option(help="Work on shards A to before B only, written A:B.")] = None,
+    share: Annotated[
+        str | None,
+        typer.Option(
+            help="Try share I of N first, written I/N, from 0/N on. [default: what Slurm, Kubernetes or SkyPilot say]"
+        ),
+    ] = None,
     max_engine_restarts: Annotated[
         int,
         typer.Option(
@@ -155,6 +161,9 @@ def synthesize(
             "--continue-with-changed-source",
             help="The source was mended, has grown or changed: keep the finished shards whose rows are the same.",
         ),
+    ] = False,
+    describe: Annotated[
+        bool, typer.Option("--describe", help="Write the job down in OUT for `hfsynth work OUT`, and start nothing.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, write nothing.")] = False,
     quiet: Quiet = False,
@@ -173,6 +182,8 @@ def synthesize(
     from hfsynth.documents.source import Source
     from hfsynth.engine.speculation import require_greedy, speculating
     from hfsynth.job import run
+    from hfsynth.job.begin import job_plan
+    from hfsynth.job.launcher import with_tensor_parallel
     from hfsynth.synthesis.prompts import open_prompt
 
     engine = engine or ("server" if base_url else "vllm")
@@ -189,6 +200,8 @@ def synthesize(
     synthesizer = chosen.config(fields, model, others)
     engine_config = speculating(EngineConfig(engine, arguments, trust_remote_code), speculative)
     require_greedy(engine_config, synthesizer.sampling)
+    if engine == "vllm":
+        engine_config = with_tensor_parallel(engine_config, tensor_parallel)
     read_from = Source(source, config, split or "train", revision, text_column, id_column, limit)
     planned: dict[str, Any] = {
         "engine": engine_config,
@@ -196,34 +209,31 @@ def synthesize(
         "continue_with_changed_source": continue_with_changed_source,
     }
     if dry_run:
-        plan = run.job_plan(read_from, out, synthesizer, **planned)
-        console.emit_json(plan)
+        console.emit_json(job_plan(read_from, out, synthesizer, **planned))
         return
     wanted = launchers.Wanted(launcher, workers, tensor_parallel, address, gpus_per_worker, engine_config.kind)
     if launcher == "slurm":
-        plan = run.job_plan(read_from, out, synthesizer, **planned)
+        plan = job_plan(read_from, out, synthesizer, **planned)
         launchers.slurm(wanted, plan, sbatch or [], submit=submit)
+        return
+    planned |= {"max_engine_restarts": max_engine_restarts, "grace": grace, "bad_rows": bad_rows}
+    if describe:
+        gpu = None if gpus_per_worker is None else gpus_per_worker > 0
+        result = run.describe_job(read_from, out, synthesizer, gpu=gpu, **planned)
+        launchers.tell(result, as_json=as_json)
         return
     with launchers.interruptible(), console.job_progress(quiet=quiet or as_json) as display:
         result = run.synthesize(
             read_from,
             out,
             synthesizer,
-            engine=engine_config,
-            shard_rows=shard_rows,
             shards=launchers.shard_range(shard_range),
+            share=share,
             launcher=launchers.launcher_for(wanted),
-            max_engine_restarts=max_engine_restarts,
-            grace=grace,
-            bad_rows=bad_rows,
-            continue_with_changed_source=continue_with_changed_source,
             on_progress=display,
+            **planned,
         )
-    if as_json:
-        told = {"out": str(result.root), "worked": result.worked, "finished": result.finished, "stats": result.stats}
-        console.emit_json(told)
-    else:
-        console.emit(_report(result))
+    launchers.tell(result, as_json=as_json)
 
 
 @app.command()
@@ -278,6 +288,7 @@ def check(
 texts.register(app)
 evaluate.register(app)
 verify.register(app)
+work.register(app)
 publish.register(app)
 tune.register(app)
 train.register(app)
@@ -294,10 +305,3 @@ def _default_model(engine: str, *, quiet: bool) -> str:
     if not quiet:
         console.say(f"No --model given: using {chosen} ({'a' if has_gpu else 'no'} GPU was found).")
     return chosen
-
-
-def _report(result: Any) -> str:  # noqa: ANN401
-    from hfsynth.job.progress import describe, inspect
-
-    first = "" if result.worked else "This job was finished before; nothing was left to do.\n"
-    return first + describe(inspect(result.root))

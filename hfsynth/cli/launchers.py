@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hfsynth.cli import console
+from hfsynth.core.config import EngineConfig
 from hfsynth.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from hfsynth.job.launcher import Launcher
+    from hfsynth.job.run import JobResult
 
 
 LAUNCHERS = ("local", "ray", "slurm")
@@ -56,6 +59,27 @@ def launcher_for(wanted: Wanted) -> Launcher | None:
 
     devices = visible_devices() if wanted.engine == "vllm" else []
     return LocalLauncher(wanted.workers, tensor_parallel=wanted.tensor_parallel, devices=devices)
+
+
+def engine_of(told: EngineConfig, kind: str | None, arguments: Mapping[str, Any], trust: bool) -> EngineConfig:
+    """Return the engine that a folder tells of, with what the command line says in the place of what is there."""
+    same = kind is None or kind == told.kind
+    return EngineConfig(kind or told.kind, {**(told.arguments if same else {}), **arguments}, trust)
+
+
+def tell(result: JobResult, *, as_json: bool) -> None:
+    """Print what a call has left."""
+    from hfsynth.job.progress import describe, inspect
+
+    if as_json:
+        told = {"out": str(result.root), "worked": result.worked, "finished": result.finished, "stats": result.stats}
+        console.emit_json(told)
+    elif not result.finished and not result.worked:
+        console.emit(f"{result.root} describes the job. Work at it, on any machine that shares the folder:")
+        console.emit(f"hfsynth work {shlex.quote(str(result.root))}")
+    else:
+        first = "" if result.worked else "This job was finished before; nothing was left to do.\n"
+        console.emit(first + describe(inspect(result.root)))
 
 
 def slurm(wanted: Wanted, plan: Mapping[str, Any], lines: Sequence[str], *, submit: bool) -> None:

@@ -40,8 +40,16 @@ SYNTHESIZE: Rooms = {
     "Engine": ("base_url", "concurrency", "engine_arg", "speculative", "trust_remote_code", "max_engine_restarts"),
     "Who works": (
         *("launcher", "tensor_parallel", "address", "gpus_per_worker", "sbatch", "submit"),
-        *("shard_range", "shard_rows", "grace"),
+        *("shard_range", "share", "shard_rows", "grace", "describe"),
     ),
+    "Output": ("quiet", "verbose", "as_json"),
+}
+WORK: Rooms = {
+    "Used most": ("share", "workers", "source"),
+    "Engine": (
+        *("model", "engine", "base_url", "concurrency", "engine_arg", "trust_remote_code", "max_engine_restarts"),
+    ),
+    "Who works": ("launcher", "tensor_parallel", "address", "gpus_per_worker", "grace", "bad_rows"),
     "Output": ("quiet", "verbose", "as_json"),
 }
 TUNE: Rooms = {

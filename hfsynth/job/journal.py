@@ -123,6 +123,11 @@ class JournalPaths:
         return self.folder / "log"
 
     @property
+    def settings(self) -> Path:
+        """How the job is worked at."""
+        return self.folder / "settings.json"
+
+    @property
     def extent(self) -> Path:
         """How long the source is, once that is known."""
         return self.folder / "total.json"

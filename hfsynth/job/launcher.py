@@ -214,6 +214,11 @@ def with_tensor_parallel(engine: EngineConfig, gpus: int) -> EngineConfig:
     return EngineConfig(engine.kind, arguments, engine.trust_remote_code)
 
 
+def spread_over(engine: EngineConfig) -> int:
+    """Return how many GPUs `engine` is told to spread its model over."""
+    return int(engine.arguments.get("tensor_parallel_size", 1))
+
+
 class LocalWorkerHandle:
     """A worker's process. Where no `cores` are given it may run on all."""
 

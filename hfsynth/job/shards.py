@@ -1,7 +1,8 @@
 """Which shards of a job there are, which are finished, and which one a worker takes next.
 
-That is the first that is neither finished nor held by another. Where the source's length is not known beforehand, the
-worker that comes to its end writes it down. Knows nothing of engines and of what is in a shard.
+That is the first, in the order of its share, that is neither finished nor held by another. Where the source's length is
+not known beforehand, the worker that comes to its end writes it down. Knows nothing of engines, nor of what is in a
+shard.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any, Self
 from zlib import crc32
@@ -26,6 +26,7 @@ from hfsynth.documents.splits import SplitLayout
 from hfsynth.documents.watching import changed
 from hfsynth.job.journal import JournalPaths
 from hfsynth.job.leases import Leases
+from hfsynth.job.shares import Share
 from hfsynth.job.spec import ShardRange
 
 
@@ -148,21 +149,26 @@ def write_extent(corpus: Corpus, rows: int, shard_rows: int, *, exact: bool = Fa
 
 
 class Claims:
-    """Claim the shards of one range, in order, for the holder of `leases`."""
+    """Claim the shards of one range, in the order of a share, for the holder of `leases`."""
 
-    def __init__(self, corpus: Corpus, leases: Leases, shard_rows: int, shards: ShardRange = (0, None)) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        leases: Leases,
+        shard_rows: int,
+        shards: ShardRange = (0, None),
+        share: Share = Share(),  # noqa: B008 - frozen
+    ) -> None:
         self._corpus = corpus
         self._leases = leases
         self._shard_rows = shard_rows
         self._first, self._last = shards
+        self._share = share
 
     def next(self) -> int | None:
         """Claim a shard; return None where there is none to be had now."""
         finished = record_paths(self._corpus.parts)
-        end = self._end()
-        for shard in count(self._first):
-            if end is not None and shard >= end:
-                return None
+        for shard in self._share.order(self._first, self._end()):
             if shard not in finished and self._claim(shard):
                 return shard
         return None

@@ -12,6 +12,7 @@ from hfsynth.core.config import EngineConfig, SynthesizerConfig
 from hfsynth.corpus.parquet import output_features
 from hfsynth.documents.source import Source
 from hfsynth.job.leases import STALE_AFTER
+from hfsynth.job.shares import Share
 
 ShardRange = tuple[int, int | None]
 
@@ -33,8 +34,8 @@ class JudgingSpec:
 class JobSpec:
     """Everything a worker must know, as values that travel to other processes.
 
-    `revision` is what the source must turn out to be at. `shards` is the range of shards to work on. A job that judges
-    has `judging`; `config` is then its judge's.
+    `revision` is what the source must turn out to be at. `shards` is the range of shards to work on, `share` those of
+    them that are tried first. A job that judges has `judging`; `config` is then its judge's.
     """
 
     source: Source
@@ -48,6 +49,7 @@ class JobSpec:
     grace: float = 30.0
     stale_after: float = STALE_AFTER
     judging: JudgingSpec | None = None
+    share: Share = Share()
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; `from_dict` reads them back."""
@@ -58,6 +60,7 @@ class JobSpec:
             "config": self.config.to_dict(),
             "engine": self.engine.to_dict(),
             "judging": self.judging and asdict(self.judging),
+            "share": asdict(self.share),
         }
 
     @classmethod
@@ -70,6 +73,7 @@ class JobSpec:
             "engine": EngineConfig.from_dict(values["engine"]),
             "shards": tuple(values["shards"]),
             "judging": judging and JudgingSpec(**{**judging, "keep": tuple(judging["keep"])}),
+            "share": Share(**values["share"]),
         }
         return cls(**{**values, **made})
 

@@ -29,6 +29,7 @@ from hfsynth.documents.splits import SplitLayout, SplitSource
 from hfsynth.engine.loading import config_of
 from hfsynth.engine.protocol import Engine
 from hfsynth.engine.speculation import ARGUMENT, NO_GUESSES, speculating
+from hfsynth.job.begin import SHARD_ROWS
 from hfsynth.job.calibrate import calibrated
 from hfsynth.job.concurrency import stopping
 from hfsynth.job.journal import JournalPaths
@@ -36,7 +37,7 @@ from hfsynth.job.launcher import Launcher
 from hfsynth.job.leases import Holder, Leases, clear
 from hfsynth.job.passes import draw_of, open_pairs
 from hfsynth.job.progress import Progress
-from hfsynth.job.run import SHARD_ROWS, JobResult
+from hfsynth.job.run import JobResult
 from hfsynth.job.shards import write_extent, write_layout
 from hfsynth.job.spec import JobSpec, JudgingSpec
 from hfsynth.job.verified import publish_verified

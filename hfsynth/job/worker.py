@@ -78,7 +78,7 @@ class Worker:
         self.sessions = Sessions(paths.sessions)
         is_gone = self.sessions.has_died
         self._leases = Leases(paths.leases, self._holder, is_gone=is_gone, stale_after=spec.stale_after)
-        self._claims = Claims(corpus, self._leases, spec.shard_rows, spec.shards)
+        self._claims = Claims(corpus, self._leases, spec.shard_rows, spec.shards, spec.share)
         self._segment_folder = paths.segments
         self._log_file = paths.logs / f"{self._holder.worker}.log"
         self._segments = Segments(paths.segments, self._holder.worker)

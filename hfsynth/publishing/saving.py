@@ -26,8 +26,8 @@ from hfsynth.corpus.rewritten import write_rewritten
 from hfsynth.documents.dataset_splits import AnyDataset, Rows, require_same_columns, splits_of
 from hfsynth.documents.origins import origin_of, stated_origin
 from hfsynth.documents.source import Source
+from hfsynth.job.begin import SHARD_ROWS
 from hfsynth.job.finish import counted, published_config
-from hfsynth.job.run import SHARD_ROWS
 from hfsynth.publishing.saved_rows import OnePass, SavedSplit, open_rows, save_split
 from hfsynth.synthesis.synthesizer import Synthesizer
 from hfsynth.texts.corpus_folder import SplitTally, pairs_rows

@@ -314,7 +314,7 @@ def test_a_real_model_end_to_end(run: Run, texts: Path, tmp_path: Path, tiny_lla
     assert stats["output_tokens"] > 0
 
 
-@pytest.mark.parametrize("command", ["synthesize", "tune", "evaluate", "verify", "push", "train"])
+@pytest.mark.parametrize("command", ["synthesize", "work", "tune", "evaluate", "verify", "push", "train"])
 def test_a_long_help_has_rooms_for_every_option(command: str) -> None:
     rooms: rooms_of.Rooms = getattr(rooms_of, command.upper())
     made = typer.main.get_command(app.app).commands[command]

@@ -15,7 +15,8 @@ from hfsynth.core.errors import ConfigError, OutputError
 from hfsynth.core.files import read_json, write_json
 from hfsynth.corpus.folder import Corpus
 from hfsynth.documents.source import Source
-from hfsynth.job.run import job_plan, synthesize
+from hfsynth.job.begin import job_plan
+from hfsynth.job.run import synthesize
 from hfsynth.models.precision import precision_arguments, settled_precision
 from hfsynth.models.resolve import pinned
 

@@ -1,0 +1,270 @@
+"""What a job is: opened, compared with what its folder holds, and written down before any work begins.
+
+The plan says what decides the result; a folder holds one of them at one revision. Knows nothing of workers, and of how
+a job's end is made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hfsynth.core.addresses import without_credentials
+from hfsynth.core.config import EngineConfig, SynthesizerConfig
+from hfsynth.core.errors import ConfigError, OutputError
+from hfsynth.core.exemplars import Exemplars
+from hfsynth.core.files import read_json, write_json, writing
+from hfsynth.core.recipes import as_begun
+from hfsynth.corpus.folder import Corpus
+from hfsynth.corpus.manifest import require_whole
+from hfsynth.documents.readers import BadRow
+from hfsynth.documents.source import OpenSource, Source
+from hfsynth.documents.splits import SplitLayout, SplitSource, open_source_splits
+from hfsynth.engine.loading import config_of
+from hfsynth.engine.protocol import Engine
+from hfsynth.job import changed_source
+from hfsynth.job.journal import JournalPaths
+from hfsynth.job.leases import Holder, Leases
+from hfsynth.job.leftovers import sweep, sweep_finished
+from hfsynth.job.reopen import has_all_files, reopen
+from hfsynth.job.shards import read_extent, record_paths, write_extent, write_layout
+from hfsynth.job.spec import part_schema
+from hfsynth.synthesis.exemplars import settle, with_exemplars
+from hfsynth.synthesis.prompts import named_in_short, require_personas
+
+SHARD_ROWS = 4096
+
+_GO_ON = (
+    "The source has changed: --continue-with-changed-source keeps the finished shards whose rows are the same. Or give "
+    "another output folder."
+)
+_ELSEWHERE = "Give another output folder, or remove this one."
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # as a path has it: of two slashes one is left
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job whose folder says what it is: `identity` is the plan, `config` is pinned. A finished one has no leases."""
+
+    corpus: Corpus
+    source: Source
+    opened: OpenSource
+    config: SynthesizerConfig
+    engine: EngineConfig
+    identity: Mapping[str, Any]
+    leases: Leases | None
+
+    @property
+    def shard_rows(self) -> int:
+        """How many rows of the source a shard has."""
+        return int(self.identity["shard_rows"])
+
+
+def open_job(
+    source: Source,
+    out: str | Path,
+    config: SynthesizerConfig,
+    engine: EngineConfig,
+    *,
+    shard_rows: int | None,
+    gpu: bool | None,
+    go_on: bool = False,
+) -> Job:
+    """Open the source, pin what is not pinned and write the job down, or find that the folder's job is the same.
+
+    With `go_on` a job whose source alone has changed goes on with it as it is now. Raise OutputError for a folder that
+    holds another job or cannot be written, and what opening the source and pinning the recipe raise.
+    """
+    rows_a_shard = _shard_rows(shard_rows, config.shots)
+    corpus = Corpus(Path(out))
+    refuse_url(corpus.root)
+    _refuse_foreign(corpus)
+    source, opened = open_source_splits(source)
+    require_personas(config, opened.features)
+    config = _pinned(config, engine, corpus, gpu=gpu)
+    identity = _identity(source, opened, config, rows_a_shard)
+    if go_on and isinstance(opened, SplitSource):
+        raise ConfigError(
+            "A job of several splits cannot go on with a changed source.", hint="Give a new folder, or one split a job."
+        )
+    _settle_source(corpus, identity, opened, config, go_on=go_on)
+    _refuse_other(corpus, read_json(corpus.plan), identity)
+    if corpus.manifest.exists() and _is_whole(corpus):
+        sweep_finished(corpus)  # whoever published may have been killed before it did so
+        return Job(corpus, source, opened, config, engine, identity, None)
+    sweep(corpus)
+    leases = _begin(corpus, identity, opened)
+    if any(path.exists() for path in (corpus.pairs, corpus.manifest, corpus.former)):
+        with leases.waiting_for("publish"):
+            reopen(corpus)
+    return Job(corpus, source, opened, config, engine, identity, leases)
+
+
+def job_plan(
+    source: Source,
+    out: str | Path,
+    config: SynthesizerConfig,
+    *,
+    exemplars: str | Exemplars | None = None,
+    engine: EngineConfig | Engine | None = None,
+    shard_rows: int | None = None,
+    continue_with_changed_source: bool = False,
+) -> dict[str, Any]:
+    """Return what `synthesize` would do, as plain values: nothing is written and no engine is started.
+
+    Raise what `synthesize` would raise for the source, the model's name and the folder.
+    """
+    corpus = Corpus(Path(out))
+    refuse_url(corpus.root)
+    _refuse_foreign(corpus)
+    source, opened = open_source_splits(source)
+    require_personas(config, opened.features)
+    config = _pinned(with_exemplars(config, exemplars), config_of(engine), corpus)
+    identity = _identity(source, opened, config, _shard_rows(shard_rows, config.shots))
+    found = read_json(corpus.plan)
+    if not (continue_with_changed_source and _only_source_changed(found, identity)):
+        _refuse_other(corpus, found, identity)
+    finished = record_paths(corpus.parts)
+    state = "finished" if corpus.manifest.exists() else "started" if corpus.plan.exists() else "new"
+    first = next((row for row in opened.read() if not isinstance(row, BadRow)), None)
+    return {
+        "out": str(corpus.root),
+        "state": state,
+        "shards_finished": len(finished),
+        "rows": exact if (exact := opened.exact_rows()) is not None else opened.expected_rows,
+        "first_document": None if first is None else {"id": first["id"], "text": (first["text"] or "")[:200]},
+        **identity,
+    }
+
+
+def _settle_source(
+    corpus: Corpus, identity: Mapping[str, Any], opened: OpenSource, config: SynthesizerConfig, *, go_on: bool
+) -> None:
+    """Bring the folder's job to the source as it is now, where that alone is new and the caller wants to go on."""
+    if not corpus.plan.exists():
+        return
+    leases = Leases(JournalPaths(corpus.journal).leases, Holder.this_process())
+    with leases.waiting_for("plan"):
+        changed_source.complete(corpus)
+        if go_on and _only_source_changed(read_json(corpus.plan), identity):
+            schema = part_schema(opened.features, config)
+            changed_source.begin(corpus, identity, opened.read, schema, leases)
+            changed_source.complete(corpus)
+
+
+def _only_source_changed(there: Mapping[str, Any] | None, here: Mapping[str, Any]) -> bool:
+    begun = there.get("source") if there is not None else None
+    if there is None or not isinstance(begun, Mapping):
+        return False
+    same_source = {**here, "source": {**here["source"], "revision": begun.get("revision")}}
+    return begun.get("revision") != here["source"]["revision"] and not list(_differences(there, same_source))
+
+
+def _shard_rows(asked: int | None, shots: int) -> int:
+    if asked is None:
+        return -(-SHARD_ROWS // shots) * shots
+    if asked < 1 or asked % shots:
+        raise ConfigError(f"A shard of {asked} rows is no multiple of {shots} shots.", hint="Use another --shard-rows.")
+    return asked
+
+
+def _pinned(
+    config: SynthesizerConfig, engine: EngineConfig, corpus: Corpus, *, gpu: bool | None = None
+) -> SynthesizerConfig:
+    """Pin what is not pinned, and go on as the folder's job was begun."""
+    begun = (read_json(corpus.plan) or {}).get("synthesizer")
+    found = settle(config, engine, gpu=gpu)
+    return found if begun is None else as_begun(found, begun, precision_asked=config.precision != "auto")
+
+
+def _identity(source: Source, opened: OpenSource, config: SynthesizerConfig, shard_rows: int) -> dict[str, Any]:
+    """Return what decides the result, as plain values."""
+    split = list(source.split) if isinstance(source.split, tuple) else source.split  # as JSON gives it back
+    return {
+        "source": {
+            **asdict(source),
+            "location": without_credentials(source.location),
+            "split": split,
+            "revision": opened.revision,
+        },
+        "synthesizer": config.to_dict(),
+        "shard_rows": shard_rows,
+    }
+
+
+def _is_whole(corpus: Corpus) -> bool:
+    """Return whether nothing of a finished corpus is lost; raise OutputError where no job can make it anew."""
+    if corpus.plan.exists():
+        return has_all_files(corpus)
+    require_whole(corpus.root, digests=True)
+    return True
+
+
+def refuse_url(root: Path) -> None:
+    """Raise OutputError where a folder is named that is an address."""
+    scheme = _URL.match(str(root))
+    if scheme is not None:
+        raise OutputError(
+            f"A job works in a folder, not at {scheme[1]}://: it must append to files, link and rename them.",
+            hint="Give a folder, on a shared file system where several machines work, and copy the finished corpus "
+            "from there; `hfsynth push` sends it to the Hub.",
+        )
+
+
+def _refuse_foreign(corpus: Corpus) -> None:
+    in_the_way = next((path for path in (corpus.root, *corpus.root.absolute().parents) if path.is_file()), None)
+    if in_the_way is not None:
+        raise OutputError(f"{in_the_way} is a file, not a folder.", hint="Give another output folder.")
+    if corpus.root.is_dir() and any(corpus.root.iterdir()) and not corpus.journal.is_dir():
+        raise OutputError(
+            f"{corpus.root} is not empty and holds no job of hfsynth.", hint="Give a new or an empty folder."
+        )
+
+
+def _begin(corpus: Corpus, identity: Mapping[str, Any], opened: OpenSource) -> Leases:
+    """Write down what the job is and how long its source, or check that the folder's job is the same."""
+    with writing(corpus.journal):
+        corpus.journal.mkdir(parents=True, exist_ok=True)
+    leases = Leases(JournalPaths(corpus.journal).leases, Holder.this_process())
+    with leases.waiting_for("plan"):
+        found = read_json(corpus.plan)
+        _refuse_other(corpus, found, identity)
+        if found is None:
+            write_json(corpus.plan, identity)
+        if isinstance(opened, SplitSource):
+            known = read_extent(corpus)  # counting may mean to read everything: once is enough
+            sizes = known["splits"] if known else opened.sizes(at_hand=opened.is_local)
+            write_layout(corpus, SplitLayout(sizes, identity["shard_rows"]))
+        elif (rows := opened.exact_rows()) is not None:
+            write_extent(corpus, rows, identity["shard_rows"], exact=True)
+        elif opened.expected_rows is not None:
+            write_json(JournalPaths(corpus.journal).expectation, {"rows": opened.expected_rows})
+    return leases
+
+
+def _refuse_other(corpus: Corpus, found: Mapping[str, Any] | None, identity: Mapping[str, Any]) -> None:
+    differences = [] if found is None else list(_differences(found, identity))
+    if differences:
+        raise OutputError(
+            f"{corpus.root} holds the result of another recipe: {'; '.join(differences)}.",
+            hint=_GO_ON if _only_source_changed(found, identity) else _ELSEWHERE,
+        )
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    silent = {"location", "chosen"}  # a revision pins the content, wherever it lies; so does the exemplars' digest
+    if "precision" not in there:
+        silent.add("precision")  # a job that was begun before there were any
+    for name in sorted({*there, *here} - silent):
+        old, new = there.get(name), here.get(name)
+        if f"{prefix}{name}" == "synthesizer.prompt":
+            if old != new:
+                yield f"the prompt recipe is {named_in_short(old)} there and {named_in_short(new)} here"
+        elif isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            yield f"{prefix}{name} is {old!r} there and {new!r} here"
