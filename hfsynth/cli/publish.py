@@ -28,6 +28,9 @@ SourceLicense = Annotated[str | None, typer.Option(help="The source's licence. [
 ModelLicense = Annotated[str | None, typer.Option(help="The model's licence. [default: as its own card says]")]
 LicenseName = Annotated[str | None, typer.Option(help="The name of a licence of `other`.")]
 LicenseLink = Annotated[str | None, typer.Option(help="Where a licence of `other` can be read.")]
+PartLicense = Annotated[
+    list[str] | None, typer.Option(help="The licence of a part of a mixture, part=ID; may be repeated.")
+]
 Creator = Annotated[str | None, typer.Option(help="Who had it made: a person or an organization.")]
 Language = Annotated[list[str] | None, typer.Option(help="A language code; may be repeated. [default: the source's]")]
 Title = Annotated[str | None, typer.Option(help="The card's title. [default: the repo's name]")]
@@ -56,6 +59,7 @@ def card(
     license_link: LicenseLink = None,
     source_license: SourceLicense = None,
     model_license: ModelLicense = None,
+    part_license: PartLicense = None,
     creator: Creator = None,
     language: Language = None,
     title: Title = None,
@@ -79,6 +83,7 @@ def card(
         raise ConfigError(f"A card's type is dataset or model, not {kind!r}.", hint="Use --type dataset.")
     settings = _settings(
         (license, license_name, license_link, source_license, model_license),
+        part_license,
         language,
         title,
         repo,
@@ -104,6 +109,7 @@ def push(
     license_link: LicenseLink = None,
     source_license: SourceLicense = None,
     model_license: ModelLicense = None,
+    part_license: PartLicense = None,
     creator: Creator = None,
     language: Language = None,
     title: Title = None,
@@ -149,6 +155,7 @@ def push(
     )
     settings = _settings(
         (license, license_name, license_link, source_license, model_license),
+        part_license,
         language,
         title,
         repo,
@@ -175,6 +182,7 @@ def push(
 
 def _settings(
     licences: tuple[str | None, str | None, str | None, str | None, str | None],
+    of_parts: list[str] | None,
     language: list[str] | None,
     title: str | None,
     repo: str | None,
@@ -195,7 +203,16 @@ def _settings(
         model_license=of_model,
         include=tuple(include or ()),
         creator=creator,
+        part_licenses=_by_part(of_parts or []),
     )
+
+
+def _by_part(given: list[str]) -> dict[str, str]:
+    """Read part=ID options."""
+    found = dict(item.partition("=")[::2] for item in given)
+    if not all(found) or not all(found.values()):
+        raise ConfigError("A part's licence is written part=ID.", hint="Use --part-license raw=odc-by.")
+    return found
 
 
 def _template(path: Path | None) -> str | None:

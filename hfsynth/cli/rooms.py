@@ -88,7 +88,7 @@ VERIFY: Rooms = {
 PUSH: Rooms = {
     "Used most": ("license", "language", "title", "private", "create_pr", "dry_run"),
     "Card": (
-        *("license_name", "license_link", "source_license", "model_license"),
+        *("license_name", "license_link", "source_license", "model_license", "part_license"),
         *("creator", "card_template", "kind", "include"),
     ),
     "Repo": ("revision", "replace", "tag", "message", "timeout", "allow_secrets"),

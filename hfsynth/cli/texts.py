@@ -232,7 +232,7 @@ def _parts(kind: str, locations: list[str], *, splits: list[str] | None, repeati
 
     names = [kind if number == 1 else f"{kind}-{number}" for number in range(1, len(locations) + 1)]
     return [
-        Part(name, open_splits(location, splits), Kind(kind), repeat=name in repeating)
+        Part(name, open_splits(location, splits), Kind(kind), repeat=name in repeating, origin=location)
         for name, location in zip(names, locations, strict=True)
     ]
 

@@ -32,4 +32,9 @@ def steps_of(config: Mapping[str, Any] | None) -> tuple[Step, ...]:
     found = config or {}
     recipe = {name: value for name, value in found.items() if name not in _APPLIED}
     made = [Step(SYNTHESIZE, recipe)] if "source" in found else []
-    return (*made, *(Step(name, found[name]) for name in LATER if isinstance(found.get(name), Mapping)))
+    return (*made, *(Step(name, _settings(found[name])) for name in LATER if found.get(name)))
+
+
+def _settings(told: Any) -> Mapping[str, Any]:  # noqa: ANN401
+    """Return a step's settings; a step of several measures, each with its own, lists them."""
+    return told if isinstance(told, Mapping) else {"measures": told}

@@ -6,7 +6,7 @@ name it does not know. Knows nothing of folders, models or the Hub.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -34,102 +34,17 @@ from hfsynth.corpus.readme import (
     shortened,
 )
 from hfsynth.publishing.card_reuse import citation, hub_id, render_command, synthesize_command
+from hfsynth.publishing.config_facts import ConfigFacts
 from hfsynth.publishing.licences import Part, sentences
 from hfsynth.publishing.licensing import DERIVED, Licence
+from hfsynth.publishing.taken_out import Outcome
 
 PROJECT_PAGE = "https://pypi.org/project/hfsynth/"
-_COLUMNS = {
-    "id": "the document's name: the source's, or a digest of its text",
-    "text": "the document",
-    "pairs": "the instruction-response pairs about the document",
-    "synthesis": "where the pairs come from: `status`, the `chain` and `shot`, whether the previous shot was in the "
-    "prompt (`follows`), tokens, `finish_reason`, and what was `rejected` and why",
-    "source_id": "of a piece of a long document, the document's name",
-    "offset": "of a piece of a long document, the character that it begins with",
-}
-_TEXT_COLUMNS = {
-    "text": "a document, or the documents of a few-shot chain, each followed by its pairs: one text to train on",
-    "source_ids": "the names of the documents in the text, in order",
-    "source": "the part of the mixture that the text is from",
-    "shots": "how many documents are in the text",
-    "num_pairs": "how many pairs are in the text",
-    "pairs": "how many pairs are in the text (a number, by its former name)",
-    "style": "the rendering that was drawn for the text",
-    "wordings": "the language in which each of these documents is worded, empty where it has no pairs",
-    "chain": "the few-shot chain that the text was made of",
-    "pair_spans": "where each pair begins and ends in the text, in characters",
-    "tokens": "tokens of the text, without those for its beginning and end",
-}
-_REWRITTEN_COLUMNS = {"id": "the document's name", "text": "what the model wrote", "prompt": "the prompt that asked it"}
-_ABOUT = {"default": "text to train on", "pairs": "documents with their pairs, and where they come from"}
-_ABOUT |= {"rewritten": "documents that the model wrote anew"}
 _TOLD_ELSEWHERE = ("counts", "texts", "tokens", "wordings_used")  # of a rendering
 TASKS = ["text-generation", "question-answering"]
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 _LARGE = ((10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"), (10**11, "10B<n<100B"))
 _LARGEST = "100B<n<1T"
-
-
-@dataclass(frozen=True, slots=True)
-class SplitFacts:
-    """One split of a config: where it lies, and how large it is. `nbytes` are those of its rows in memory."""
-
-    name: str
-    paths: tuple[str, ...]
-    rows: int
-    nbytes: int
-    size: int
-    files: int
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigFacts:
-    """One config: its splits and its columns, as `dataset_info` writes them."""
-
-    name: str
-    splits: tuple[SplitFacts, ...]
-    features: Sequence[Any]
-
-    @property
-    def about(self) -> str:
-        return _ABOUT.get(self.name, "one more config")
-
-    @property
-    def columns(self) -> list[tuple[str, str, str]]:
-        """Every column with its type and what it is."""
-        listed = any(column["name"] == "pairs" and "dtype" not in column for column in self.features)
-        about = _COLUMNS if listed else _REWRITTEN_COLUMNS if self.name == "rewritten" else _TEXT_COLUMNS
-        return [
-            (as_code(column["name"]), as_code(_kind(column)), about.get(column["name"], "a column of the source"))
-            for column in self.features
-        ]
-
-    def entry(self) -> dict[str, Any]:
-        """Return the config's entry under `configs`."""
-        files = [{"split": s.name, "path": s.paths[0] if len(s.paths) == 1 else list(s.paths)} for s in self.splits]
-        return {"config_name": self.name, "data_files": files}
-
-    def info(self) -> dict[str, Any]:
-        """Return the config's entry under `dataset_info`."""
-        return {
-            "config_name": self.name,
-            "features": list(self.features),
-            "splits": [{"name": s.name, "num_bytes": s.nbytes, "num_examples": s.rows} for s in self.splits],
-            "download_size": sum(s.size for s in self.splits),
-            "dataset_size": sum(s.nbytes for s in self.splits),
-        }
-
-
-def _kind(column: Mapping[str, Any]) -> str:
-    """Return the type of a column as `dataset_info` has it, in short."""
-    if "dtype" in column:
-        dtype = column["dtype"]
-        return dtype if isinstance(dtype, str) else str(next(iter(dtype), "other"))
-    shape = next((name for name in column if name != "name"), "other")
-    inner = column.get(shape)
-    if isinstance(inner, list) and shape != "struct":
-        return f"{shape} of {', '.join(str(field['name']) for field in inner)}"
-    return f"{shape} of {inner}" if isinstance(inner, str) else shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +106,8 @@ class CorpusFacts(Facts):
     model_license: str | None = None
     licensed: tuple[Part, ...] = ()
     creator: str | None = None
+    part_licenses: Mapping[str, str] = field(default_factory=dict)
+    outcomes: tuple[Outcome, ...] = ()
 
     @property
     def parts(self) -> list[str]:
@@ -225,8 +142,8 @@ def build(facts: CorpusFacts | ModelFacts, template: str | None = None) -> str:
 def card_of(facts: CorpusFacts | ModelFacts, template: str | None = None) -> Card:
     """Return the README for `facts`, taken apart."""
     if isinstance(facts, CorpusFacts):
-        known = {"source_license": facts.source_license, "model_license": facts.model_license, "parts": facts.parts}
-        known |= {"creator": facts.creator}
+        known: dict[str, Any] = {name: getattr(facts, name) for name in ("source_license", "model_license", "parts")}
+        known |= {"creator": facts.creator, "part_licenses": dict(facts.part_licenses)}
         known |= {DERIVED: list(facts.licence.ids)} if facts.licence.derived else {}
         return Card(corpus_metadata(facts), (Block(_known(facts, known), _body("dataset", template, _shown(facts))),))
     known = {"base_model": facts.base_model, "parts": ["model"]}
@@ -292,8 +209,12 @@ def _shown(facts: CorpusFacts) -> dict[str, Any]:
     names = ("name", "title", "home", "evaluation", "configs", "samples", "example", "plots", "recipe", "stats", "mix")
     source = facts.source_id
     return {
-        **{name: getattr(facts, name) for name in (*names, "source_license", "model_license", "language", "creator")},
+        **{
+            name: getattr(facts, name)
+            for name in (*names, "source_license", "model_license", "language", "creator", "outcomes")
+        },
         "licence": facts.licence.markdown(),
+        "unverified": _unverified(facts),
         "licence_parts": [(part.what, as_code(part.license) if part.license else None) for part in facts.licensed],
         "licence_terms": sentences(facts.licensed, facts.licence.ids),
         "render": {key: value for key, value in (facts.render or {}).items() if key not in _TOLD_ELSEWHERE},
@@ -307,6 +228,11 @@ def _shown(facts: CorpusFacts) -> dict[str, Any]:
         "reproduce": _commands(facts),
         "source_is_file": bool(location and not source and "://" not in location),
     }
+
+
+def _unverified(facts: CorpusFacts) -> bool:
+    """Say whether the corpus has pairs that no judge was asked about."""
+    return any(config.name == "pairs" for config in facts.configs) and not (facts.stats or {}).get("verify")
 
 
 def _recipe_name(facts: CorpusFacts) -> str:

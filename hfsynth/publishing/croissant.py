@@ -15,8 +15,9 @@ from hfsynth.core.config import digest
 from hfsynth.core.steps import LATER, SYNTHESIZE, Step, steps_of
 from hfsynth.corpus.readme import is_web, printable
 from hfsynth.models.mined import MINED
-from hfsynth.publishing.card import ConfigFacts, CorpusFacts
+from hfsynth.publishing.card import CorpusFacts
 from hfsynth.publishing.card_reuse import citation, hub_id
+from hfsynth.publishing.config_facts import ConfigFacts
 from hfsynth.publishing.licences import terms_of
 
 FILE = "croissant.json"

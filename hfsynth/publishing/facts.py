@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,11 @@ from hfsynth.corpus.manifest import require_whole
 from hfsynth.corpus.readme import Card
 from hfsynth.publishing import plots
 from hfsynth.publishing.belongings import belongings
-from hfsynth.publishing.card import CardSample, ConfigFacts, CorpusFacts, ModelFacts, SplitFacts
+from hfsynth.publishing.card import CardSample, CorpusFacts, ModelFacts
+from hfsynth.publishing.config_facts import ConfigFacts, SplitFacts
 from hfsynth.publishing.licences import Part
 from hfsynth.publishing.licensing import DERIVED, Licence, corpus_parts, licence_of, model_licence
+from hfsynth.publishing.taken_out import outcomes
 
 SAMPLES = 2
 _LETTERS, _ITEMS, _LOOKED_AT = 300, 5, 50  # of an example row, and the rows among which it is looked for
@@ -60,6 +62,8 @@ class CardSettings:
             of the corpus. Parquet files among them are listed as configs; others do not show. Default: none.
         creator: who had the corpus made, a person or an organization. Shown under How it was made, and in
             `croissant.json`. Default: nobody is named there, and the repo's owner in `croissant.json`.
+        part_licenses: of the parts of a mixture, by their names, an identifier each. Shown under Licence. Default: what
+            their own cards state, of a folder when it was mixed, of a dataset on the Hub when `card` or `push` asks it.
     """
 
     license: str | None = None
@@ -72,6 +76,7 @@ class CardSettings:
     model_license: str | None = None
     include: tuple[str, ...] = ()
     creator: str | None = None
+    part_licenses: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_card(root: Path) -> Card:
@@ -113,7 +118,8 @@ def corpus_facts(root: Path, settings: CardSettings, files: CorpusFiles | None =
     made = recipe if "source" in recipe else None  # a mixture was not synthesized here
     source_license = settings.source_license or known.get("source_license")
     model_license = model_licence(str(recipe.get("model")), settings.model_license or known.get("model_license"))
-    licensed = corpus_parts(made, counted.get("mix"), source_license, model_license)
+    part_licenses = {**(known.get("part_licenses") or {}), **settings.part_licenses}
+    licensed = corpus_parts(made, counted.get("mix"), source_license, model_license, part_licenses)
     return CorpusFacts(
         name=name,
         title=settings.title or str(card.metadata.get("pretty_name") or name.rpartition("/")[2]),
@@ -133,6 +139,8 @@ def corpus_facts(root: Path, settings: CardSettings, files: CorpusFiles | None =
         model_license=model_license,
         licensed=licensed,
         creator=settings.creator or known.get("creator"),
+        part_licenses=part_licenses,
+        outcomes=outcomes(files, splits, counted, of_stats="total_documents" in counted),
     )
 
 

@@ -151,10 +151,13 @@ def _logged(root: Path, repo: str) -> Iterator[None]:
 
 
 def completed(root: Path, settings: CardSettings) -> CardSettings:
-    """Add what the cards of the corpus's source and model state, where nobody has stated it and the Hub answers."""
+    """Add what the cards of the corpus's source, model and parts state, where nobody has and the Hub answers."""
     recipe, card = read_json(root / "synthesizer_config.json"), read_card(root)
     known = own_block(card)
-    if not recipe or "source" not in recipe:
+    if not recipe:
+        return settings
+    settings = _with_parts(settings, recipe.get("mix") or {}, known.get("part_licenses") or {})
+    if "source" not in recipe:
         return settings
     source, model = hub_id(str(recipe["source"]["location"])), hub_id(str(recipe["model"]))
     if source and not (settings.source_license or known.get("source_license")):
@@ -166,6 +169,17 @@ def completed(root: Path, settings: CardSettings) -> CardSettings:
     if model and not folder.exists():
         found = _asked(model, "model", recipe.get("model_revision"))
     return replace(settings, model_license=_licence_of(found))
+
+
+def _with_parts(settings: CardSettings, mix: Mapping[str, Any], known: Mapping[str, str]) -> CardSettings:
+    """Add the licences of those parts of a mixture that are datasets on the Hub."""
+    stated = {**known, **settings.part_licenses}
+    for name, part in (mix.get("sources") or {}).items():
+        source = hub_id(str(part.get("source") or ""))
+        if source and name not in stated and not part.get("license"):
+            found = _licence_of(_asked(source, "dataset", part.get("revision")))
+            stated |= {name: found} if found else {}
+    return replace(settings, part_licenses=stated)
 
 
 def _from_source(settings: CardSettings, card: Card, found: Mapping[str, Any]) -> CardSettings:

@@ -54,13 +54,14 @@ class Part:
     """One of the things that a corpus is made of: what it is in words ("the source"), and its licence's identifier.
 
     `is_model` is true for what has written texts: of its licence the terms for outputs count. `needed` is false for
-    what may be without a known licence.
+    what may be without a known licence, `option` is how the licence is stated.
     """
 
     what: str
     license: str | None
     is_model: bool = False
     needed: bool = True
+    option: str | None = None
 
     @property
     def terms(self) -> Terms | None:
@@ -177,12 +178,11 @@ def _require_known(part: Part) -> None:
     if not part.needed or part.terms is not None:
         return
     license = (part.license or "").strip()
-    option = "--model-license" if part.is_model else "--source-license" if part.what == "the source" else "--license"
     if license in _UNSTATED:
         said = f"The card needs a licence: that of {part.what} is not known, and none was stated."
     else:
         said = f"The card needs a licence: what that of {part.what} asks ({license}) is not known here."
-    own = "" if option == "--license" else f" Or state that of {part.what} alone: {option} ID."
+    own = f" Or state that of {part.what} alone: {part.option}." if part.option else ""
     hint = "Read it, and name the corpus's: --license cc-by-4.0 (or another identifier of the Hub, or `other`)."
     raise ConfigError(said, hint=f"{_near(license)}{hint}{own}")
 

@@ -58,12 +58,14 @@ def corpus_parts(
     mix: Mapping[str, Any] | None,
     source_license: str | None,
     model_license: str | None,
+    part_licenses: Mapping[str, str] | None = None,
 ) -> tuple[Part, ...]:
     """Return what a corpus is made of, each with its licence where it is known.
 
-    The recipe says of source, model and exemplars, the mixture of its parts.
+    The recipe says of source, model and exemplars, the mixture of its parts and the models that wrote in them;
+    `part_licenses` are those of parts by name where the mixture does not know them.
     """
-    return (*_made(recipe, source_license, model_license), *_mixed(mix))
+    return (*_made(recipe, source_license, model_license), *_mixed(mix, part_licenses or {}))
 
 
 def model_licence(model: str, stated: str | None) -> str | None:
@@ -140,18 +142,23 @@ def _named(ids: tuple[str, ...], name: str | None, link: str | None) -> Licence:
 def _made(recipe: Mapping[str, Any] | None, source_license: str | None, model_license: str | None) -> Iterator[Part]:
     if recipe is None:
         return
-    yield Part("the source", source_license)
+    yield Part("the source", source_license, option="--source-license ID")
     model = str(recipe.get("model"))
     if model not in (MINED, SCRIPTED) and not _SCRIPT.fullmatch(model):
-        yield Part("the model", model_licence(model, model_license), is_model=True)
+        yield Part("the model", model_licence(model, model_license), is_model=True, option="--model-license ID")
     chosen = (recipe.get("exemplars") or {}).get("chosen") or ()
     for license in sorted({str(one["license"]) for one in chosen if one.get("license")}):
         yield Part("the exemplars", license, needed=False)
 
 
-def _mixed(mix: Mapping[str, Any] | None) -> Iterator[Part]:
+def _mixed(mix: Mapping[str, Any] | None, stated: Mapping[str, str]) -> Iterator[Part]:
     """Yield the parts of a mixture; one of an earlier version says nothing of them but their names."""
     told = (mix or {}).get("sources") or {}
-    names = told or [str(part["name"]) for part in (mix or {}).get("parts") or ()]
-    for name in names:
-        yield Part(f"the part {name} of the mixture", (told[name] if told else {}).get("license"))
+    for name in told or [str(part["name"]) for part in (mix or {}).get("parts") or ()]:
+        part = told.get(name) or {}
+        licenses = str(stated.get(name) or part.get("license") or "").split(" AND ")
+        for license in licenses:
+            what, option = f"the part {name} of the mixture", f"--part-license {name}=ID"
+            yield Part(what, license or None, option=option)
+        if part.get("model_license"):
+            yield Part(f"the model of the part {name}", part["model_license"], is_model=True, needed=False)

@@ -80,6 +80,12 @@ def _mixture(stats: Mapping[str, Any]) -> dict[str, int]:
     return {str(part["name"]): int(part["tokens"]) for part in parts}
 
 
+def _verdicts(stats: Mapping[str, Any]) -> dict[str, int]:
+    """Return the pairs by score, in tenths, for each thing that a judge was asked."""
+    scores = (stats.get("verify") or {}).get("scores") or {}
+    return {f"{name} {tenth}": int(number) for name in scores for tenth, number in enumerate(scores[name])}
+
+
 def _draw(path: Path, data: Mapping[str, int], title: str, drawing: Callable[[Axes, Mapping[str, int]], None]) -> None:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -117,10 +123,26 @@ def _lying_bars(axes: Axes, data: Mapping[str, int]) -> None:
     axes.set_xlabel("tokens")
 
 
+def _scores(axes: Axes, data: Mapping[str, int]) -> None:
+    """Draw the scores of each question beside each other, a pair of bars for each tenth."""
+    names = list(dict.fromkeys(key.rpartition(" ")[0] for key in data))
+    width = 0.08 / len(names)
+    for place, name in enumerate(names):
+        heights = [number for key, number in data.items() if key.rpartition(" ")[0] == name]
+        left = [0.01 + tenth / 10 + place * width for tenth in range(len(heights))]
+        axes.bar(left, heights, width=width, align="edge", color=(_BLUE, _GREY)[place % 2], label=name)
+    axes.set_xlim(0, 1)
+    axes.set_xticks([tenth / 10 for tenth in range(11)])
+    axes.set_xlabel("score of the judge")
+    axes.set_ylabel("pairs")
+    axes.legend(frameon=False, fontsize=8)
+
+
 _PLOTS = {
     "pairs": Plot(f"{FOLDER}/pairs_per_document.png", "Documents by their number of pairs"),
     "tokens": Plot(f"{FOLDER}/tokens.png", "Tokens by where they come from"),
     "mixture": Plot(f"{FOLDER}/mixture.png", "Tokens of the mixture by part"),
+    "verdicts": Plot(f"{FOLDER}/verdicts.png", "Verdicts of the judge on the pairs"),
 }
-_DATA = {"pairs": _pairs_per_document, "tokens": _token_shares, "mixture": _mixture}
-_DRAWINGS = {"pairs": _bars, "tokens": _lying_bars, "mixture": _lying_bars}
+_DATA = {"pairs": _pairs_per_document, "tokens": _token_shares, "mixture": _mixture, "verdicts": _verdicts}
+_DRAWINGS = {"pairs": _bars, "tokens": _lying_bars, "mixture": _lying_bars, "verdicts": _scores}

@@ -10,7 +10,8 @@ from datasets.exceptions import DatasetsError
 
 from hfsynth.core.errors import HubError
 from hfsynth.core.remote_calls import is_transient
-from hfsynth.publishing.card import ConfigFacts, CorpusFacts
+from hfsynth.publishing.card import CorpusFacts
+from hfsynth.publishing.config_facts import ConfigFacts
 from hfsynth.publishing.plan import Plan, Publication
 from hfsynth.publishing.repo import HubRepo
 

@@ -26,6 +26,7 @@ from hfsynth.models.tokenizers import load_tokenizer
 from hfsynth.texts.languages import AUTO, require_wordings
 from hfsynth.texts.mixing import mix_splits, report_of
 from hfsynth.texts.mixture_parts import Part
+from hfsynth.texts.mixture_sources import told_sources
 from hfsynth.texts.rendering import cut_splits, text_features
 from hfsynth.texts.styles import Styles
 from hfsynth.texts.training_texts import LANGUAGE_COLUMNS, RenderCounts, in_validation, render_rows
@@ -96,6 +97,7 @@ def render_folder(
         "validation": validation,
         "tokenizer": None if tokenizer is None else public_location(tokenizer),
         "wordings": language,
+        "pair_spans": pair_spans,
     }
     _publish(corpus, staged, {"render": {**settings, **tally.facts}}, {"render": settings})
     return TextsReport(corpus.root, tally.texts, tally.facts)
@@ -115,7 +117,8 @@ def mix_folder(
     """Mix parts by tokens into the `data/` of the corpus folder `out`, split by split; see `hfsynth.mix` for the rules.
 
     `out` is new, empty, or a folder of hfsynth whose `data/` is replaced as a whole; it must not be one of the parts'
-    own folders unless their texts were loaded before. The report goes into `stats.json` under `mix`.
+    own folders unless their texts were loaded before. The report goes into `stats.json` under `mix`, what was asked
+    and where the parts come from into `synthesizer_config.json`, too.
     """
     corpus = Corpus(Path(out))
     _refuse_foreign(corpus)
@@ -133,6 +136,7 @@ def mix_folder(
         write_split(tally.tallied(rows, split), staged, split=split, features=rows.features)
     name = public_location(tokenizer)
     asked = {"seed": seed, "tokenizer": name, "preset": preset, "budget_tokens": budget_tokens, "ratios": ratios}
+    asked |= {"sources": told_sources(parts)}
     report = report_of({split: rows.report for split, rows in made.items()})
     facts = {**report.to_dict(), **asked}
     _publish(corpus, staged, {"mix": facts}, {"mix": asked})

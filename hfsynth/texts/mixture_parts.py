@@ -26,7 +26,8 @@ class Part:
 
     `data` is a dataset, a stream, or a dict of splits of either. It is shuffled from the seed and `name`; a stream is
     shuffled within a buffer of 1,000 rows. `weight` is relative to the other parts' weights, in tokens. A part that may
-    `repeat` starts again, in another order, when it runs out.
+    `repeat` starts again, in another order, when it runs out. `origin` says where the data were read: a folder, a file
+    or a dataset on the Hub. A mixture's folder records it, with its revision and licence.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Part:
     kind: Kind
     weight: float | None = None
     repeat: bool = False
+    origin: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in tuple(Kind):

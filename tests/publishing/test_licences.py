@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import permutations
 from pathlib import Path
@@ -13,21 +14,25 @@ from hypothesis import strategies as st
 
 from hfsynth.core.errors import ConfigError
 from hfsynth.corpus.readme import Card, is_web
+from hfsynth.documents.hf_datasets import open_texts
 from hfsynth.publishing.facts import CardSettings
 from hfsynth.publishing.licences import Part, canonical, combined, is_on_hub, sentences, table, terms_of
 from hfsynth.publishing.licensing import Licence, corpus_parts
 from hfsynth.publishing.prepare import check_folder_card, write_card
+from hfsynth.texts.corpus_folder import mix_folder
+from hfsynth.texts.layouts import Kind
+from hfsynth.texts.mixture_parts import Part as MixturePart
 
 DATA = [terms.id for terms in table().values() if terms.of != "model"]
 MODELS = list(table())
 
 
 def source(license: str | None) -> Part:
-    return Part("the source", license)
+    return Part("the source", license, option="--source-license ID")
 
 
 def model(license: str | None) -> Part:
-    return Part("the model", license, is_model=True)
+    return Part("the model", license, is_model=True, option="--model-license ID")
 
 
 def test_every_row_says_where_it_is_from() -> None:
@@ -189,3 +194,26 @@ def test_a_licence_that_the_hub_does_not_take_is_other_there() -> None:
     assert [part.what for part in parts] == ["the source"] and combined(parts) == ("qwen",)
     assert Licence("a", also=("b",)).metadata() == {"license": ["a", "b"]}
     assert sentences((), ("mit",)) == []
+
+
+def test_a_mixture_is_under_what_its_parts_ask(tmp_path: Path, tiny_llama: Path) -> None:
+    made = corpus_folder(tmp_path / "made", {"default": {"train": 1}, "pairs": {"train": 1}})
+    config = made / "synthesizer_config.json"
+    config.write_text(config.read_text().replace('"scripted"', '"org/model"'))
+    write_card(made, CardSettings(source_license="cc-by-4.0", model_license="llama3.1"))
+    (tmp_path / "chat.jsonl").write_text('{"question": "What is it?", "response": "It is a test."}\n')
+    parts = [
+        MixturePart("augmented", open_texts(made), Kind.AUGMENTED, origin=str(made)),
+        MixturePart("general", open_texts(tmp_path / "chat.jsonl"), Kind.GENERAL, origin=str(tmp_path / "chat.jsonl")),
+    ]
+    mix_folder(parts, tmp_path / "mixed", tokenizer=str(tiny_llama))
+    told = json.loads((tmp_path / "mixed" / "synthesizer_config.json").read_text())["mix"]["sources"]
+    assert told["augmented"]["license"] == "cc-by-4.0" and told["augmented"]["model_license"] == "llama3.1"
+    assert told["general"]["source"] == "chat.jsonl" and len(told["general"]["revision"]) == 64
+    with pytest.raises(
+        ConfigError, match="the part general of the mixture is not known.*\n.*--part-license general=ID"
+    ):
+        write_card(tmp_path / "mixed")
+    text = write_card(tmp_path / "mixed", CardSettings(part_licenses={"general": "cc-by-sa-4.0"})).path.read_text()
+    assert Card.parse(text).metadata["license"] == "cc-by-sa-4.0" and "begins with" in text
+    check_folder_card(tmp_path / "mixed")

@@ -1,0 +1,76 @@
+"""What a mixture records of where its parts come from: enough to mix again, and to know their licences.
+
+Reads the files of a part that lies on this machine; of the Hub it asks at most for a commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hfsynth.core.addresses import public_location
+from hfsynth.core.config import digest
+from hfsynth.core.errors import OutputError, SourceError
+from hfsynth.core.files import file_digest, read_json
+from hfsynth.corpus.folder import Corpus
+from hfsynth.corpus.manifest import recorded
+from hfsynth.corpus.readme import Card
+from hfsynth.documents.hf_datasets import commit_of
+from hfsynth.texts.mixture_parts import Part
+
+
+def told_sources(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
+    """Return by part its kind, where its data are from (`source`), their `revision`, splits, weight and `license`.
+
+    `source` is None for data that were handed over in memory. Of a corpus folder the license is that of its card, and
+    `model` and `model_license` those of its pairs. What is not known is left out.
+    """
+    return {part.name: _told(part) for part in parts}
+
+
+def _told(part: Part) -> dict[str, Any]:
+    asked = {"repeat": part.repeat or None, "weight": part.weight, "splits": sorted(part.splits) or None}
+    values = {"kind": part.kind.value, **asked, **_origin(part.origin)}
+    return {"source": None} | {name: value for name, value in values.items() if value is not None}
+
+
+def _origin(origin: str | None) -> dict[str, Any]:
+    if origin is None:
+        return {}
+    place = Path(origin).expanduser()
+    if not place.exists():
+        return {"source": public_location(origin), "revision": _commit(origin)}
+    if place.is_file():
+        return {"source": public_location(origin), "revision": file_digest(place)[0]}
+    return {"source": public_location(origin), **_of_folder(place)}
+
+
+def _commit(name: str) -> str | None:
+    """Return the commit of a dataset on the Hub; None for what is no such dataset."""
+    try:
+        return commit_of(name)
+    except SourceError:
+        return None
+
+
+def _of_folder(folder: Path) -> dict[str, Any]:
+    corpus, card = Corpus(folder), _card(folder)
+    texts = {path: one["sha256"] for path, one in recorded(corpus).items() if path.startswith("data/")}
+    license = card.metadata.get("license_name") or card.metadata.get("license")
+    config = read_json(corpus.config)
+    known: dict[str, Any] = next((dict(block.known) for block in card.blocks), {})
+    return {
+        "revision": digest(texts) if texts else None,
+        "license": license if isinstance(license, str) else " AND ".join(map(str, license)) if license else None,
+        "model": config.get("model") if isinstance(config, dict) else None,
+        "model_license": known.get("model_license"),
+    }
+
+
+def _card(folder: Path) -> Card:
+    """Return a folder's card; an empty one where there is none that can be read."""
+    try:
+        return Card.parse((folder / "README.md").read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, OutputError):
+        return Card()
