@@ -9,7 +9,7 @@ ENGINE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo cpu)
 NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
   echo "hfsynth needs Python 3.11 or newer, and $(PYTHON) is not. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
 
-.PHONY: demo test trainers lint docs pictures bench contract fork lock
+.PHONY: demo page test trainers lint docs pictures bench contract fork lock
 .DELETE_ON_ERROR:
 
 demo: $(if $(wildcard .venv/.ready),.venv/.ready,.venv/.demo)
@@ -18,6 +18,11 @@ demo: $(if $(wildcard .venv/.ready),.venv/.ready,.venv/.demo)
 
 test: .venv/.ready
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+
+# The page on the demo corpus, which is made where it is not there.
+page: .venv/.ready
+	@test -d demo-corpus || $(MAKE) --no-print-directory demo
+	HF_HUB_OFFLINE=1 $(BIN)/hfsynth page demo-corpus
 
 # One script or several: make bench BENCH="scale export". With the published code: BENCH="--reference PATH".
 bench: .venv/.ready

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hfsynth.job.run import describe_job, synthesize
     from hfsynth.job.tuning.tune import tune
     from hfsynth.job.verify import verify
+    from hfsynth.page.start import build_page
     from hfsynth.publishing.facts import CardSettings
     from hfsynth.publishing.hub import PushOptions
     from hfsynth.publishing.prepare import write_card
@@ -98,6 +99,7 @@ _HOMES = {
     "ContaminationIndex": "quality.contamination",
     "Draws": "core.draws",
     "TrainingProgress": "training.trainer",
+    "build_page": "page.start",
     "card": "publishing.publish",
     "content_id": "core.records",
     "open_prompt": "synthesis.prompts",
@@ -161,6 +163,7 @@ __all__ = [
     "Synthesizer",
     "SynthesizerConfig",
     "Draws",
+    "build_page",
     "card",
     "content_id",
     "open_prompt",

@@ -95,7 +95,7 @@ def _resolved(project: Mapping[str, Any], name: str, constraints: Sequence[str])
     torch = settings["torch"].partition("+")[0]
     found = _compiled(
         requirements(project, name),
-        "--universal",
+        *("--universal", "--python-version", settings["oldest"]),
         pythons=settings["pythons"],
         excludes=[*settings["left-out"], *settings[name]["left-out"]],
         overrides=[f"torch=={torch}"],

@@ -86,9 +86,12 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_every_page_and_picture_has_its_place() -> None:
     assert sorted(pages()) == sorted(DOCS.rglob("*.md"))
     shown = {
-        (page.parent / address).resolve() for page in pages() for address in links(page) if address.endswith("svg")
+        (page.parent / address).resolve()
+        for page in pages()
+        for address in links(page)
+        if address.endswith(("svg", "png"))
     }
-    drawn = set(DOCS.glob("pictures/*.svg"))
+    drawn = {*DOCS.glob("pictures/*.svg"), *DOCS.glob("pictures/*.png")}
     assert shown == drawn and all(path.stat().st_size < 100_000 for path in drawn)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hfsynth.cli import console, evaluate, publish, texts, train, tune, verify, work
+from hfsynth.cli import console, evaluate, page, publish, texts, train, tune, verify, work
 from hfsynth.cli.options import (
     EngineArgs,
     Exemplars,
@@ -290,6 +290,7 @@ evaluate.register(app)
 verify.register(app)
 work.register(app)
 publish.register(app)
+page.register(app)
 tune.register(app)
 train.register(app)
 

@@ -101,6 +101,10 @@ class ModelTokenizer:
         """Return how a single token is written."""
         return str(self._tokenizer.decode([token_id]))
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of token ids, control tokens as they are written."""
+        return str(self._tokenizer.decode(token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
     @property
     def vocabulary(self) -> Mapping[str, int]:
         """Every token and its id."""
@@ -366,3 +370,10 @@ class CutsTexts(Protocol):
 
     def encode_behind(self, cut: Cut, text: str) -> list[int]:
         """Return the ids of `text` as they are behind a cut."""
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """A tokenizer that gives the text of token ids back, to show a prompt as it was sent."""
+
+    def decode(self, token_ids: Sequence[int]) -> str: ...

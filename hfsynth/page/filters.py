@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -48,6 +49,17 @@ class Filters:
     def is_slow(self) -> bool:
         """Whether something must be computed of every pair."""
         return bool(self.kind) or self.grounding is not None
+
+
+def filters_of(given: Sequence[Any]) -> Filters:
+    """Return the filters that a page's widgets give, by its order: status, reason, text, kind, prompt, bounds.
+
+    What is empty, or 0, asks nothing; what follows these seven is not read.
+    """
+    status, reason, text, kind, prompt, below, accuracy = given[:7]
+    return Filters(
+        status or "", reason or "", kind or "", prompt or "", (text or "").strip(), below or None, accuracy or None
+    )
 
 
 @dataclass(frozen=True, slots=True)

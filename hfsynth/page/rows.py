@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, islice
 from threading import RLock
 from typing import Any
 
@@ -21,6 +21,7 @@ from hfsynth.core.errors import OutputError
 from hfsynth.core.records import Pair
 
 _OPEN = 4  # files that are kept open
+_PIECE, _KEPT = 512, 4  # rows that are read at once, and how many times as many are kept
 _CHAIN = 64  # rows of a chain that are looked for at most
 
 
@@ -84,7 +85,7 @@ class CorpusRows:
         self._ends = list(accumulate(file.rows for file in files))
         self._opened = opened
         self._open: OrderedDict[str, pq.ParquetFile] = OrderedDict()
-        self._last: tuple[Group, pa.Table] | None = None
+        self._pieces: OrderedDict[tuple[Group, int], pa.RecordBatch] = OrderedDict()
         self._lock = RLock()
 
     def __len__(self) -> int:
@@ -128,15 +129,10 @@ class CorpusRows:
                     yield Group(file, place, first, rows)
                 first += rows
 
-    def read_group(self, group: Group, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return a row group; `columns` are paths such as `synthesis.status`."""
+    def read_group(self, group: Group, columns: Sequence[str]) -> pa.Table:
+        """Return some columns of a row group; they are paths such as `synthesis.status`."""
         with self._lock:
-            if columns is not None:
-                return self._file(group.file.path).read_row_group(group.place, columns=list(columns), use_threads=True)
-            if self._last is None or self._last[0] != group:
-                self._last = None  # one at a time
-                self._last = group, self._file(group.file.path).read_row_group(group.place)
-            return self._last[1]
+            return self._file(group.file.path).read_row_group(group.place, columns=list(columns), use_threads=True)
 
     def may_hold(self, group: Group, column: str, value: str) -> bool:
         """Say whether a row group can hold a value, as far as its statistics tell."""
@@ -154,10 +150,23 @@ class CorpusRows:
         for group in self.groups(start):
             if len(found) >= count:
                 break
-            offset = max(start - group.first, 0)
-            table = self.read_group(group).slice(offset, count - len(found))
-            found += [row_of(values, group.first + offset + place) for place, values in enumerate(table.to_pylist())]
+            place = max(start - group.first, 0)
+            while place < group.rows and len(found) < count:
+                piece = self._piece(group, place // _PIECE).slice(place % _PIECE, count - len(found))
+                found += [row_of(values, group.first + place + at) for at, values in enumerate(piece.to_pylist())]
+                place += piece.num_rows
         return found
+
+    def _piece(self, group: Group, number: int) -> pa.RecordBatch:
+        """Return some rows of a group; those that were read last are kept, for they are often asked for again."""
+        with self._lock:
+            if (group, number) not in self._pieces:
+                batches = self._file(group.file.path).iter_batches(_PIECE, row_groups=[group.place])
+                self._pieces[group, number] = next(islice(batches, number, None))
+                while len(self._pieces) > _KEPT:
+                    self._pieces.popitem(last=False)
+            self._pieces.move_to_end((group, number))
+            return self._pieces[group, number]
 
     def row(self, number: int) -> CorpusRow:
         """Return the row of a number; raise OutputError where there is none."""

@@ -1,14 +1,20 @@
-"""Corpora for the tests of the page: small finished ones with everything in them, and large ones made in seconds."""
+"""Corpora for the tests of the page, small with everything in them or large in seconds, and the page as a process."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from hfsynth.corpus.readme import configured_readme
 
 HOSTILE = [
     "<script>document.title = 'taken'</script>",
@@ -71,6 +77,7 @@ def small_corpus(root: Path, rows: Sequence[Mapping[str, Any]], *, files: int = 
     (root / "stats.json").write_text(json.dumps(stats), encoding="utf-8")
     recipe = {"model": "scripted", "shots": shots, "prompt_format": "instruction-pretrain"}
     (root / "synthesizer_config.json").write_text(json.dumps(recipe), encoding="utf-8")
+    (root / "README.md").write_text(configured_readme("", {"pairs": {"train": "pairs/train-*.parquet"}}), "utf-8")
     return root
 
 
@@ -102,3 +109,28 @@ def large_corpus(root: Path, rows: int, *, files: int, group: int = 50_000, text
     for number in range(1, files):
         (root / "pairs" / f"train-{number:05d}-of-{files:05d}.parquet").hardlink_to(first)
     return root
+
+
+SAID: list[str] = []
+"""What each page that was opened has said to people."""
+
+
+def command(*words: str) -> list[str]:
+    """Return the command that opens the page."""
+    return [sys.executable, "-m", "hfsynth", "page", *words]
+
+
+@contextmanager
+def opened(*words: str) -> Iterator[str]:
+    """Open the page in a process of its own, lend its address, and close it as a person does."""
+    process = subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert address.startswith("http://"), process.communicate()
+        yield address
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        SAID.append(said)
+    assert process.returncode == 0, said

@@ -1,0 +1,69 @@
+"""The command that opens the page: `page`. Parse, one library call, print."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hfsynth.cli import console
+from hfsynth.cli.options import Quiet, Verbose
+from hfsynth.core.errors import ConfigError
+
+Location = Annotated[
+    list[str] | None, typer.Option(help="A part of the mixtures that the page plans; may be repeated.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(page)
+
+
+def page(
+    corpus: Annotated[
+        str | None, typer.Argument(help="A corpus folder, finished or being filled, or USER/NAME on the Hub.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="What is tried: a Hub model, a folder, `embedded` or `mined`.")
+    ] = "embedded",
+    engine: Annotated[str, typer.Option(help="vllm, or scripted to try the page without a model.")] = "vllm",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="[default: the first free one from 7860]")] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; others than yourself can reach most.")
+    ] = "127.0.0.1",
+    tokenizer: Annotated[str, typer.Option(help="The tokenizer that mixtures are counted with.")] = "embedded",
+    augmented: Location = None,
+    raw: Location = None,
+    general: Location = None,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Look at a CORPUS in the browser, try a model on a document, plan a mixture.
+
+    The page is for you alone unless --host names another address than this machine's own. It reads the corpus and the
+    parts that are named here, and no other file.
+
+    Example: hfsynth page corpus/ --model embedded
+    """
+    from hfsynth.page.settings import LOOPBACK
+    from hfsynth.page.start import build_page
+
+    chosen = "scripted" if engine == "scripted" and model == "embedded" else model
+    parts = {"augmented": augmented or [], "raw": raw or [], "general": general or []}
+    built = build_page(corpus, model=chosen, engine=engine, parts=parts, tokenizer=tokenizer)
+    if host not in LOOPBACK and not quiet:
+        console.say(
+            f"Everybody who reaches {host} can read this corpus and use the model: there is no password. "
+            "Leave --host out to be alone."
+        )
+    try:
+        address = built.launch(host=host, port=port, wait=False)
+    except OSError as error:
+        raise ConfigError(
+            f"The page cannot listen on {host}: {error}", hint="Choose another --port or --host."
+        ) from error
+    console.emit(address)
+    if not quiet:
+        console.say("Ctrl-C closes the page.")
+    built.wait()

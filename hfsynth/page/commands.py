@@ -1,0 +1,128 @@
+"""The command line and the Python lines that give what a view of the page shows. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hfsynth.page.filters import Filters
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """The same as a command and in Python."""
+
+    command: str
+    python: str
+
+
+def command(*words: str) -> str:
+    """Return a command line in which a shell reads these words."""
+    return shlex.join(("hfsynth", *words))
+
+
+def looking(location: str, split: str, filters: Filters) -> Ways:
+    """Return how the rows of a corpus are read that fit."""
+    conditions = [*_conditions(filters)]
+    lines = ["from datasets import load_dataset", *_imports(filters), ""]
+    lines.append(f'rows = load_dataset({location!r}, "pairs", split={split or "train"!r})')
+    lines += [f"rows = rows.filter(lambda row: {condition})" for condition in conditions]
+    return Ways(command("page", location), "\n".join([*lines, "print(rows, rows[:1])"]))
+
+
+def figuring(location: str) -> Ways:
+    """Return how the figures of a corpus are read."""
+    python = f"import hfsynth\n\nprint(hfsynth.inspect({location!r})['stats'])"
+    return Ways(command("info", location), python)
+
+
+def trying(
+    texts: Sequence[str], options: Mapping[str, object], sampling: Mapping[str, object], engine: str = "vllm"
+) -> Ways:
+    """Return how documents are synthesized; `options` are a `Synthesizer`'s and `sampling` its sampling's own.
+
+    What is the default in neither is given.
+    """
+    given = {**options, **sampling, **({} if engine == "vllm" else {"engine": engine})}
+    flags = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    own = [repr(options["model"]), *(f"{name}={value!r}" for name, value in options.items() if name != "model")]
+    if sampling:
+        own.append(f"sampling=hfsynth.Sampling({', '.join(f'{name}={value!r}' for name, value in sampling.items())})")
+    if engine != "vllm":
+        own.append(f"engine={engine!r}")
+    python = (
+        "from datasets import Dataset\n\nimport hfsynth\n\n"
+        f"synthesize = hfsynth.Synthesizer({', '.join(own)})\n"
+        f'ds = Dataset.from_dict({{"text": {_listed(texts)}}})\n'
+        "rows = synthesize.map(ds)\n"
+        'print(rows["pairs"])\nprint(hfsynth.render(rows)["text"])'
+    )
+    return Ways(command("synthesize", "documents.jsonl", "corpus/", *flags), python)
+
+
+def mixing(
+    parts: Sequence[tuple[str, str, str]],
+    *,
+    tokenizer: str,
+    ratios: Mapping[str, float] | None,
+    budget_tokens: int | None,
+    repeat: Sequence[str] = (),
+    seed: int = 0,
+) -> Ways:
+    """Return how parts are mixed; each is its name, its kind and its location."""
+    words = ["mix", "mixed/"]
+    for _, kind, location in parts:
+        words += [f"--{kind}", location]
+    for name, share in (ratios or {}).items():
+        words += ["--ratio", f"{name}={share:.6g}"]
+    words += ["--budget-tokens", str(budget_tokens)] if budget_tokens else []
+    words += [word for name in repeat for word in ("--repeat", name)]
+    words += ["--seed", str(seed)] if seed else []
+    again = {name: ", repeat=True" for name in repeat}
+    made = "".join(
+        f"    hfsynth.Part({name!r}, load_dataset({location!r}), {kind!r}{again.get(name, '')}),\n"
+        for name, kind, location in parts
+    )
+    asked = [f"tokenizer={tokenizer!r}"]
+    asked += [f"ratios={ {name: float(f'{share:.6g}') for name, share in ratios.items()}!r}"] if ratios else []
+    asked += [f"budget_tokens={budget_tokens}"] if budget_tokens else []
+    asked += [f"seed={seed}"] if seed else []
+    python = (
+        "from datasets import load_dataset\n\nimport hfsynth\n\n"
+        f'parts = [\n{made}]\nhfsynth.mix(parts, "mixed/", {", ".join(asked)})'
+    )
+    return Ways(command(*words, "--tokenizer", tokenizer), python)
+
+
+def _listed(texts: Sequence[str]) -> str:
+    short = [text if len(text) <= 60 else f"{text[:57]}..." for text in texts]
+    return repr(short)
+
+
+def _conditions(filters: Filters) -> list[str]:
+    found = []
+    if filters.status:
+        found.append(f'row["synthesis"]["status"] == {filters.status!r}')
+    if filters.reason:
+        found.append(f'{filters.reason!r} in [one["reason"] for one in row["synthesis"]["rejected"]]')
+    if filters.prompt:
+        found.append(f'row["synthesis"]["prompt"] == {filters.prompt!r}')
+    if filters.text:
+        found.append(f"{filters.text.lower()!r} in str((row['text'], row['pairs'])).lower()")
+    if filters.accuracy is not None:
+        found.append(f'any((one["accuracy"] or 1) < {filters.accuracy} for one in row["verdicts"])')
+    if filters.kind:
+        found.append(f'any(category_of(Pair(**pair)) == {filters.kind!r} for pair in row["pairs"])')
+    if filters.grounding is not None:
+        found.append(f'any(grounding(row["text"], pair["response"]) < {filters.grounding} for pair in row["pairs"])')
+    return found
+
+
+def _imports(filters: Filters) -> list[str]:
+    kinds = [
+        "from hfsynth.core.records import Pair",
+        "from hfsynth.quality.task_categories import category_of",
+    ]
+    measured = ["from hfsynth.quality.measures import grounding"]
+    return [*(kinds if filters.kind else ()), *(measured if filters.grounding is not None else ())]

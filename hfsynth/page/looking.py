@@ -1,0 +1,187 @@
+"""What the page shows of a corpus: its rows by filters, one row, its chain, its figures. Knows no widgets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hfsynth.corpus.folder import Corpus
+from hfsynth.job.progress import JournalView, Progress
+from hfsynth.page import markup
+from hfsynth.page.commands import Ways, figuring, looking
+from hfsynth.page.figures import Figures, figures_of, reasons_of, statuses_of
+from hfsynth.page.filters import Filters, find
+from hfsynth.page.opening import OpenCorpus, open_corpus
+from hfsynth.page.rows import CorpusRow
+from hfsynth.page.texts import in_all_styles
+from hfsynth.quality.task_categories import Category
+
+Choice = tuple[str, str]
+"""What a person reads, and the value that it stands for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A page of rows: choices to choose from, what is said of them, and where the next page begins (None: nowhere)."""
+
+    rows: tuple[tuple[str, int], ...]
+    said: str
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One row, as HTML; `pairs_choices` are whose words can be marked."""
+
+    document: str
+    pairs: str
+    chain: str
+    texts: str
+    marks: tuple[Choice, ...]
+
+
+class CorpusLook:
+    """A corpus that is being looked at by any number of people; one that is being filled is looked at again."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self._lock = threading.Lock()
+        self._corpus = open_corpus(location)
+        folder = self._corpus.folder
+        self._journal = JournalView(Corpus(folder)) if self._corpus.running and folder is not None else None
+
+    @property
+    def corpus(self) -> OpenCorpus:
+        return self._corpus
+
+    def again(self) -> None:
+        """Look whether a running job has finished more shards, or ended."""
+        if self._corpus.running:
+            with self._lock:
+                self._corpus = open_corpus(self.location)
+
+    def figures(self) -> Figures:
+        """Return the figures as they are now."""
+        with self._lock:
+            return figures_of(self._corpus, self._journal)
+
+    def choices(self) -> dict[str, list[Choice]]:
+        """Return what each filter can be set to, with how often it occurs where that is known."""
+        figures = self.figures()
+        statuses = [(f"{name} ({number:,})", name) for name, number in statuses_of(figures)]
+        reasons = [(f"{name} ({number:,})" if number else name, name) for name, number in reasons_of(figures)]
+        prompts = self._corpus.recipe.get("prompt") or {}
+        named = [str(one.get("name")) for one in prompts.get("prompts") or () if isinstance(one, dict)]
+        splits = [(f"{name} ({rows:,})", name) for name, rows in self._corpus.rows.splits.items() if name]
+        return {
+            "status": [("any", ""), *statuses],
+            "reason": [("any", ""), *reasons],
+            "kind": [("any", ""), *((one.value.replace("_", " "), one.value) for one in Category)],
+            "prompt": [("any", ""), *((name, name) for name in named)],
+            "split": splits,
+        }
+
+    def listed(self, filters: Filters, split: str = "", start: int | None = None) -> Listed:
+        """Return a page of the rows that fit, from row `start` on, or from the first of the split."""
+        rows = self._corpus.rows
+        if not len(rows):
+            return Listed((), _empty(self._corpus, self.figures()), None)
+        first = rows.start_of(split) if split else 0
+        end = first + rows.splits.get(split, len(rows)) if split else len(rows)
+        start = first if start is None else start
+        found = find(rows, filters, start=start, end=end)
+        shown = [rows.row(number) for number in found.numbers]
+        choices = tuple((_label(row), row.number) for row in shown)
+        return Listed(choices, _said(choices, start, found.seen, end, found.ended), None if found.ended else found.seen)
+
+    def shown(self, number: int, pair: int | None = None) -> Shown:
+        """Return a row; `pair` is whose words are marked in the document, None for all."""
+        row = self._corpus.rows.row(number)
+        chain = self._corpus.rows.chain(number)
+        marks = (("all pairs", ""), *((f"pair {at + 1}", str(at)) for at in range(len(row.pairs))))
+        return Shown(
+            f"<h2>Document</h2>{markup.document(row, pair)}",
+            f"<h2>Pairs</h2>{markup.pairs(row, pair)}",
+            f"<h2>Chain</h2>{markup.chain(chain, number)}",
+            in_all_styles(chain),
+            marks,
+        )
+
+    def documents(self, number: int, most: int) -> list[str]:
+        """Return the documents of a row's chain, up to its own, to try them."""
+        rows = [row for row in self._corpus.rows.chain(number) if row.number <= number]
+        return [row.text for row in rows[-most:]]
+
+    def ways(self, filters: Filters, split: str = "") -> Ways:
+        """Return how the same rows are had from the command line and in Python."""
+        return looking(self.location, split, filters)
+
+    def summary(self) -> str:
+        """Return what the corpus is, in a line or two."""
+        figures = self.figures()
+        told = {
+            "corpus": self.location,
+            "state": figures.state,
+            "documents": f"{figures.total:,}" if figures.total else f"{len(self._corpus.rows):,} rows",
+            "pairs": f"{figures.pairs:,}" if figures.pairs else "",
+            **figures.recipe,
+        }
+        return markup.definitions({name: value for name, value in told.items() if value}) + _progress(figures.progress)
+
+    def plots(self) -> str:
+        """Return the figures as tables with bars."""
+        figures = self.figures()
+        drawn = [
+            markup.bars("Documents by what became of them", figures.documents),
+            markup.bars("What was lost, by reason", figures.rejected),
+            markup.bars("Documents by their number of pairs", figures.pairs_per_document),
+            markup.bars("Tokens by where they come from", figures.tokens),
+        ]
+        if not any(drawn):
+            return markup.message("There are no figures yet.", "They come with the first documents that are done.")
+        return f'<div class="hs-plots">{"".join(drawn)}</div>'
+
+    def plots_ways(self) -> Ways:
+        """Return how the figures are had from the command line and in Python."""
+        return figuring(self.location)
+
+
+def _label(row: CorpusRow) -> str:
+    name = f"{markup.one_line(row.id, 24)} · " if row.id else ""
+    told = f"{row.status} · " if row.status and row.status != "ok" else ""
+    pairs = f"{len(row.pairs)} pair{'' if len(row.pairs) == 1 else 's'}"
+    return f"{row.number + 1:,} · {name}{told}{pairs} · {markup.one_line(row.text, 60)}"
+
+
+def _said(choices: Sequence[object], start: int, seen: int, end: int, ended: bool) -> str:
+    looked = f"rows {start + 1:,} to {max(seen, start + 1):,} of {end:,}"
+    if choices:
+        return f"{len(choices)} shown; looked at {looked}."
+    if ended:
+        return f"No row fits; looked at {looked}. Ask for less, or go back to the first page."
+    return f"None so far; looked at {looked}. Go on with “Next”."
+
+
+def _empty(corpus: OpenCorpus, figures: Figures) -> str:
+    if corpus.running and figures.state == "running":
+        return "No shard is finished yet: the first rows appear here by themselves when one is."
+    if corpus.running:
+        return "No shard is finished yet, and nobody works on it: give the hfsynth synthesize command again."
+    return "This folder holds no pairs. Make some: hfsynth synthesize SOURCE OUT."
+
+
+def _progress(progress: Progress | None) -> str:
+    if progress is None:
+        return ""
+    of = f" of {progress.total:,}" if progress.total else ""
+    told = f"{progress.documents_seen:,} documents{of}, {progress.pairs_seen:,} pairs, {progress.workers} worker(s)"
+    share = progress.documents_seen / progress.total if progress.total else 0.0
+    left = f", about {progress.seconds_left:,.0f} s left" if progress.seconds_left is not None else ""
+    idle = (
+        ""
+        if progress.workers
+        else markup.message("Nobody works on it.", "", "Give the hfsynth synthesize command again.")
+    )
+    bar = f'<progress max="1" value="{min(share, 1):.4f}" aria-label="How far the job is"></progress>'
+    return f'<div class="hs-progress">{bar}<span>{markup.escaped(told + left)}</span></div>{idle}'

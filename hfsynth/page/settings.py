@@ -1,0 +1,41 @@
+"""What a page is built of, and where it is shown. Knows no widgets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from hfsynth.engine.protocol import Engine
+from hfsynth.page.looking import CorpusLook
+from hfsynth.page.mixing import NamedPart
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Page(Protocol):
+    """A page that can be shown."""
+
+    def launch(self, *, host: str = "127.0.0.1", port: int | None = None, wait: bool = True) -> str:
+        """Show the page and return its address; with `wait`, return when it is closed."""
+
+    def wait(self) -> None:
+        """Show the page until the keyboard's interrupt, or the end of the process."""
+
+    def close(self) -> None:
+        """Show the page no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageSettings:
+    """A corpus, where there is one; the models that can be tried, the first by default; and the parts of mixtures."""
+
+    look: CorpusLook | None
+    models: tuple[str, ...]
+    engine: str | Engine
+    parts: tuple[NamedPart, ...]
+    tokenizer: str
+
+    @property
+    def engine_name(self) -> str:
+        """What the engine is called on a command line."""
+        return self.engine if isinstance(self.engine, str) else "vllm"
