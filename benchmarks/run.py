@@ -61,6 +61,7 @@ BENCHMARKS = (
     Benchmark("export", needs="transformers"),
     Benchmark("pretraining", needs="torch"),
     Benchmark("republishing", needs="hf_xet"),
+    Benchmark("page"),
     Benchmark("leaks", ("full",)),
     Benchmark("screening", ("full",)),
     Benchmark("decontamination", ("full",)),

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hfsynth.job.run import describe_job, synthesize
     from hfsynth.job.tuning.tune import tune
     from hfsynth.job.verify import verify
+    from hfsynth.page.space import publish_page
     from hfsynth.page.start import build_page
     from hfsynth.publishing.facts import CardSettings
     from hfsynth.publishing.hub import PushOptions
@@ -119,6 +120,7 @@ _HOMES = {
     "metric_path": "quality.metrics",
     "mix": "texts.calls",
     "mix_rows": "texts.mixing",
+    "publish_page": "page.space",
     "push": "publishing.publish",
     "read_benchmark": "documents.benchmarks",
     "render": "texts.calls",
@@ -183,6 +185,7 @@ __all__ = [
     "metric_path",
     "mix",
     "mix_rows",
+    "publish_page",
     "push",
     "read_benchmark",
     "render",

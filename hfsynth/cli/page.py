@@ -36,6 +36,10 @@ def page(
     augmented: Location = None,
     raw: Location = None,
     general: Location = None,
+    push: Annotated[
+        str | None, typer.Option(help="Publish the page of USER/NAME as the Space USER/SPACE instead of showing it.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Create the Space private.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -46,6 +50,8 @@ def page(
 
     Example: hfsynth page corpus/ --model embedded
     """
+    if push is not None:
+        return _push(corpus, push, model, private=private)
     from hfsynth.page.settings import LOOPBACK
     from hfsynth.page.start import build_page
 
@@ -66,4 +72,17 @@ def page(
     console.emit(address)
     if not quiet:
         console.say("Ctrl-C closes the page.")
-    built.wait()
+    return built.wait()
+
+
+def _push(corpus: str | None, repo: str, model: str, *, private: bool) -> None:
+    from hfsynth.page.space import publish_page
+
+    if corpus is None:
+        raise ConfigError(
+            "A Space shows a corpus, and none was named.", hint="hfsynth page USER/NAME --push USER/SPACE"
+        )
+    pushed = publish_page(corpus, repo, model=model, private=private)
+    if not pushed.changed:
+        console.say(f"{repo} holds this already; nothing had to change.")
+    console.emit(pushed.url)

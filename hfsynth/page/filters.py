@@ -23,8 +23,7 @@ from hfsynth.quality.task_categories import category_of
 
 PAGE = 20
 SECONDS = 1.5
-_SLOW_AT_ONCE = 64
-_TEXTS_AT_ONCE = 4096
+_PAIRS_AT_ONCE, _TEXTS_AT_ONCE = 64, 4096
 _LONGEST = 200  # characters of a text that is searched for
 _NO_VERDICT = 2.0  # above every score
 
@@ -47,8 +46,8 @@ class Filters:
 
     @property
     def is_slow(self) -> bool:
-        """Whether something must be computed of every pair."""
-        return bool(self.kind) or self.grounding is not None
+        """Whether texts must be read, or something computed of every pair."""
+        return bool(self.text or self.kind) or self.grounding is not None
 
 
 def filters_of(given: Sequence[Any]) -> Filters:
@@ -83,7 +82,7 @@ def find(
 ) -> Found:
     """Return up to `limit` rows from `start` to before `end` that fit; go on at `seen` for more.
 
-    Where the time is up there may be none yet: at least one row group is looked at.
+    Where the time is up there may be none yet: some rows are always looked at.
     """
     last = len(rows) if end is None else min(end, len(rows))
     until = clock() + seconds
@@ -111,18 +110,25 @@ def find(
 
 
 def _looked_at(rows: CorpusRows, group: Group, filters: Filters, offset: int) -> Iterator[tuple[int, bool]]:
-    """Yield the rows of a group that fit, and where something is computed also those that turn out not to."""
+    """Yield the rows of a group that fit, and where that takes long, now and then one that does not."""
     places = _cheap(rows, group, filters, offset)
-    if len(places) and filters.text:
-        places = _with_text(rows, group, filters.text, places)
-    if not filters.is_slow:
+    if not filters.is_slow or not len(places):
         yield from ((group.first + int(place), True) for place in places)
         return
-    if not len(places):
-        return
     table = rows.read_group(group, ["text", "pairs"])
-    for at in range(0, len(places), _SLOW_AT_ONCE):
-        chosen = places[at : at + _SLOW_AT_ONCE]
+    for at in range(0, len(table), _TEXTS_AT_ONCE):
+        chosen = places[(places >= at) & (places < at + _TEXTS_AT_ONCE)]
+        if len(chosen) and filters.text:
+            chosen = chosen[_with_text(table.slice(at, _TEXTS_AT_ONCE), filters.text)[chosen - at]]
+        yield from _computed(table, group, filters, chosen)
+        if at + _TEXTS_AT_ONCE > offset:
+            yield group.first + min(at + _TEXTS_AT_ONCE, len(table)) - 1, False
+
+
+def _computed(table: pa.Table, group: Group, filters: Filters, places: np.ndarray) -> Iterator[tuple[int, bool]]:
+    """Yield rows of a table whose pairs fit or do not."""
+    for at in range(0, len(places), _PAIRS_AT_ONCE):
+        chosen = places[at : at + _PAIRS_AT_ONCE]
         for place, values in zip(chosen, table.take(pa.array(chosen)).to_pylist(), strict=True):
             row = row_of(values, 0)
             yield group.first + int(place), _fits(row.text, row.pairs, filters)
@@ -130,6 +136,8 @@ def _looked_at(rows: CorpusRows, group: Group, filters: Filters, offset: int) ->
 
 def _fits(text: str, pairs: Sequence[Pair], filters: Filters) -> bool:
     bound = filters.grounding
+    if not filters.kind and bound is None:
+        return True
     return any(
         (not filters.kind or category_of(pair) == filters.kind)
         and (bound is None or grounding(text, pair.response) < bound)
@@ -164,22 +172,17 @@ def _cheap(rows: CorpusRows, group: Group, filters: Filters, offset: int) -> np.
     return np.flatnonzero(mask)
 
 
-def _with_text(rows: CorpusRows, group: Group, text: str, places: np.ndarray) -> np.ndarray:
+def _with_text(table: pa.Table, text: str) -> np.ndarray:
+    """Return which rows of a table have a text in the document or a pair."""
     wanted = text[:_LONGEST]
-    table = rows.read_group(group, ["text", "pairs"])
 
     def holds(strings: pa.ChunkedArray) -> pa.ChunkedArray:
         return pc.match_substring(strings, wanted, ignore_case=True)
 
-    mask = np.zeros(len(table), dtype=bool)
-    for at in range(0, len(table), _TEXTS_AT_ONCE):
-        some = table.slice(at, _TEXTS_AT_ONCE)
-        own = _as_mask(holds(some.column("text")))
-        for said in ("instruction", "response"):
-            own |= _any_of(some.column("pairs"), partial(_field, said, holds))
-        mask[at : at + len(own)] = own
-    chosen: np.ndarray = places[mask[places]]
-    return chosen
+    mask = _as_mask(holds(table.column("text")))
+    for said in ("instruction", "response"):
+        mask |= _any_of(table.column("pairs"), partial(_field, said, holds))
+    return mask
 
 
 def _field(name: str, fits: Callable[[pa.Array], pa.Array], items: pa.Array) -> pa.Array:

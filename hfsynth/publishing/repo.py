@@ -116,7 +116,8 @@ class HubRepo:
 
     def create(self, *, private: bool) -> None:
         """Create the repo; one that is there by now is as good."""
-        self.call(lambda: self._api.create_repo(**self._where, private=private, exist_ok=True))
+        sdk: dict[str, Any] = {"space_sdk": "gradio"} if self.kind == "space" else {}
+        self.call(lambda: self._api.create_repo(**self._where, **sdk, private=private, exist_ok=True))
 
     def ensure_branch(self, branch: str) -> None:
         """Create a branch from main where it is missing."""
