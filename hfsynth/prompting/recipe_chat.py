@@ -163,7 +163,7 @@ class PromptDraw:
         """What a prompt, a number and a persona make, kept: most documents get what another got."""
         named = {own.name: own for own in self.recipe.prompts}
 
-        @lru_cache(maxsize=1024)
+        @lru_cache(maxsize=4096)
         def asked(name: str, number: int, persona: str) -> Drawn:
             own = named[name]
             return Drawn(Asked(self.chat, own, number, persona), name, own.returns == TEXT)
