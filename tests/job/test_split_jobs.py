@@ -17,8 +17,8 @@ from hfsynth import Source, Synthesizer, save_corpus
 from hfsynth.core.config import EngineConfig, SynthesizerConfig
 from hfsynth.core.errors import ColumnError, ConfigError, OutputError, SourceError
 from hfsynth.documents.splits import SplitLayout
-from hfsynth.job.progress import describe, inspect
 from hfsynth.job.begin import job_plan
+from hfsynth.job.progress import describe, inspect
 from hfsynth.job.run import synthesize
 from hfsynth.texts.corpus_folder import render_folder
 from hfsynth.texts.export.export import export
