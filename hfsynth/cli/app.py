@@ -14,19 +14,26 @@ import typer
 
 from hfsynth.cli import console, evaluate, page, publish, texts, train, tune, verify, work
 from hfsynth.cli.options import (
+    Accelerators,
+    Claim,
     EngineArgs,
     Exemplars,
     ExemplarSets,
     ExemplarsPerPrompt,
     IdColumn,
+    Image,
     Json,
+    Launcher,
     PromptRecipe,
     Quiet,
     RecipeOptions,
+    Sbatch,
+    Share,
     SourceConfig,
     SourceName,
     SourceRevision,
     Splits,
+    Submit,
     TextColumn,
     TrustRemoteCode,
     Verbose,
@@ -131,20 +138,18 @@ def synthesize(
         typer.Option(min=0, help="Worker processes; 0 works in this one. [default: one per visible GPU, 1 on a CPU]"),
     ] = None,
     tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs a worker spreads its model over.")] = 1,
-    launcher: Annotated[str, typer.Option(help="Where workers run: local, ray, or slurm (prints a script).")] = "local",
+    launcher: Launcher = "local",
     address: Annotated[str | None, typer.Option(help="The Ray cluster. [default: found or started]")] = None,
     gpus_per_worker: Annotated[
         float | None, typer.Option(min=0, help="GPUs that Ray reserves for a worker. [default: --tensor-parallel]")
     ] = None,
-    sbatch: Annotated[list[str] | None, typer.Option(help="A line for sbatch, such as --time=8:00:00; repeat.")] = None,
-    submit: Annotated[bool, typer.Option("--submit", help="Hand the script to sbatch instead of printing it.")] = False,
+    sbatch: Sbatch = None,
+    submit: Submit = False,
+    image: Image = None,
+    claim: Claim = None,
+    accelerators: Accelerators = None,
     shard_range: Annotated[str | None, typer.Option(help="Work on shards A to before B only, written A:B.")] = None,
-    share: Annotated[
-        str | None,
-        typer.Option(
-            help="Try share I of N first, written I/N, from 0/N on. [default: what Slurm, Kubernetes or SkyPilot say]"
-        ),
-    ] = None,
+    share: Share = None,
     max_engine_restarts: Annotated[
         int,
         typer.Option(
@@ -212,9 +217,11 @@ def synthesize(
         console.emit_json(job_plan(read_from, out, synthesizer, **planned))
         return
     wanted = launchers.Wanted(launcher, workers, tensor_parallel, address, gpus_per_worker, engine_config.kind)
-    if launcher == "slurm":
-        plan = job_plan(read_from, out, synthesizer, **planned)
-        launchers.slurm(wanted, plan, sbatch or [], submit=submit)
+    if launcher in launchers.PRINTED:
+        printed = launchers.Printed(out, grace, sbatch or [], submit, image, claim, accelerators)
+        launchers.print_file(
+            wanted, printed, lambda: launchers.shards_of(job_plan(read_from, out, synthesizer, **planned))
+        )
         return
     planned |= {"max_engine_restarts": max_engine_restarts, "grace": grace, "bad_rows": bad_rows}
     if describe:

@@ -1,13 +1,14 @@
-"""What the command line says about who does the work: processes, Ray, Slurm, ranges of shards, signals."""
+"""What the command line says about who does the work: processes, Ray, schedulers, ranges of shards, signals."""
 
 from __future__ import annotations
 
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from hfsynth.job.run import JobResult
 
 
-LAUNCHERS = ("local", "ray", "slurm")
+PRINTED = ("slurm", "kubernetes", "skypilot")
+LAUNCHERS = ("local", "ray", *PRINTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +84,54 @@ def tell(result: JobResult, *, as_json: bool) -> None:
         console.emit(first + describe(inspect(result.root)))
 
 
-def slurm(wanted: Wanted, plan: Mapping[str, Any], lines: Sequence[str], *, submit: bool) -> None:
-    """Print the array job that does what this command line says, or hand it to sbatch."""
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """The options of launchers that print a file."""
+
+    out: Path
+    grace: float
+    sbatch: Sequence[str] = ()
+    submit: bool = False
+    image: str | None = None
+    claim: str | None = None
+    accelerators: str | None = None
+
+
+def print_file(wanted: Wanted, printed: Printed, shards: Callable[[], int | None]) -> None:
+    """Print the file by which a scheduler does what this command line says, or hand it to sbatch.
+
+    `shards` finds out how many there are, and what is wrong. Slurm's machines share the folder with this one; the other
+    schedulers' need not, and what is wrong is seen there.
+    """
+    from hfsynth.job.kubernetes import indexed_job
+    from hfsynth.job.skypilot import managed_job
     from hfsynth.job.slurm import array_script
 
-    script = array_script(
-        sys.argv[1:],
-        tasks=wanted.workers,
-        rows=plan["rows"],
-        shard_rows=plan["shard_rows"],
-        gpus=wanted.tensor_parallel if wanted.engine == "vllm" else 0,
-        lines=lines,
-    )
-    if not submit:
-        console.emit(script.rstrip())
-        return
+    own, number, out = sys.argv[1:], wanted.workers, str(printed.out)
+    gpus = wanted.tensor_parallel if wanted.engine == "vllm" else 0
+    if printed.submit and wanted.launcher != "slurm":
+        raise ConfigError("--submit hands a script to sbatch.", hint=f"Print the file of {wanted.launcher} instead.")
+    if wanted.launcher == "kubernetes":
+        image, claim = printed.image, printed.claim
+        made = indexed_job(own, out=out, pods=number, image=image, claim=claim, gpus=gpus, grace=printed.grace)
+    elif wanted.launcher == "skypilot":
+        kind, volume = printed.accelerators, printed.claim
+        made = managed_job(own, out=out, jobs=number, volume=volume, accelerators=kind, image=printed.image, gpus=gpus)
+    else:
+        lines = printed.sbatch
+        made = array_script(own, tasks=number, shards=shards(), gpus=gpus, grace=printed.grace, lines=lines)
+    if printed.submit:
+        _submit(made)
+    else:
+        console.emit(made.rstrip())
+
+
+def shards_of(plan: Mapping[str, Any]) -> int | None:
+    """Return how many shards a plan comes to, None where nobody knows."""
+    return None if plan["rows"] is None else -(-plan["rows"] // plan["shard_rows"])
+
+
+def _submit(script: str) -> None:
     try:
         done = subprocess.run(["sbatch"], input=script, text=True, capture_output=True, check=False)
     except FileNotFoundError as error:

@@ -82,6 +82,23 @@ ExemplarSets = Annotated[
     int | None, typer.Option(min=1, help="Sets of exemplars, in each language, that chains share. [default: 8]")
 ]
 EngineArgs = Annotated[list[str] | None, typer.Option(help="An argument of the engine, key=value; may be repeated.")]
+Share = Annotated[
+    str | None,
+    typer.Option(
+        help="Try share I of N first, written I/N, from 0/N on. [default: what Slurm, Kubernetes or SkyPilot say]"
+    ),
+]
+Launcher = Annotated[
+    str,
+    typer.Option(help="Where workers run: local, ray; or slurm, kubernetes, skypilot, for which a file is printed."),
+]
+Sbatch = Annotated[list[str] | None, typer.Option(help="A line for sbatch, such as --time=8:00:00; repeat.")]
+Submit = Annotated[bool, typer.Option("--submit", help="Hand the script to sbatch instead of printing it.")]
+Image = Annotated[str | None, typer.Option(help="For Kubernetes and SkyPilot: an image with hfsynth and its engine.")]
+Claim = Annotated[
+    str | None, typer.Option(help="The volume that tasks share, mounted at OUT's parent: a claim, SkyPilot's volume.")
+]
+Accelerators = Annotated[str | None, typer.Option(help="The GPU that SkyPilot is to find, such as H100.")]
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Let code from the model's repo run here.")]
 
 

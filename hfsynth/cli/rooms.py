@@ -39,9 +39,10 @@ SYNTHESIZE: Rooms = {
     "Exemplars": ("exemplars", "exemplars_per_prompt", "exemplar_sets"),
     "Engine": ("base_url", "concurrency", "engine_arg", "speculative", "trust_remote_code", "max_engine_restarts"),
     "Who works": (
-        *("launcher", "tensor_parallel", "address", "gpus_per_worker", "sbatch", "submit"),
+        *("launcher", "tensor_parallel", "address", "gpus_per_worker"),
         *("shard_range", "share", "shard_rows", "grace", "describe"),
     ),
+    "Schedulers": ("sbatch", "submit", "image", "claim", "accelerators"),
     "Output": ("quiet", "verbose", "as_json"),
 }
 WORK: Rooms = {
@@ -50,6 +51,7 @@ WORK: Rooms = {
         *("model", "engine", "base_url", "concurrency", "engine_arg", "trust_remote_code", "max_engine_restarts"),
     ),
     "Who works": ("launcher", "tensor_parallel", "address", "gpus_per_worker", "grace", "bad_rows"),
+    "Schedulers": ("sbatch", "submit", "image", "claim", "accelerators"),
     "Output": ("quiet", "verbose", "as_json"),
 }
 TUNE: Rooms = {

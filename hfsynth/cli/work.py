@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from hfsynth.cli import console
-from hfsynth.cli.options import EngineArgs, Json, Quiet, TrustRemoteCode, Verbose, key_values
+from hfsynth.cli.options import (
+    Accelerators,
+    Claim,
+    EngineArgs,
+    Image,
+    Json,
+    Launcher,
+    Quiet,
+    Sbatch,
+    Share,
+    Submit,
+    TrustRemoteCode,
+    Verbose,
+    key_values,
+)
 from hfsynth.cli.rooms import WORK, in_rooms
 
 
@@ -19,12 +33,7 @@ def register(app: typer.Typer) -> None:
 
 def work(
     out: Annotated[Path, typer.Argument(help="The corpus folder, whose job `hfsynth synthesize` has described.")],
-    share: Annotated[
-        str | None,
-        typer.Option(
-            help="Try share I of N first, written I/N, from 0/N on. [default: what Slurm, Kubernetes or SkyPilot say]"
-        ),
-    ] = None,
+    share: Share = None,
     workers: Annotated[
         int | None,
         typer.Option(min=0, help="Worker processes; 0 works in this one. [default: one per visible GPU, 1 on a CPU]"),
@@ -32,11 +41,16 @@ def work(
     tensor_parallel: Annotated[
         int | None, typer.Option(min=1, help="GPUs a worker spreads its model over. [default: the folder's]")
     ] = None,
-    launcher: Annotated[str, typer.Option(help="Where workers run: local or ray.")] = "local",
+    launcher: Launcher = "local",
     address: Annotated[str | None, typer.Option(help="The Ray cluster. [default: found or started]")] = None,
     gpus_per_worker: Annotated[
         float | None, typer.Option(min=0, help="GPUs that Ray reserves for a worker. [default: --tensor-parallel]")
     ] = None,
+    sbatch: Sbatch = None,
+    submit: Submit = False,
+    image: Image = None,
+    claim: Claim = None,
+    accelerators: Accelerators = None,
     source: Annotated[
         str | None, typer.Option(help="Where the source lies on this machine. [default: the folder's]")
     ] = None,
@@ -79,8 +93,11 @@ def work(
     from hfsynth.job.join import work as join
     from hfsynth.job.launcher import spread_over, with_tensor_parallel
     from hfsynth.job.settings import JobSettings
+    from hfsynth.job.shards import read_extent
 
-    require_plan(Corpus(out))
+    elsewhere = launcher in ("kubernetes", "skypilot")  # what their machines share need not be here
+    if not elsewhere:
+        require_plan(Corpus(out))
     server = {"base_url": base_url, "concurrency": concurrency}
     arguments = key_values(engine_arg or []) | {name: value for name, value in server.items() if value is not None}
     found = JobSettings.find(Corpus(out)) or JobSettings(EngineConfig())
@@ -88,6 +105,11 @@ def work(
     told = launchers.engine_of(found.engine, given, arguments, trust_remote_code)
     told = with_tensor_parallel(told, tensor_parallel) if tensor_parallel else told
     wanted = launchers.Wanted(launcher, workers, spread_over(told), address, gpus_per_worker, told.kind)
+    if launcher in launchers.PRINTED:
+        wait = found.grace if grace is None else grace
+        printed = launchers.Printed(out, wait, sbatch or [], submit, image, claim, accelerators)
+        launchers.print_file(wanted, printed, lambda: (read_extent(Corpus(out)) or {}).get("shards"))
+        return
     with launchers.interruptible(), console.job_progress(quiet=quiet or as_json) as display:
         result = join(
             out,

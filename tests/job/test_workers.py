@@ -1,11 +1,9 @@
-"""Several workers: GPUs dealt out, shares taken over from the dead, ranges of shards, a script for Slurm."""
+"""Several workers: GPUs dealt out, shares taken over from the dead, ranges of shards."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import shlex
 import signal
 import stat
 import subprocess
@@ -35,7 +33,6 @@ from hfsynth.job.launcher import End, LocalLauncher, supervise, with_tensor_para
 from hfsynth.job.leases import Leases
 from hfsynth.job.run import synthesize
 from hfsynth.job.shards import Claims
-from hfsynth.job.slurm import array_script
 from hfsynth.job.spec import JobSpec
 from hfsynth.job.worker import Worker
 
@@ -294,7 +291,7 @@ def test_an_order_survives_the_way_to_another_process(tmp_path: Path) -> None:
     assert JobSpec.from_dict(json.loads(json.dumps(made.to_dict()))) == made
 
 
-# --- ranges, Slurm --------------------------------------------------------------------------------------------------
+# --- ranges ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("text", "expected"), [(None, (0, None)), ("3:7", (3, 7)), (":7", (0, 7)), ("3:", (3, None))])
@@ -309,72 +306,6 @@ def test_what_is_no_range(text: str) -> None:
         return
     with pytest.raises(ConfigError, match="A:B"):
         shard_range(text)
-
-
-@given(st.integers(1, 2000), st.integers(1, 64), st.integers(1, 30))
-def test_an_arrays_ranges_cover_every_shard_once(rows: int, shard_rows: int, tasks: int) -> None:
-    script = array_script(["synthesize", "in", "out"], tasks=tasks, rows=rows, shard_rows=shard_rows, gpus=0)
-    (array,) = (line for line in script.splitlines() if "--array" in line)
-    last = int(array.rpartition("-")[2])
-    shares = [asked_range(script, task) for task in range(last + 1)]
-    assert [shard for share in shares for shard in share] == list(range(-(-rows // shard_rows)))
-    assert all(shares) and max(map(len, shares)) - min(map(len, shares)) <= 1
-    assert last + 1 <= tasks
-
-
-def asked_range(script: str, task: int) -> range:
-    """Return the shards that a task is told to work on, as the shell computes them."""
-    formulas = re.findall(r"^(?:first|last)=\$\(\((.*)\)\)$", script, re.MULTILINE)
-    first, last = (eval(formula.replace("SLURM_ARRAY_TASK_ID", str(task)).replace("/", "//")) for formula in formulas)
-    return range(first, last)
-
-
-def test_the_script_passes_on_that_its_time_is_up() -> None:
-    lines = ["--comment=a b", '--account="x y"', "--time=8:00:00", "--signal=B:TERM@5"]
-    script = array_script(["synthesize", "a b", "out"], tasks=3, rows=None, shard_rows=10, gpus=0, lines=lines)
-    found = script.splitlines()
-    assert "#SBATCH --requeue" in found and '#SBATCH --comment="a b"' in found
-    assert '#SBATCH --account="x y"' in found and "#SBATCH --time=8:00:00" in found
-    assert [line for line in found if "--signal" in line] == [
-        "#SBATCH --signal=B:TERM@60",
-        "#SBATCH --signal=B:TERM@5",
-    ]
-    assert found[-1] == "exec hfsynth synthesize 'a b' out --workers 1"
-
-
-def test_the_script_runs_the_same_command_once_a_task(tmp_path: Path) -> None:
-    """The printed script is run as Slurm would run it, task by task, by a stand-in for the cluster."""
-    source, out = documents(tmp_path / "the texts.jsonl", 50), tmp_path / "out"
-    whole = tmp_path / "whole"
-    options = (*scripted(), "--shard-rows", 10)
-    run(command(source, whole, *options))
-    slurm = ("--launcher", "slurm", "--workers", 2, "--sbatch", "--time=1:00:00")
-    code, script, _ = ended(start(command(source, out, *options, *slurm)))
-    assert code == 0
-    assert "#SBATCH --array=0-1\n" in script and "#SBATCH --time=1:00:00\n" in script
-    assert not out.exists()
-    (tmp_path / "bin").mkdir()
-    stand_in = tmp_path / "bin" / "hfsynth"
-    stand_in.write_text(f'#!/bin/sh\nexec {shlex.quote(command(source, out)[0])} -m hfsynth "$@"\n')
-    stand_in.chmod(0o755)
-    for task in (1, 0):
-        environment = {
-            **os.environ,
-            "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(Path(__file__).parents[1]),
-            "SLURM_ARRAY_TASK_ID": str(task),
-        }
-        subprocess.run(["bash"], input=script, text=True, env=environment, check=True, capture_output=True)
-        assert (out / "pairs").exists() == (task == 0)
-    assert parts(out) == parts(whole)
-
-
-def test_a_script_that_cannot_be_submitted(tmp_path: Path) -> None:
-    source = documents(tmp_path / "texts.jsonl", 5)
-    arguments = command(source, tmp_path / "out", *scripted(), "--launcher", "slurm", "--submit")
-    assert ended(start(arguments))[0] == 2
-    code, _, errors = ended(start([*arguments, "--workers", "1"]))
-    assert (code, "no sbatch" in errors) == (2, True)
 
 
 def test_a_launcher_does_a_job_from_python(tmp_path: Path) -> None:
