@@ -12,7 +12,7 @@ from hfsynth.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from hfsynth.cli.recipe_scripts import run_script, script_parser
-    from hfsynth.core.benchmarks import Benchmark, BenchmarkRow
+    from hfsynth.core.benchmarks import Benchmark, BenchmarkColumns, BenchmarkRow
     from hfsynth.core.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig
     from hfsynth.core.draws import Draws
     from hfsynth.core.errors import HfsynthError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hfsynth.core.recipes import open_recipe
     from hfsynth.core.records import content_id
     from hfsynth.corpus.parquet import write_split
-    from hfsynth.documents.benchmarks import BenchmarkColumns, read_benchmark
+    from hfsynth.documents.benchmarks import read_benchmark
     from hfsynth.documents.hf_datasets import open_texts
     from hfsynth.documents.source import Source
     from hfsynth.documents.split_documents import split_documents
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from hfsynth.publishing.saving import SavedCorpus, save_corpus
     from hfsynth.quality.contamination import Contamination, ContaminationIndex
     from hfsynth.quality.corpus_evaluation import evaluate_corpus
+    from hfsynth.quality.decontamination import open_index
     from hfsynth.quality.exemplars import choose_exemplars
     from hfsynth.quality.metrics import metric_path
     from hfsynth.quality.synthesizer_evaluation import evaluate_synthesizer
@@ -74,7 +75,7 @@ _HOMES = {
     "tune": "job.tuning.tune",
     "write_card": "publishing.prepare",
     "Benchmark": "core.benchmarks",
-    "BenchmarkColumns": "documents.benchmarks",
+    "BenchmarkColumns": "core.benchmarks",
     "BenchmarkRow": "core.benchmarks",
     "CardSettings": "publishing.facts",
     "ChatOptions": "core.config",
@@ -103,6 +104,7 @@ _HOMES = {
     "build_page": "page.start",
     "card": "publishing.publish",
     "content_id": "core.records",
+    "open_index": "quality.decontamination",
     "open_prompt": "synthesis.prompts",
     "open_recipe": "core.recipes",
     "open_texts": "documents.hf_datasets",
@@ -168,6 +170,7 @@ __all__ = [
     "build_page",
     "card",
     "content_id",
+    "open_index",
     "open_prompt",
     "open_recipe",
     "open_texts",

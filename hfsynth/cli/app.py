@@ -113,6 +113,13 @@ def synthesize(
         list[str] | None,
         typer.Option(help='A condition on pairs, "grounding>=0.5"; may be repeated. Others are kept aside, counted.'),
     ] = None,
+    decontaminate: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Benchmarks whose questions are kept out: core, a file, or USER/DATASET[:CONFIG[:SPLIT]][@REVISION]; "
+            "may be repeated."
+        ),
+    ] = None,
     engine: Annotated[
         str | None,
         typer.Option(help="vllm, server, or scripted to try a pipeline without a model. [default: vllm]"),
@@ -198,7 +205,7 @@ def synthesize(
     arguments = key_values(engine_arg or []) | {name: value for name, value in server.items() if value is not None}
     others: dict[str, Any] = {"seed": seed, "chat.max_pairs": max_pairs, "keep": keep or None}
     others |= {"thinking": thinking, "keep_reasoning": keep_reasoning or None, "fill": fill}
-    others |= {"candidates": candidates, "choose_by": choose_by}
+    others |= {"candidates": candidates, "choose_by": choose_by, "decontaminate": decontaminate or None}
     others |= {"exemplars": exemplars_of(exemplars, exemplars_per_prompt, exemplar_sets)}
     if prompt:
         others |= {"prompt": open_prompt(prompt), "prompt_format": chosen.prompt_format or "chat"}

@@ -35,6 +35,7 @@ SYNTHESIZE: Rooms = {
         "fill",
         "candidates",
         "choose_by",
+        "decontaminate",
     ),
     "Exemplars": ("exemplars", "exemplars_per_prompt", "exemplar_sets"),
     "Engine": ("base_url", "concurrency", "engine_arg", "speculative", "trust_remote_code", "max_engine_restarts"),

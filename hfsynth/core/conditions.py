@@ -18,12 +18,18 @@ from hfsynth.core.records import Reason
 
 _PREFIX = "filtered_"
 FILTERED: Mapping[str, Reason] = MappingProxyType(
-    {reason.removeprefix(_PREFIX): reason for reason in Reason if reason.startswith(_PREFIX)}
+    {
+        **{reason.removeprefix(_PREFIX): reason for reason in Reason if reason.startswith(_PREFIX)},
+        "contamination": Reason.CONTAMINATED,
+    }
 )
 """The measures that conditions may name, and the reason for which a pair is rejected by each."""
 
 JUDGED = ("relevance", "accuracy")
 """Those of them that a judge gives: conditions of `hfsynth verify`, and of no synthesizer."""
+
+INDEXED = ("contamination",)
+"""Those of them that an index of benchmarks gives, for documents too."""
 
 _COMPARISONS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
     {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
@@ -71,10 +77,10 @@ class Condition:
         return _COMPARISONS[self.comparison](value, self.limit)
 
 
-def canonical(conditions: object, *, judged: bool = False) -> tuple[str, ...]:
+def canonical(conditions: object, *, judged: bool = False, indexed: bool = False) -> tuple[str, ...]:
     """Return a list of conditions in their canonical text, each once and sorted: order does not change what is kept.
 
-    Those on a judge's verdicts are refused where no pair is `judged`.
+    Those on a judge's verdicts are refused where no pair is `judged`, those on benchmarks where none are `indexed`.
     """
     if not isinstance(conditions, (tuple, list)):
         raise ConfigError(f"keep must be a list of conditions, not {conditions!r}.", hint=_EXAMPLE)
@@ -84,6 +90,12 @@ def canonical(conditions: object, *, judged: bool = False) -> tuple[str, ...]:
         raise ConfigError(
             f"{asked[0]} asks for a judge's verdict, and there is none while pairs are written.",
             hint=f'Judge them afterwards: hfsynth verify CORPUS --judge MODEL --keep "{asked[0]}"',
+        )
+    looked_for = sorted(str(one) for one in found if one.measure in INDEXED)
+    if looked_for and not indexed:
+        raise ConfigError(
+            f"{looked_for[0]} asks for benchmarks, and none are named.",
+            hint="Name them when pairs are written: hfsynth synthesize … --decontaminate core",
         )
     return tuple(sorted(map(str, found)))
 

@@ -13,7 +13,8 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Self
 
-from hfsynth.core.conditions import canonical
+from hfsynth.core.conditions import INDEXED, Condition, canonical
+from hfsynth.core.decontamination import DEFAULT_CONDITION, Decontamination
 from hfsynth.core.engine_arguments import engine_arguments, require_speed
 from hfsynth.core.errors import ConfigError
 from hfsynth.core.exemplars import Exemplars
@@ -105,6 +106,8 @@ class SynthesizerConfig:
     `measures` of their text or the model itself as `judge`: see `hfsynth.synthesis.candidates`.
     `exemplars` are human-made contexts with pairs that every chain begins with: see `hfsynth.core.exemplars`.
     `prompt` is what a chat model is asked about each document, instead of the `chat` format's own questions.
+    `decontaminate` names benchmarks whose questions are kept out (`hfsynth.core.decontamination`): `core`, files,
+    datasets. Without a condition on `contamination` in `keep`, `contamination<0.5` is added.
     `format_version` is never chosen: recipes and jobs of an earlier version of hfsynth keep theirs.
     """
 
@@ -127,6 +130,7 @@ class SynthesizerConfig:
     choose_by: str = CHOOSERS[0]
     exemplars: Exemplars | None = None
     prompt: PromptRecipe | None = None
+    decontaminate: Decontamination | None = None
 
     def __post_init__(self) -> None:
         _require(isinstance(self.model, str) and bool(self.model.strip()), "model", "a name or a folder", self.model)
@@ -158,7 +162,7 @@ class SynthesizerConfig:
         )
         most, kept = self.sampling.max_tokens, self.keep_reasoning
         object.__setattr__(self, "thinking", settled_thinking(self.thinking, self.prompt_format, most, keep=kept))
-        object.__setattr__(self, "keep", canonical(self.keep))
+        self._settle_conditions()
         _choice("long_documents", self.long_documents, LONG_DOCUMENTS)
         _require(
             _whole(self.format_version, 1, FORMAT_VERSION),
@@ -172,6 +176,14 @@ class SynthesizerConfig:
                 f"{self.sampling.max_tokens}.",
                 hint="Use a larger --window or a smaller --max-tokens.",
             )
+
+    def _settle_conditions(self) -> None:
+        decontaminate = Decontamination.read(self.decontaminate)
+        object.__setattr__(self, "decontaminate", decontaminate)
+        keep = canonical(self.keep, indexed=decontaminate is not None)
+        if decontaminate is not None and not any(Condition.parse(one).measure in INDEXED for one in keep):
+            keep = canonical((*keep, DEFAULT_CONDITION), indexed=True)
+        object.__setattr__(self, "keep", keep)
 
     def _require_different(self) -> None:
         if self.candidates > 1 and (self.sampling.temperature == 0 or self.keep_reasoning):
@@ -193,13 +205,15 @@ class SynthesizerConfig:
             del values["thinking"]
         if self.candidates == 1:
             del values["candidates"], values["choose_by"]
-        for name in ("keep_reasoning", "fill", "exemplars", "prompt"):
+        for name in ("keep_reasoning", "fill", "exemplars", "prompt", "decontaminate"):
             if not values[name]:
                 del values[name]
         if self.exemplars is not None:
             values["exemplars"] = self.exemplars.to_dict()
         if self.prompt is not None:
             values["prompt"] = self.prompt.to_dict()
+        if self.decontaminate is not None:
+            values["decontaminate"] = self.decontaminate.to_dict()
         return values
 
     @cached_property
@@ -221,6 +235,8 @@ class SynthesizerConfig:
         values = self.to_dict()
         if self.exemplars is not None:
             values["exemplars"].pop("chosen")  # their digest stands for them, also where they are left on the Hub
+        if self.decontaminate is not None:
+            values["decontaminate"] = self.decontaminate.sha256
         return digest({name: value for name, value in values.items() if (name, value) != ("precision", "auto")})
 
     @classmethod

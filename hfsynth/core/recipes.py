@@ -27,6 +27,7 @@ from huggingface_hub.errors import (
 )
 
 from hfsynth.core.config import SynthesizerConfig, as_written, shown
+from hfsynth.core.decontamination import Decontamination
 from hfsynth.core.errors import ConfigError, HubError
 from hfsynth.core.exemplars import Exemplars
 from hfsynth.core.remote_calls import LOG_IN, invalid_name, reason_of
@@ -104,6 +105,7 @@ def read_recipe(path: Path, *, published: bool = False) -> dict[str, Any]:
         fields["model"] = RecipeModel(fields["model"], published=published)
     if published:
         _require_at_hand(fields.get("exemplars"))
+        _require_benchmarks_at_hand(fields.get("decontaminate"))
     return fields
 
 
@@ -114,6 +116,16 @@ def _require_at_hand(exemplars: object) -> None:
         raise ConfigError(
             f"The published recipe names a file of somebody's machine for its exemplars: {shown(found.source)}.",
             hint="Give exemplars yourself: --exemplars (exemplars=… in Python).",
+        )
+
+
+def _require_benchmarks_at_hand(decontaminate: object) -> None:
+    """Raise ConfigError where a published recipe would have benchmarks read from files of this machine."""
+    found = Decontamination.read(decontaminate)
+    if found is not None and not found.is_pinned:
+        raise ConfigError(
+            f"The published recipe looks for benchmarks in files of somebody's machine: {shown(list(found.sources))}.",
+            hint="Name benchmarks yourself: --decontaminate (decontaminate=… in Python).",
         )
 
 

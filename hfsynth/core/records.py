@@ -24,6 +24,7 @@ class Status(StrEnum):
     TOO_LONG = "too_long"
     EMPTY = "empty"
     FAILED = "failed"
+    SCREENED = "screened"  # taken out of a finished corpus; the row stays, its text is not trained on
 
 
 ANSWERED = frozenset({Status.OK, Status.NO_PAIRS})
@@ -43,6 +44,7 @@ class Reason(StrEnum):
     INVALID_JSON = "invalid_json"  # chat format: not the object that was asked for
     TOO_LONG = "too_long"  # the document does not fit the model's window
     ENGINE = "engine"  # the engine refused or failed this document
+    CONTAMINATED = "contaminated"  # a whole pair, or a document: a benchmark holds it
     NO_PROMPT = "no_prompt"  # no prompt of the recipe is for a document like this one
     # a whole pair that does not meet a condition of `keep`: one reason for each measure
     FILTERED_GROUNDING = "filtered_grounding"

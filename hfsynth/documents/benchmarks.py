@@ -5,14 +5,18 @@ Reads what `documents.source` reads, the records of AI2's `decon` among it. Know
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from hfsynth.core.addresses import public_location
-from hfsynth.core.benchmarks import Benchmark, BenchmarkRow
-from hfsynth.core.errors import ColumnError, SourceError
+from hfsynth.core.benchmarks import FOUND, Benchmark, BenchmarkColumns, BenchmarkRow, BenchmarkSource
+from hfsynth.core.decontamination import CORE
+from hfsynth.core.errors import ColumnError, ConfigError, SourceError
+from hfsynth.documents.hf_datasets import commit_of
 from hfsynth.documents.locate import locate
 from hfsynth.documents.readers import UNREAD, BadRow
 from hfsynth.documents.source import Source, open_rows, split_names
@@ -29,20 +33,9 @@ ANSWERS = (
 PASSAGES = ("passage", "context", "story", "article", "premise")
 """What a column of passages may be called; the first of them that is there is taken."""
 
+_CORE_LIST = Path(__file__).with_name("core_benchmarks.toml")
 _SPLITS = ("test", "validation", "dev", "val", "train")
 _TEXTS = ("text", "value", "spans")
-
-
-@dataclass(frozen=True, slots=True)
-class BenchmarkColumns:
-    """The columns of a benchmark by name; a dot leads into a column's mapping. None: found by their usual names."""
-
-    question: str | None = None
-    answers: tuple[str, ...] | None = None
-    passage: str | None = None
-
-
-FOUND = BenchmarkColumns()
 
 
 def read_benchmark(
@@ -70,7 +63,53 @@ def read_benchmark(
     if not asked:
         raise _nothing(location, without)
     name = location if on_hub else public_location(location)
-    return Benchmark(name, asked, config, chosen, found.revision, without)
+    return Benchmark(name, asked, config, chosen, found.revision, columns, without)
+
+
+def benchmark_sources(name: str) -> list[BenchmarkSource]:
+    """Return the benchmarks that a name stands for: `core`, those of a TOML file, else itself as one.
+
+    A file is a list of tables `[[benchmark]]` with `name` and, as they are needed, `config`, `split`, `revision`,
+    `question`, `answers`, `passage`. What is no file here is `user/dataset[:config[:split]][@revision]`. Raise
+    ConfigError for a list that cannot be read, SourceError for a file that is not there.
+    """
+    if name == CORE:
+        return _listed(_CORE_LIST)
+    if name.lower().endswith(".toml"):
+        return _listed(Path(name))
+    return [BenchmarkSource.named(name) if locate(name) is None else BenchmarkSource(name)]
+
+
+def pinned_benchmark(source: BenchmarkSource) -> BenchmarkSource:
+    """Return a benchmark with its split and what pins its content now: a commit, a digest of files.
+
+    One that is pinned to a commit already, and names its split, is looked for nowhere. Raise SourceError where it
+    cannot be had.
+    """
+    if source.is_pinned and source.split is not None:
+        return source
+    split = source.split or _split(source.name, source.config, source.revision)
+    if locate(source.name) is None:
+        revision = source.revision if source.is_pinned else commit_of(source.name, source.revision)
+        return replace(source, split=split, revision=revision)
+    found = open_rows(Source(source.name, config=source.config, split=split, revision=source.revision))
+    return replace(source, split=split, revision=found.revision)
+
+
+def _listed(path: Path) -> list[BenchmarkSource]:
+    try:
+        listed = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"The list of benchmarks {path} cannot be read: {error}.", hint="Check the name, and that it is TOML."
+        ) from error
+    tables = listed.pop("benchmark", None)
+    if listed or not isinstance(tables, list) or not tables:
+        raise ConfigError(
+            f"{path} is no list of benchmarks: it holds {', '.join(listed) or 'no table [[benchmark]]'}.",
+            hint='Write a table for each: [[benchmark]] with name = "user/dataset" and what else it needs.',
+        )
+    return list(map(BenchmarkSource.from_dict, tables))
 
 
 def _split(location: str, config: str | None, revision: str | None) -> str | None:
@@ -93,7 +132,7 @@ def _named(location: str, there: Sequence[str], columns: BenchmarkColumns) -> Be
             f"{location} has the columns {', '.join(there) or 'none'}; a benchmark needs one of questions: "
             f"{', '.join(QUESTIONS)}. Read beside it are answers ({', '.join(ANSWERS)}) and passages "
             f"({', '.join(PASSAGES)}).",
-            hint="Name the column of the questions, or rename it.",
+            hint="Name it in a list of benchmarks, FILE.toml: a table [[benchmark]] with `name` and `question`.",
         )
     answers = tuple(usual[name] for name in ANSWERS if name in usual) if columns.answers is None else columns.answers
     passage = columns.passage or next((usual[name] for name in PASSAGES if name in usual), None)

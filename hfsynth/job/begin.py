@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,12 @@ from hfsynth.job import changed_source
 from hfsynth.job.journal import JournalPaths
 from hfsynth.job.leases import Holder, Leases
 from hfsynth.job.leftovers import sweep, sweep_finished
+from hfsynth.job.passes import index_file
 from hfsynth.job.reopen import has_all_files, reopen
 from hfsynth.job.shards import read_extent, record_paths, write_extent, write_layout
 from hfsynth.job.spec import part_schema
+from hfsynth.quality.decontamination import as_begun as benchmarks_as_begun
+from hfsynth.quality.decontamination import open_index
 from hfsynth.synthesis.exemplars import settle, with_exemplars
 from hfsynth.synthesis.prompts import named_in_short, require_personas
 
@@ -98,6 +101,8 @@ def open_job(
         return Job(corpus, source, opened, config, engine, identity, None)
     sweep(corpus)
     leases = _begin(corpus, identity, opened)
+    if config.decontaminate is not None:
+        open_index(config.decontaminate, near=index_file(corpus)).keep(index_file(corpus))  # for other machines
     if any(path.exists() for path in (corpus.pairs, corpus.manifest, corpus.former)):
         with leases.waiting_for("publish"):
             reopen(corpus)
@@ -177,6 +182,8 @@ def _pinned(
 ) -> SynthesizerConfig:
     """Pin what is not pinned, and go on as the folder's job was begun."""
     begun = (read_json(corpus.plan) or {}).get("synthesizer")
+    if begun is not None and config.decontaminate is not None:
+        config = replace(config, decontaminate=benchmarks_as_begun(config.decontaminate, begun.get("decontaminate")))
     found = settle(config, engine, gpu=gpu)
     return found if begun is None else as_begun(found, begun, precision_asked=config.precision != "auto")
 
@@ -257,6 +264,7 @@ def _refuse_other(corpus: Corpus, found: Mapping[str, Any] | None, identity: Map
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     silent = {"location", "chosen"}  # a revision pins the content, wherever it lies; so does the exemplars' digest
+    silent |= {"sources", "benchmarks"}  # of an index, which has its own identity
     if "precision" not in there:
         silent.add("precision")  # a job that was begun before there were any
     for name in sorted({*there, *here} - silent):
@@ -264,6 +272,8 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str 
         if f"{prefix}{name}" == "synthesizer.prompt":
             if old != new:
                 yield f"the prompt recipe is {named_in_short(old)} there and {named_in_short(new)} here"
+        elif name == "decontaminate" and bool(old) != bool(new):
+            yield f"benchmarks are looked for {'there' if old else 'here'} alone"
         elif isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from _differences(old, new, f"{prefix}{name}.")
         elif old != new:

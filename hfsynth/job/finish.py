@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hfsynth.core.addresses import public_location
+from hfsynth.core.decontamination import counted_out, public_decontamination
 from hfsynth.core.errors import OutputError
 from hfsynth.core.exemplars import public_recipe
 from hfsynth.core.files import file_digest, read_json, sync_folder, write_json, writing
@@ -53,6 +54,7 @@ def finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
     _publish_pairs(corpus, records, names)
     Sessions(JournalPaths(corpus.journal).sessions).settle()
     stats = statistics(corpus, records, extent["rows"])
+    stats |= counted_out(identity["synthesizer"], stats)
     files = {f"pairs/{names[shard]}": file_record(record) for shard, record in records.items()}
     rewritten = write_rewritten(corpus)
     others = _others(corpus, files)
@@ -151,7 +153,7 @@ def published_config(identity: Mapping[str, Any], changes: Sequence[Mapping[str,
     Where the source changed on the way, its earlier revisions are named. The folders of this machine and the
     credentials of addresses stay out of it: it will be published.
     """
-    source, synthesizer = identity["source"], public_recipe(identity["synthesizer"])
+    source, synthesizer = identity["source"], public_decontamination(public_recipe(identity["synthesizer"]))
     earlier = {"earlier_revisions": [change["from"] for change in changes]} if changes else {}
     named = {**source, **earlier, "location": source["location"] and public_location(source["location"])}
     model = {"model": public_location(synthesizer["model"])}

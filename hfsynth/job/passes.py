@@ -29,6 +29,7 @@ from hfsynth.engine.loading import engine_for
 from hfsynth.engine.protocol import Chain, Engine, Generation
 from hfsynth.job.shards import name_their_recipe
 from hfsynth.job.spec import JobSpec, JudgingSpec, part_schema
+from hfsynth.quality.decontamination import SUFFIX, open_index
 from hfsynth.quality.rubric import RubricJudge
 from hfsynth.synthesis.chains import Chainer, Splitter
 from hfsynth.synthesis.exemplars import Beginnings
@@ -85,6 +86,11 @@ class Pass(Protocol):
         """Return the rows of a part: those of the source, and what was made of them."""
 
 
+def index_file(corpus: Corpus) -> Path:
+    """Return where a job keeps the index of its benchmarks: whoever shares the folder need not read them again."""
+    return corpus.journal / f"benchmarks{SUFFIX}"
+
+
 def pass_of(spec: JobSpec) -> Pass:
     """Return the pass of a job."""
     return Synthesizing(spec) if spec.judging is None else Judging(spec, spec.judging)
@@ -109,6 +115,8 @@ class Synthesizing:
         return part_schema(features, self.spec.config, recipe=name_their_recipe(parts))
 
     def load(self) -> Driven:
+        if self.spec.config.decontaminate is not None:
+            open_index(self.spec.config.decontaminate, near=index_file(Corpus(Path(self.spec.out))))
         return load(self.spec.config, self.spec.engine)
 
     def splitter(self, chainer: RowChainer) -> Splitter | None:

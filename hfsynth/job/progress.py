@@ -13,6 +13,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from hfsynth.core.decontamination import sentences
 from hfsynth.core.errors import OutputError
 from hfsynth.core.files import read_json, reading_values
 from hfsynth.core.records import Counts
@@ -239,6 +240,13 @@ def _exemplars(recipe: Mapping[str, Any], stats: Mapping[str, Any]) -> Iterator[
         yield f"Exemplars  {exemplars['per_prompt']} a chain, from {exemplars['source']}{told}"
 
 
+def _benchmarks(recipe: Mapping[str, Any], stats: Mapping[str, Any]) -> Iterator[str]:
+    if told := stats.get("decontamination"):
+        yield from (f"Benchmarks {sentence}" for sentence in sentences(told))
+    elif found := recipe.get("decontaminate"):
+        yield f"Benchmarks {', '.join(found['sources'])}, index sha256 {found['sha256'][:12]}"
+
+
 def _state(facts: Mapping[str, Any]) -> str:
     return "damaged" if facts["damaged"] else "finished" if facts["finished"] else "unfinished"
 
@@ -262,6 +270,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     if recipe.get("keep"):
         yield f"Kept only  {', '.join(recipe['keep'])}"
     yield from _exemplars(recipe, stats or {})
+    yield from _benchmarks(recipe, stats or {})
     if stats is None:
         yield from _unfinished(facts)
         return

@@ -47,6 +47,7 @@ _REASONS = {
 _FILTERED = "filtered_"
 _RENDERED = {
     "empty_documents": "has no text",
+    "screened_documents": "was taken out before",
     "broken_chains": "its prompt showed a document that is no longer right before it",
     "empty_questions": "a pair without a question",
     "empty_answers": "a pair without an answer",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -21,8 +21,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from hfsynth.core.benchmarks import Benchmark, BenchmarkRow
-from hfsynth.core.errors import SourceError
+from hfsynth.core.benchmarks import Benchmark, BenchmarkRecord, BenchmarkRow
+from hfsynth.core.errors import ConfigError, SourceError
 from hfsynth.core.files import replaced
 from hfsynth.quality.ngrams import WORD_WEIGHT, Numbers, Runs, Table
 
@@ -34,7 +34,9 @@ FLAGGED = 0.5
 """The share of a pair, a question or a passage from which on a pair or a document is flagged."""
 
 _COMMON = 10  # rows; a run in more of them is a phrase of whoever writes questions
-_VERSION = 1  # of what is told by an index: raised where the same benchmarks would be told otherwise
+_OF_A_PASSAGE = 6  # rows that a question about a passage counts for: what is asked about two passages is asked of any
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, BadZipFile, ConfigError)
+INDEX_VERSION = 1  # of what is told by an index: raised where the same benchmarks would be told otherwise
 _ARRAYS = (
     *("document_numbers", "document_owners", "pair_numbers", "pair_owners", "exact_numbers", "exact_owners"),
     *("rows", "kinds", "benchmarks", "lengths"),
@@ -73,6 +75,12 @@ class Contamination:
     matches: tuple[Match, ...] = ()
     flagged: bool = False
 
+    @property
+    def told(self) -> str:
+        """What is said of it in a line: the share, and where most of it is from."""
+        where = "".join(f", {one.part} of row {one.row} of {one.benchmark}" for one in self.matches[:1])
+        return f"contamination {self.share:.3g}{where}"
+
 
 CLEAN = Contamination()
 
@@ -80,13 +88,14 @@ CLEAN = Contamination()
 class ContaminationIndex:
     """The n-grams of benchmarks. Made by `build` or `load`; asked by any number of threads.
 
-    `benchmarks` are the records of what it was built from; `left_out` counts questions that are not looked for: `short`
-    ones and `common` ones, all of whose n-grams stand in more than ten rows.
+    `benchmarks` are the records of what it was built from, `not_read` names gated ones that were not. `left_out` counts
+    questions that are not looked for: `short` ones and `common` ones, all of whose n-grams stand in more than ten rows.
     """
 
     def __init__(self, about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         self._about, self._arrays = dict(about), dict(arrays)
-        self.benchmarks: tuple[dict[str, Any], ...] = tuple(about["benchmarks"])
+        self.benchmarks = tuple(map(BenchmarkRecord.from_dict, about["benchmarks"]))
+        self.not_read: tuple[str, ...] = tuple(about.get("not_read", ()))
         self.left_out: dict[str, int] = dict(about["left_out"])
         self._documents, self._pairs, self._exact = (
             Table.of(arrays[f"{name}_numbers"], arrays[f"{name}_owners"], len(arrays["kinds"]))
@@ -95,12 +104,15 @@ class ContaminationIndex:
         self._lengths = [int(length) for length in arrays["lengths"]]
 
     @classmethod
-    def build(cls, benchmarks: Iterable[Benchmark]) -> ContaminationIndex:
-        """Build an index of benchmarks; raise SourceError where no question of theirs can be looked for."""
+    def build(cls, benchmarks: Iterable[Benchmark], *, not_read: Sequence[str] = ()) -> ContaminationIndex:
+        """Build an index of benchmarks; raise SourceError where no question of theirs can be looked for.
+
+        `not_read` names what should be among them and is not; it is part of the record.
+        """
         made = _Builder()
         for benchmark in benchmarks:
             made.add(benchmark)
-        return made.index()
+        return made.index(not_read)
 
     @property
     def ngrams(self) -> int:
@@ -161,6 +173,15 @@ class ContaminationIndex:
             about = np.frombuffer(_canonical(self.record()), np.uint8)
             np.savez(file, allow_pickle=False, about=about, **self._arrays)
 
+    def keep(self, path: Path) -> None:
+        """Save the index where a file does not hold it already."""
+        try:
+            there = path.exists() and self.load(path).sha256 == self.sha256
+        except SourceError:
+            there = False
+        if not there:
+            self.save(path)
+
     @classmethod
     def load(cls, path: str | Path) -> ContaminationIndex:
         """Read what `save` wrote; raise SourceError where that is missing, damaged or of another version."""
@@ -172,11 +193,11 @@ class ContaminationIndex:
             whole = found.sha256 == about["sha256"]
         except FileNotFoundError as error:
             raise SourceError(f"There is no index at {path}.", hint="Check the name.") from error
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, BadZipFile) as error:
+        except _UNREADABLE as error:
             raise _no_index(path, str(error) or type(error).__name__) from error
         if not whole:
             raise _no_index(path, "its content is not what was written")
-        if about["version"] != _VERSION:
+        if about["version"] != INDEX_VERSION:
             raise _no_index(path, "another version of hfsynth wrote it")
         return found
 
@@ -197,7 +218,7 @@ class ContaminationIndex:
 
     def _match(self, part: int, share: float) -> Match:
         arrays = self._arrays
-        name = str(self.benchmarks[int(arrays["benchmarks"][part])]["name"])
+        name = self.benchmarks[int(arrays["benchmarks"][part])].source.name
         return Match(name, int(arrays["rows"][part]), PartKind(int(arrays["kinds"][part])).name.lower(), share)
 
 
@@ -209,38 +230,45 @@ class _Builder:
         self._parts: list[tuple[int, PartKind, int]] = []  # row, kind, benchmark
         self._known: dict[tuple[PartKind, int], int] = {}
         self._asked: set[tuple[int, int]] = set()
-        self._times: list[int] = []  # in how many rows a part is there, each with another passage
+        self._times: list[int] = []  # how many rows a part counts for
+        self._passage = ("", 0)  # the last one, which the next row may be about too
         self._grams: dict[str, list[tuple[int, Numbers]]] = {"document": [], "pair": [], "exact": []}
         self._lengths: set[int] = set()
         self._short = 0
 
     def add(self, benchmark: Benchmark) -> None:
         """Take in the rows of a benchmark."""
-        self._records.append(benchmark.record())
+        self._records.append(benchmark.record().to_dict())
         for row in benchmark.rows:
             self._add_row(row)
 
     def _add_row(self, row: BenchmarkRow) -> None:
-        passage = Runs(row.passage).whole() if row.passage else 0
-        asked = Runs(row.question)
-        if asked.weight < SHORTEST * WORD_WEIGHT:
+        if row.passage != self._passage[0]:
+            self._passage = (row.passage, self._add_passage(row))
+        passage, asked = self._passage[1], Runs(row.question)
+        if asked.weight < (PAIR_WORDS if passage else SHORTEST) * WORD_WEIGHT:
             self._short += 1
         elif (asked.whole(), passage) not in self._asked:
             self._asked.add((asked.whole(), passage))
-            self._add_part(row, PartKind.QUESTION, asked)
+            self._add_part(row, PartKind.QUESTION, asked, times=_OF_A_PASSAGE if passage else 1)
         for answer in row.answers:
             if (runs := Runs(answer)).weight >= PAIR_WORDS * WORD_WEIGHT:
                 self._add_part(row, PartKind.ANSWER, runs)
-        if row.passage and (runs := Runs(row.passage)).weight >= DOCUMENT_WORDS * WORD_WEIGHT:
-            self._add_part(row, PartKind.PASSAGE, runs)
 
-    def _add_part(self, row: BenchmarkRow, kind: PartKind, runs: Runs) -> None:
+    def _add_passage(self, row: BenchmarkRow) -> int:
+        """Add a row's passage; return what stands for it, 0 for none."""
+        runs = Runs(row.passage)
+        if runs.weight >= DOCUMENT_WORDS * WORD_WEIGHT:
+            self._add_part(row, PartKind.PASSAGE, runs)
+        return runs.whole()
+
+    def _add_part(self, row: BenchmarkRow, kind: PartKind, runs: Runs, *, times: int = 1) -> None:
         part = self._known.setdefault((kind, runs.whole()), len(self._parts))
         if part < len(self._parts):
-            self._times[part] += kind is PartKind.QUESTION
+            self._times[part] += times * (kind is PartKind.QUESTION)
             return
         self._parts.append((row.number, kind, len(self._records) - 1))
-        self._times.append(1)
+        self._times.append(times)
         if kind is not PartKind.ANSWER:
             self._add_document_grams(part, kind, runs)
         if kind is not PartKind.PASSAGE:
@@ -259,7 +287,7 @@ class _Builder:
         else:
             self._grams["exact"].append((part, runs.of_length(len(runs))))
 
-    def index(self) -> ContaminationIndex:
+    def index(self, not_read: Sequence[str]) -> ContaminationIndex:
         """Sort what was collected into an index."""
         times = np.array(self._times, np.int64)
         arrays: dict[str, NDArray[Any]] = {}
@@ -282,9 +310,9 @@ class _Builder:
             )
         left_out = dict(Counter(short=self._short, common=common))
         sizes = {"document_words": DOCUMENT_WORDS, "pair_words": PAIR_WORDS}
-        return ContaminationIndex(
-            {"version": _VERSION, **sizes, "benchmarks": self._records, "left_out": left_out}, arrays
-        )
+        missing = {"not_read": sorted(not_read)} if not_read else {}
+        about = {"version": INDEX_VERSION, **sizes, "benchmarks": self._records, "left_out": left_out, **missing}
+        return ContaminationIndex(about, arrays)
 
 
 def _sorted(

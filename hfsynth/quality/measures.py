@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Self
+from typing import Protocol, Self
 
-from hfsynth.core.conditions import Condition
+from hfsynth.core.conditions import INDEXED, Condition
+from hfsynth.core.errors import ConfigError
 from hfsynth.core.records import Pair, Parsed, Rejected
 from hfsynth.documents.boundaries import sentence_ends
 from hfsynth.prompting.pair_layout import CONCLUSION, OPTIONS_HEADING
@@ -223,15 +224,41 @@ def _stands_at_an_edge(said: list[str], piece: list[str]) -> bool:
     return piece[: len(said)] == said or piece[-len(said) :] == said
 
 
-def keep_pairs(parsed: Parsed, text: str, conditions: Sequence[Condition]) -> Parsed:
+class HasShare(Protocol):
+    """What an index of benchmarks tells of a text."""
+
+    @property
+    def share(self) -> float:
+        """How much of the text, or of a question in it, is a benchmark's, from 0 to 1."""
+
+    @property
+    def told(self) -> str:
+        """What is said of it in a line."""
+
+
+class LooksForBenchmarks(Protocol):
+    """What knows the questions of benchmarks: `hfsynth.quality.contamination.ContaminationIndex`."""
+
+    def document(self, text: str) -> HasShare:
+        """Look through a document."""
+
+    def pair(self, instruction: str, response: str) -> HasShare:
+        """Look through a pair."""
+
+
+def keep_pairs(
+    parsed: Parsed, text: str, conditions: Sequence[Condition], index: LooksForBenchmarks | None = None
+) -> Parsed:
     """Keep the pairs about `text` that meet all conditions; reject the others by the first one that they do not meet.
+
+    Conditions on `contamination` need an `index`.
 
     `text` is the document as the model saw it, so that a shortened document is no evidence for what was cut off. A
     rejected pair's text is JSON with the fields `instruction` and `response`.
     """
     if not conditions:
         return parsed
-    failed = [(pair, _unmet(text, pair, conditions)) for pair in parsed.pairs]
+    failed = [(pair, _unmet(text, pair, conditions, index)) for pair in parsed.pairs]
     return replace(
         parsed,
         pairs=tuple(pair for pair, unmet in failed if unmet is None),
@@ -239,9 +266,28 @@ def keep_pairs(parsed: Parsed, text: str, conditions: Sequence[Condition]) -> Pa
     )
 
 
-def _unmet(text: str, pair: Pair, conditions: Sequence[Condition]) -> Condition | None:
+def contaminated(text: str, conditions: Sequence[Condition], index: LooksForBenchmarks | None) -> Rejected | None:
+    """Return why a document may not be learnt from: what benchmarks hold of it does not meet a condition on that."""
+    if index is None or not any(condition.measure in INDEXED for condition in conditions):
+        return None
+    found = index.document(text)
+    unmet = next((c for c in conditions if c.measure in INDEXED and not c.is_met_by(found.share)), None)
+    return None if unmet is None else Rejected(unmet.reason, found.told)
+
+
+def _unmet(
+    text: str, pair: Pair, conditions: Sequence[Condition], index: LooksForBenchmarks | None
+) -> Condition | None:
     """Return the first condition that a pair does not meet; measures after it are not taken."""
-    return next((c for c in conditions if not c.is_met_by(MEASURES[c.measure](text, pair))), None)
+    return next((c for c in conditions if not c.is_met_by(_value(text, pair, c.measure, index))), None)
+
+
+def _value(text: str, pair: Pair, measure: str, index: LooksForBenchmarks | None) -> float:
+    if measure not in INDEXED:
+        return MEASURES[measure](text, pair)
+    if index is None:
+        raise ConfigError(f"A condition asks for {measure}, and there is no index.", hint="Name benchmarks: core.")
+    return index.pair(pair.instruction, pair.response).share
 
 
 def _rejected(pair: Pair, unmet: Condition) -> Rejected:

@@ -54,7 +54,19 @@ class _Hashes(dict[str, int]):
         return found
 
 
-_hashes = _Hashes()
+class _Weights(dict[str, int]):
+    """Weights of tokens, those of short ones kept; emptied when it has grown large."""
+
+    def __missing__(self, word: str) -> int:
+        found = CHARACTER_WEIGHT if _UNSPACED_FIRST.match(word) else WORD_WEIGHT
+        if len(word) <= _LONGEST_KEPT:
+            if len(self) >= _MOST_KEPT:
+                self.clear()
+            self[word] = found
+        return found
+
+
+_hashes, _weigh = _Hashes(), _Weights()
 
 
 class Runs:
@@ -69,8 +81,8 @@ class Runs:
         np.cumsum(tokens * _powers(_BASE, self._count), out=self._sums[1:])
         self._weights: NDArray[np.int64] | None = None
         if any(special for _, special in pieces):
-            each = [w for words, special in pieces for w in _weights(words, special)]
-            self._weights = np.concatenate(([0], np.cumsum(np.array(each, np.int64))))
+            each = [np.fromiter(map(_weigh.__getitem__, words), np.int64, len(words)) for words, _ in pieces]
+            self._weights = np.concatenate(([0], np.cumsum(np.concatenate(each))))
 
     def __len__(self) -> int:
         return self._count
@@ -175,12 +187,6 @@ def _tokens(text: str) -> tuple[list[str], bool]:
     if not _SPECIAL.search(text):
         return _PLAIN_WORD.findall(text), False
     return _TOKEN.findall(text), True
-
-
-def _weights(words: list[str], special: bool) -> list[int]:
-    if not special:
-        return [WORD_WEIGHT] * len(words)
-    return [CHARACTER_WEIGHT if _UNSPACED_FIRST.match(word) else WORD_WEIGHT for word in words]
 
 
 def _powers(base: int, count: int) -> Numbers:

@@ -22,7 +22,8 @@ from hfsynth.models.token_cuts import Known
 from hfsynth.prompting.chat import Chat
 from hfsynth.prompting.formats import prompt_format
 from hfsynth.prompting.recipe_chat import Drawn, PromptDraw
-from hfsynth.quality.measures import keep_pairs
+from hfsynth.quality.decontamination import open_index
+from hfsynth.quality.measures import LooksForBenchmarks, contaminated, keep_pairs
 from hfsynth.quality.rubric import RubricJudge
 from hfsynth.synthesis.candidates import Answered, Candidates
 from hfsynth.synthesis.exemplars import NONE, Beginning, Beginnings
@@ -74,7 +75,9 @@ class Chainer:
 
     Pairs that do not meet the conditions of `keep` are rejected before the next shot could show them. Before its first
     document a chain shows the exemplars of its beginning, if there are any. `draw` gives each document a prompt of a
-    recipe; `prompts` are then the longest of them. `heard` is told what is read out of each completion.
+    recipe; `prompts` are then the longest of them. `heard` is told what is read out of each completion. Documents that
+    do not meet the conditions of `keep` on what the `index` of benchmarks tells are screened: no model is asked about
+    them, and no later shot shows them.
     """
 
     prompts: PromptFormat
@@ -88,6 +91,7 @@ class Chainer:
     beginnings: Beginnings = NONE
     draw: DrawsPrompts | None = None
     heard: Callable[[Parsed], None] | None = None
+    index: LooksForBenchmarks | None = None
 
     def chains(self, documents: Iterable[Document]) -> Iterator[Chain[list[Synthesized]]]:
         """Yield one chain for every `shots` neighbouring documents; the last one may be short."""
@@ -122,6 +126,8 @@ class Chainer:
         if document.text is None or not document.text.strip():
             return Synthesized((), Synthesis(Status.EMPTY, name, shot)), _NOTHING
         text = encodable(document.text)
+        if (held := contaminated(text, self.keep, self.index)) is not None:
+            return Synthesized((), Synthesis(Status.SCREENED, name, shot, rejected=(held,))), _NOTHING
         drawn = None if self.draw is None else self.draw.about(document, text)
         if drawn is None and self.draw is not None:
             unfit = Rejected(Reason.NO_PROMPT, "no prompt of the recipe is for documents like this one")
@@ -165,7 +171,7 @@ class Chainer:
         completions: list[Completion] = []
         for number in range(self.candidates.number):
             completions.append((yield replace(request, seed=_shot_seed(self.seed, name, request.shot, number))))
-        parsed = [keep_pairs(self._parse(prompts, one), shown, self.keep) for one in completions]
+        parsed = [keep_pairs(self._parse(prompts, one), shown, self.keep, self.index) for one in completions]
         tokens = len(request.token_ids)
         return (yield from self.candidates.best(completions, parsed, shown, prompt_tokens=tokens, shot=request.shot))
 
@@ -317,6 +323,7 @@ def chainer_for(config: SynthesizerConfig, engine: Engine, kind: type[Chainer] =
         candidates=_candidates(config, engine),
         beginnings=Beginnings.of(config, prompts, engine.window - config.sampling.max_tokens),
         draw=draw,
+        index=None if config.decontaminate is None else open_index(config.decontaminate),
     )
 
 

@@ -18,6 +18,7 @@ from hfsynth.models.resolve import pinned
 from hfsynth.models.token_cuts import Known
 from hfsynth.prompting.chat import Chat
 from hfsynth.prompting.instruction_pretrain import InstructionPretrain
+from hfsynth.quality.decontamination import open_index, settled_decontamination
 from hfsynth.quality.exemplars import settled_exemplars
 from hfsynth.quality.words import UNKNOWN, language_of
 
@@ -127,17 +128,20 @@ def neighbours(items: Iterable[T], key: Callable[[T], int], size: Callable[[T], 
 
 
 def settle(config: SynthesizerConfig, engine: EngineConfig, *, gpu: bool | None = None) -> SynthesizerConfig:
-    """Return `config` with everything pinned that decides the result: model, precision, exemplars.
+    """Return `config` with everything pinned that decides the result: model, precision, benchmarks, exemplars.
 
-    Raise ConfigError for exemplars where there is no prompt to begin with them, and what `pinned` and
-    `settled_exemplars` raise.
+    Exemplars that the benchmarks hold are not chosen. Raise ConfigError for exemplars where there is no prompt to begin
+    with them, and what `pinned`, `open_index` and `settled_exemplars` raise.
     """
     config = pinned(config, engine, gpu=gpu)
+    if config.decontaminate is not None:
+        config = replace(config, decontaminate=settled_decontamination(config.decontaminate))
     if config.exemplars is None:
         return config
     if config.model == MINED:
         raise ConfigError("Rules ask no model: there is no prompt to show exemplars in.", hint="Leave --exemplars out.")
-    return replace(config, exemplars=settled_exemplars(config.exemplars))
+    flagged = None if config.decontaminate is None else open_index(config.decontaminate).is_flagged
+    return replace(config, exemplars=settled_exemplars(config.exemplars, flagged))
 
 
 def with_exemplars(config: SynthesizerConfig, exemplars: str | Exemplars | None) -> SynthesizerConfig:

@@ -9,7 +9,7 @@ from hfsynth.core.records import Document, Parsed, Status, Synthesis, Synthesize
 from hfsynth.core.text import encodable
 from hfsynth.engine.protocol import Completion, Request
 from hfsynth.mining.mine import mine
-from hfsynth.quality.measures import keep_pairs
+from hfsynth.quality.measures import contaminated, keep_pairs
 from hfsynth.synthesis.chains import Chainer, Shared
 
 
@@ -25,12 +25,14 @@ class MiningChainer(Chainer):
         if document.text is None or not document.text.strip():
             return Synthesized((), Synthesis(Status.EMPTY, name, shot)), Turn("", ())
         text = encodable(document.text)
+        if (held := contaminated(text, self.keep, self.index)) is not None:
+            return Synthesized((), Synthesis(Status.SCREENED, name, shot, rejected=(held,))), Turn("", ())
         kept = self._mined(document, text)
         status = Status.OK if kept.pairs else Status.NO_PAIRS
         return Synthesized(kept.pairs, Synthesis(status, name, shot, rejected=kept.rejected)), Turn(text, kept.pairs)
 
     def _mined(self, document: Document, text: str) -> Parsed:
-        return keep_pairs(Parsed(mine(text, seed=self.seed, name=document.id), ()), text, self.keep)
+        return keep_pairs(Parsed(mine(text, seed=self.seed, name=document.id), ()), text, self.keep, self.index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class FillingChainer(Chainer):
         if result.synthesis.status is not Status.NO_PAIRS or document.text is None:
             return result
         text = encodable(document.text)
-        found = keep_pairs(Parsed(mine(text, seed=self.seed, name=document.id), ()), text, self.keep)
+        found = keep_pairs(Parsed(mine(text, seed=self.seed, name=document.id), ()), text, self.keep, self.index)
         rejected = result.synthesis.rejected + found.rejected
         status = Status.OK if found.pairs else Status.NO_PAIRS
         told = replace(result.synthesis, status=status, rejected=rejected, mined=bool(found.pairs))

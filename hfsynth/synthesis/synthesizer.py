@@ -15,6 +15,7 @@ from datasets.formatting.formatting import LazyBatch
 
 from hfsynth.core.conditions import canonical
 from hfsynth.core.config import ChatOptions, EngineConfig, Sampling, SynthesizerConfig
+from hfsynth.core.decontamination import Decontamination
 from hfsynth.core.errors import ColumnError, ConfigError, EngineError
 from hfsynth.core.exemplars import Exemplars
 from hfsynth.core.private_names import register_for_hashing
@@ -52,6 +53,8 @@ class Synthesizer:
     once; `synthesis.exemplars` names those that each prompt showed.
 
     `keep` are conditions that pairs must meet, such as `"grounding>=0.5"`; the others go to `synthesis.rejected`.
+    `decontaminate` names benchmarks (`core`, files, datasets on the Hub) whose questions are kept out: see
+    `docs/screening.md`.
     `candidates` completions are drawn about each document, and the best of their pairs kept, chosen by `measures` of
     their text or by the model as its own `judge`.
 
@@ -84,6 +87,7 @@ class Synthesizer:
         choose_by: str = "measures",
         exemplars: str | Exemplars | None = None,
         prompt: Named | None = None,
+        decontaminate: str | Sequence[str] | None = None,
         engine: str | Engine = "vllm",
         engine_args: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
@@ -101,7 +105,7 @@ class Synthesizer:
             long_documents=long_documents,
             sampling=sampling or recommended_sampling(model),
             chat=chat or ChatOptions(),
-            keep=canonical(keep),
+            keep=canonical(keep, indexed=decontaminate is not None),
             thinking=thinking,
             keep_reasoning=keep_reasoning,
             fill=fill,
@@ -109,6 +113,7 @@ class Synthesizer:
             choose_by=choose_by,
             exemplars=Exemplars.read(exemplars),
             prompt=None if prompt is None else open_prompt(prompt),
+            decontaminate=Decontamination.read(decontaminate),
         )
         engine_config = _engine_config(engine, engine_args, trust_remote_code)
         self._settle(settle(config, engine_config), engine_config, text_column, id_column)

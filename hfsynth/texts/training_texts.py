@@ -13,7 +13,7 @@ from operator import add, attrgetter
 from typing import Any, NamedTuple
 
 from hfsynth.core.errors import ColumnError
-from hfsynth.core.records import content_id
+from hfsynth.core.records import Status, content_id
 from hfsynth.texts.languages import AUTO, require_wordings, wordings_language
 from hfsynth.texts.pair_spans import PAIR_SPANS, spans_column
 from hfsynth.texts.styles import RAW, Styles, compose
@@ -35,9 +35,9 @@ class RenderCounts:
     """What rendering took and gave. Counts of parts add up with `+`.
 
     `empty_documents` have no text and give none; `broken_chains` are documents whose prompt showed one that is no
-    longer right before them, and that give none for that; `empty_questions` and `empty_answers` are pairs that were
-    left out for want of one side; `pairs_without_text` belong to empty documents; `raw_texts` are the `texts` without
-    pairs.
+    longer right before them, and that give none for that; `screened_documents` were taken out, and give none;
+    `empty_questions` and `empty_answers` are pairs that were left out for want of one side; `pairs_without_text` belong
+    to empty documents; `raw_texts` are the `texts` without pairs.
     """
 
     documents: int = 0
@@ -49,6 +49,7 @@ class RenderCounts:
     texts: int = 0
     raw_texts: int = 0
     broken_chains: int = 0
+    screened_documents: int = 0
 
     def __add__(self, other: RenderCounts) -> RenderCounts:
         return RenderCounts(*map(add, _numbers(self), _numbers(other)))
@@ -56,7 +57,14 @@ class RenderCounts:
     @property
     def left_out(self) -> dict[str, int]:
         """What gave no text, by reason, where there is any."""
-        names = ("empty_documents", "broken_chains", "empty_questions", "empty_answers", "pairs_without_text")
+        names = (
+            "empty_documents",
+            "screened_documents",
+            "broken_chains",
+            "empty_questions",
+            "empty_answers",
+            "pairs_without_text",
+        )
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 
@@ -79,6 +87,7 @@ class PairedDocument(NamedTuple):
     empty_answers: int
     rewritten: bool = False
     language: str = ""
+    screened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +195,7 @@ def _text(run: Sequence[PairedDocument], drawn: _Drawn) -> dict[str, Any] | None
 def _counts(run: Sequence[PairedDocument], text: Mapping[str, Any] | None) -> RenderCounts:
     return RenderCounts(
         documents=len(run),
-        empty_documents=sum(not row.text for row in run),
+        empty_documents=sum(not (row.text or row.screened) for row in run),
         broken_chains=sum(bool(row.text) for row in run) if run[0].follows else 0,
         pairs=text["num_pairs"] if text else 0,
         empty_questions=sum(row.empty_questions for row in run),
@@ -194,6 +203,7 @@ def _counts(run: Sequence[PairedDocument], text: Mapping[str, Any] | None) -> Re
         pairs_without_text=sum(len(row.pairs) for row in run if not row.text),
         texts=int(text is not None),
         raw_texts=int(text is not None and text["style"] == RAW),
+        screened_documents=sum(row.screened for row in run),
     )
 
 
@@ -209,9 +219,10 @@ def paired_document(values: Mapping[str, Any], number: int) -> PairedDocument:
     pairs, unasked, unanswered = _pairs(values["pairs"], number)
     chain, shot = synthesis.get("chain") or source, synthesis.get("shot") or 0
     follows = bool(synthesis.get("follows") and synthesis.get("chain"))
-    shown = rewritten or (text if text.strip() else "")
-    counted = (unasked, unanswered)
-    return PairedDocument(shown, pairs, source, chain, shot, follows, *counted, bool(rewritten), _language(values))
+    screened = synthesis.get("status") == Status.SCREENED
+    shown = "" if screened else rewritten or (text if text.strip() else "")
+    counted, language = (unasked, unanswered), _language(values)
+    return PairedDocument(shown, pairs, source, chain, shot, follows, *counted, bool(rewritten), language, screened)
 
 
 def _language(values: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from hfsynth.cli import app
 from hfsynth.cli import rooms as rooms_of
 
-COUNTS = ("ok", "no_pairs", "too_long", "empty", "failed")
+COUNTS = ("ok", "no_pairs", "too_long", "empty", "failed", "screened")
 
 
 class Run:
@@ -130,7 +130,7 @@ def test_every_input_row_comes_out_once_with_a_status(run: Run, tmp_path: Path) 
     source, out = written(tmp_path / "odd.jsonl", rows), tmp_path / "corpus"
     assert run(*scripted(source, out, "--long-documents", "skip", "--json")) == 0
     documents = json.loads(run.out)["stats"]["documents"]
-    assert documents == {"ok": 4, "no_pairs": 0, "too_long": 1, "empty": 3, "failed": 0}
+    assert documents == {"ok": 4, "no_pairs": 0, "too_long": 1, "empty": 3, "failed": 0, "screened": 0}
     loaded = load_dataset(str(out), "pairs", split="train", cache_dir=str(tmp_path / "cache"))
     assert len(loaded) == len(rows)
     assert loaded[3]["text"] == "x" * 1_000_000

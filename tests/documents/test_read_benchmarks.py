@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from hfsynth.core.benchmarks import BenchmarkRow
+from hfsynth.core.benchmarks import BenchmarkColumns, BenchmarkRow
 from hfsynth.core.errors import ColumnError, SourceError
-from hfsynth.documents.benchmarks import BenchmarkColumns, read_benchmark
+from hfsynth.documents.benchmarks import read_benchmark
 from hfsynth.documents.examples import read_examples
 from hfsynth.documents.hf_datasets import open_texts
 from hfsynth.documents.source import Source, open_source
@@ -83,7 +83,12 @@ def test_rows_without_a_question_are_counted(write: Write) -> None:
     read = read_benchmark(write({"question": "Why?"}, {"question": None}, {"question": " "}, {"question": "How?"}))
     assert [row.number for row in read.rows] == [0, 3]
     assert read.without_question == 2
-    assert read.record() == {"name": "suite.jsonl", "revision": read.revision, "rows": 2, "without_question": 2}
+    assert read.record().to_dict() == {
+        "name": "suite.jsonl",
+        "revision": read.revision,
+        "rows": 2,
+        "without_question": 2,
+    }
     with pytest.raises(SourceError, match="none of its 1 rows holds a question"):
         read_benchmark(write({"question": ""}))
 

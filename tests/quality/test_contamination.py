@@ -132,6 +132,17 @@ def test_phrases_of_many_rows_are_not_looked_for() -> None:
         built(*same)
 
 
+def test_what_is_asked_about_any_passage_is_not_looked_for() -> None:
+    title = "Which of these titles fits the passage above best of all?"
+    rows = [BenchmarkRow(title, passage=_filler(20, number)) for number in range(2)]
+    index = built(*rows, BenchmarkRow("When was she born in Prussia?", passage=_filler(20)), BenchmarkRow(QUESTION))
+    assert index.left_out == {"short": 1, "common": 1}
+    assert not index.pair(title, "The first.").flagged and not index.document(title).flagged
+    assert not index.pair("When was she born in Prussia?", "In May.").flagged
+    assert index.document(_filler(20, 1)).flagged
+    assert built(rows[0]).pair(title, "The first.").flagged
+
+
 def test_a_text_that_two_benchmarks_hold_belongs_to_the_first() -> None:
     index = ContaminationIndex.build([Benchmark(name, (BenchmarkRow(QUESTION),)) for name in ("one", "two")])
     assert [match.benchmark for match in index.document(QUESTION).matches] == ["one"]

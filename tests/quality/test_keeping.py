@@ -19,7 +19,7 @@ from scripts import shown_documents
 
 from hfsynth import Synthesizer
 from hfsynth.cli import app
-from hfsynth.core.conditions import FILTERED, JUDGED, Condition, canonical
+from hfsynth.core.conditions import FILTERED, INDEXED, JUDGED, Condition, canonical
 from hfsynth.core.config import SynthesizerConfig
 from hfsynth.core.errors import ConfigError
 from hfsynth.core.recipes import config_from, read_recipe
@@ -70,7 +70,7 @@ def read_back(rejected: Rejected) -> Pair:
 
 
 def test_every_measure_has_a_reason_and_every_reason_a_measure() -> None:
-    assert set(FILTERED) == {*MEASURES, *JUDGED}
+    assert set(FILTERED) == {*MEASURES, *JUDGED, *INDEXED}
     assert FILTERED["grounding"] is Reason.FILTERED_GROUNDING
 
 
@@ -342,7 +342,7 @@ def test_a_job_counts_what_is_filtered_and_keeps_it(
     assert called(monkeypatch, *command(source, out, *keep, "--shots", 2, "--shard-rows", 4)) == 0
     assert "grounding>=0.5, response_words<10" in capsys.readouterr().out
     stats = json.loads((out / "stats.json").read_text())
-    assert stats["documents"] == {"ok": 6, "no_pairs": 2, "too_long": 0, "empty": 2, "failed": 0}
+    assert stats["documents"] == {"ok": 6, "no_pairs": 2, "too_long": 0, "empty": 2, "failed": 0, "screened": 0}
     assert sum(stats["documents"].values()) == stats["total_documents"] == 10
     assert stats["pairs"] == 6
     assert stats["rejected"] == {"filtered_grounding": 8, "filtered_response_words": 6}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfsynth.core.conditions import FILTERED, JUDGED
+from hfsynth.core.conditions import FILTERED, INDEXED, JUDGED
 from hfsynth.core.records import Pair
 from hfsynth.quality.measures import MEASURES, Evidence, answer_leak, foreign_names, foreign_numbers, grounding
 from hfsynth.quality.words import content, numbers, words
@@ -166,7 +166,7 @@ def test_answer_leak(instruction: str, response: str, expected: float) -> None:
 
 
 def test_measures_have_the_names_that_conditions_know() -> None:
-    assert {*MEASURES, *JUDGED} == set(FILTERED)
+    assert {*MEASURES, *JUDGED, *INDEXED} == set(FILTERED)
 
 
 def test_counts_are_numbers() -> None:
