@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hfsynth.core.errors import HfsynthError
     from hfsynth.core.exemplars import Exemplars
     from hfsynth.core.prompt_recipes import Prompt, PromptRecipe
-    from hfsynth.core.recipes import open_recipe
+    from hfsynth.core.recipes import open_recipe, recipe_steps
     from hfsynth.core.records import content_id
     from hfsynth.corpus.parquet import write_split
     from hfsynth.documents.benchmarks import read_benchmark
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from hfsynth.publishing.hub import PushOptions
     from hfsynth.publishing.prepare import write_card
     from hfsynth.publishing.publish import card, check_card, push
+    from hfsynth.publishing.repeating import repeat_steps
     from hfsynth.publishing.saving import SavedCorpus, save_corpus
     from hfsynth.quality.contamination import Contamination, ContaminationIndex
     from hfsynth.quality.corpus_evaluation import evaluate_corpus
@@ -107,6 +108,8 @@ _HOMES = {
     "open_index": "quality.decontamination",
     "open_prompt": "synthesis.prompts",
     "open_recipe": "core.recipes",
+    "recipe_steps": "core.recipes",
+    "repeat_steps": "publishing.repeating",
     "open_texts": "documents.hf_datasets",
     "run_script": "cli.recipe_scripts",
     "script_parser": "cli.recipe_scripts",
@@ -191,8 +194,10 @@ __all__ = [
     "publish_page",
     "push",
     "read_benchmark",
+    "recipe_steps",
     "render",
     "render_rows",
+    "repeat_steps",
     "save_corpus",
     "split_documents",
     "describe_job",

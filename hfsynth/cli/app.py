@@ -177,6 +177,13 @@ def synthesize(
     describe: Annotated[
         bool, typer.Option("--describe", help="Write the job down in OUT for `hfsynth work OUT`, and start nothing.")
     ] = False,
+    pairs_only: Annotated[
+        bool,
+        typer.Option("--pairs-only", help="Of a recipe with later steps (verify, render, mix) take the first alone."),
+    ] = False,
+    judge: Annotated[
+        str | None, typer.Option(help="The judge of a recipe's verification. [default: the recipe's]")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, write nothing.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
@@ -185,11 +192,12 @@ def synthesize(
     """Write instruction-response pairs about every document of SOURCE into the corpus folder OUT.
 
     Give the same command again after an interruption: it goes on where it was. Given several times at once, on any
-    machines that share the folder, the runs share the work.
+    machines that share the folder, the runs share the work. The recipe of a published corpus (--recipe user/name) is
+    taken with all its steps: what was verified, rendered or mixed is so here.
 
     Example: hfsynth synthesize notes.jsonl corpus/ --model embedded --shots 2
     """
-    from hfsynth.cli import launchers
+    from hfsynth.cli import launchers, steps
     from hfsynth.core.config import EngineConfig
     from hfsynth.documents.source import Source
     from hfsynth.engine.speculation import require_greedy, speculating
@@ -230,6 +238,7 @@ def synthesize(
             wanted, printed, lambda: launchers.shards_of(job_plan(read_from, out, synthesizer, **planned))
         )
         return
+    later = steps.later_steps(None if pairs_only else chosen.recipe, engine, judge)
     planned |= {"max_engine_restarts": max_engine_restarts, "grace": grace, "bad_rows": bad_rows}
     if describe:
         gpu = None if gpus_per_worker is None else gpus_per_worker > 0
@@ -246,6 +255,10 @@ def synthesize(
             launcher=launchers.launcher_for(wanted),
             on_progress=display,
             **planned,
+        )
+    if later and result.finished:
+        result = steps.take(
+            later, result, wanted, engine=engine_config, judge=judge, grace=grace, quiet=quiet or as_json
         )
     launchers.tell(result, as_json=as_json)
 

@@ -36,6 +36,8 @@ SYNTHESIZE: Rooms = {
         "candidates",
         "choose_by",
         "decontaminate",
+        "judge",
+        "pairs_only",
     ),
     "Exemplars": ("exemplars", "exemplars_per_prompt", "exemplar_sets"),
     "Engine": ("base_url", "concurrency", "engine_arg", "speculative", "trust_remote_code", "max_engine_restarts"),

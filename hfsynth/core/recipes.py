@@ -31,6 +31,7 @@ from hfsynth.core.decontamination import Decontamination
 from hfsynth.core.errors import ConfigError, HubError
 from hfsynth.core.exemplars import Exemplars
 from hfsynth.core.remote_calls import LOG_IN, invalid_name, reason_of
+from hfsynth.core.steps import LATER, SYNTHESIZE, Step, steps_of
 from hfsynth.core.thinking import OFF, TEMPLATE
 
 MOST_BYTES = 1_000_000
@@ -40,7 +41,7 @@ SCRIPTED = "scripted"
 """The one script that any recipe may name."""
 
 # What a published config says beyond the recipe itself: where it was applied, and by which version.
-_RECORDED = ("source", "hfsynth_version", "render", "mix", "verify")
+_RECORDED = ("source", "hfsynth_version", *LATER)
 
 
 class RecipeModel(str):
@@ -91,6 +92,18 @@ def read_recipe(path: Path, *, published: bool = False) -> dict[str, Any]:
 
     `published` says that it is from the Hub.
     """
+    values = _content(path)
+    fields = {str(name): value for name, value in values.items() if name not in _RECORDED}
+    if isinstance(fields.get("model"), str):
+        fields["model"] = RecipeModel(fields["model"], published=published)
+    if published:
+        _require_at_hand(fields.get("exemplars"))
+        _require_benchmarks_at_hand(fields.get("decontaminate"))
+    return fields
+
+
+def _content(path: Path) -> dict[Any, Any]:
+    """Return everything that a recipe file says; see `read_recipe` for what it raises."""
     try:
         require_size(str(path), path.stat().st_size)
         values = _values(path.read_text("utf-8"))
@@ -100,13 +113,7 @@ def read_recipe(path: Path, *, published: bool = False) -> dict[str, Any]:
         raise ConfigError(f"The recipe {path} is neither YAML nor JSON: {str(error)[:300]}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"The recipe {path} must hold fields and values, as synthesizer_config.json does.")
-    fields = {str(name): value for name, value in values.items() if name not in _RECORDED}
-    if isinstance(fields.get("model"), str):
-        fields["model"] = RecipeModel(fields["model"], published=published)
-    if published:
-        _require_at_hand(fields.get("exemplars"))
-        _require_benchmarks_at_hand(fields.get("decontaminate"))
-    return fields
+    return values
 
 
 def _require_at_hand(exemplars: object) -> None:
@@ -220,10 +227,36 @@ def open_recipe(name: str) -> dict[str, Any]:
     cannot be read or holds something else, HubError for what cannot be had from the Hub.
     """
     path = Path(name)
-    named = _HUB_NAME.fullmatch(name)
-    if path.exists() or named is None or name.endswith(_FILE_ENDINGS):
-        return {"model": str(path), **read_recipe(path / CONFIG_FILE)} if path.is_dir() else read_recipe(path)
-    return hub_recipe(name)
+    if not _is_file(name):
+        return hub_recipe(name)
+    return {"model": str(path), **read_recipe(path / CONFIG_FILE)} if path.is_dir() else read_recipe(path)
+
+
+def recipe_steps(name: str) -> tuple[Step, ...]:
+    """Return the steps that were taken after the synthesis, as the recipe that `open_recipe` opens records them.
+
+    They are `screen`, `verify`, `render` and `mix`, in this order, each with its settings; a recipe that somebody wrote
+    has none. `hfsynth.repeat_steps` takes them again. Raise what `open_recipe` raises.
+    """
+    path = Path(name)
+    published = not _is_file(name)
+    file = _hub_file(name, None)[0] if published else path / CONFIG_FILE if path.is_dir() else path
+    found = steps_of({str(key): value for key, value in _content(file).items()})
+    return tuple(_with_judge(step, published=published) for step in found if step.name != SYNTHESIZE)
+
+
+def _with_judge(step: Step, *, published: bool) -> Step:
+    """Mark the judge of a verification as named by a recipe, as its model is; see `trusted_model`."""
+    judge = step.settings.get("judge")
+    if not isinstance(judge, Mapping) or not isinstance(judge.get("model"), str):
+        return step
+    named = {**judge, "model": RecipeModel(judge["model"], published=published)}
+    return Step(step.name, {**step.settings, "judge": named})
+
+
+def _is_file(name: str) -> bool:
+    """Say whether a recipe's name is that of a file or folder of this machine."""
+    return Path(name).exists() or _HUB_NAME.fullmatch(name) is None or name.endswith(_FILE_ENDINGS)
 
 
 def hub_recipe(name: str, revision: str | None = None) -> dict[str, Any]:
@@ -232,6 +265,13 @@ def hub_recipe(name: str, revision: str | None = None) -> dict[str, Any]:
     `revision` is a branch, a tag or a commit; `user/name@revision` says the same. A synthesizer whose recipe names no
     model is that model itself. Raise HubError where there is no such repo, no recipe in it, or no way to the Hub.
     """
+    path, itself = _hub_file(name, revision)
+    fields = read_recipe(path, published=True)
+    return fields if "model" in fields else itself | fields
+
+
+def _hub_file(name: str, revision: str | None) -> tuple[Path, dict[str, Any]]:
+    """Return the file of a repo's recipe, and what names the repo itself as a model where it is one."""
     named = _HUB_NAME.fullmatch(name)
     if named is None:
         raise invalid_name(name)
@@ -248,9 +288,7 @@ def hub_recipe(name: str, revision: str | None = None) -> dict[str, Any]:
         except (HfHubHTTPError, LocalEntryNotFoundError) as error:
             errors.append(error)
         else:
-            itself = {"model": repo, "model_revision": revision} if kind == "model" else {}
-            fields = read_recipe(path, published=True)
-            return fields if "model" in fields else itself | fields
+            return path, {"model": repo, "model_revision": revision} if kind == "model" else {}
     raise _explained(repo, revision, errors)
 
 

@@ -13,6 +13,9 @@ SYNTHESIZE = "synthesize"
 LATER = ("screen", "verify", "render", "mix")
 """Steps after the synthesis, in the order in which they are taken; each is a key of `synthesizer_config.json`."""
 
+ITSELF = "."
+"""The source of a mixture's part that is the corpus folder itself, into which the mixture is written."""
+
 _APPLIED = ("source", "hfsynth_version", *LATER)
 
 

@@ -16,6 +16,7 @@ from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from hfsynth.core.errors import ConfigError
+from hfsynth.core.steps import SYNTHESIZE, steps_of
 from hfsynth.corpus.readme import (
     Block,
     Card,
@@ -37,6 +38,7 @@ from hfsynth.publishing.card_reuse import citation, hub_id, render_command, synt
 from hfsynth.publishing.config_facts import ConfigFacts
 from hfsynth.publishing.licences import Part, sentences
 from hfsynth.publishing.licensing import DERIVED, Licence
+from hfsynth.publishing.repeatable import require_repeatable
 from hfsynth.publishing.taken_out import Outcome
 
 PROJECT_PAGE = "https://pypi.org/project/hfsynth/"
@@ -226,6 +228,7 @@ def _shown(facts: CorpusFacts) -> dict[str, Any]:
         "source_url": f"https://huggingface.co/datasets/{source}" if source else None,
         "recipe_name": _recipe_name(facts),
         "reproduce": _commands(facts),
+        "pairs_only": _is_made_alone(facts),
         "source_is_file": bool(location and not source and "://" not in location),
     }
 
@@ -261,9 +264,20 @@ def _commands(facts: CorpusFacts) -> str:
     if not facts.recipe or not facts.recipe["source"]["location"]:
         return ""
     unreadable = bool(facts.stats and facts.stats.get("unreadable"))
-    rendered = render_command(facts.render) if facts.render and not facts.mix else None
-    made = synthesize_command(facts.recipe, _recipe_name(facts), unreadable=unreadable)
+    alone = _is_made_alone(facts)
+    rendered = render_command(facts.render) if alone and facts.render and not facts.mix else None
+    made = synthesize_command(facts.recipe, _recipe_name(facts), unreadable=unreadable, pairs_only=alone)
     return f"{made}\n{rendered}" if rendered else made
+
+
+def _is_made_alone(facts: CorpusFacts) -> bool:
+    """Say whether later steps were taken that nobody else can take by the recipe."""
+    later = [step for step in steps_of(facts.recipe) if step.name != SYNTHESIZE]
+    try:
+        require_repeatable(later, "vllm", None)
+    except ConfigError:
+        return True
+    return False
 
 
 def _shown_model(facts: ModelFacts) -> dict[str, Any]:

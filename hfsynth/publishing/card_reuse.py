@@ -28,13 +28,15 @@ def hub_id(location: str) -> str | None:
     return location if _HUB_ID.fullmatch(location) and not location.endswith(_FILES) else None
 
 
-def synthesize_command(recipe: Mapping[str, Any], name: str, *, unreadable: bool) -> str:
-    """Return the command that makes the pairs again from the recipe called `name`; it needs the source's location.
+def synthesize_command(recipe: Mapping[str, Any], name: str, *, unreadable: bool, pairs_only: bool = False) -> str:
+    """Return the command that makes the corpus again from the recipe called `name`; it needs the source's location.
 
-    `unreadable` says that rows of the source could not be read, and were left out.
+    `unreadable` says that rows of the source could not be read, and were left out; `pairs_only` that the steps after
+    the synthesis cannot be taken elsewhere.
     """
     words = ["hfsynth synthesize", *_source_options(recipe["source"]), "again/", f"--recipe {shlex.quote(name)}"]
     words += _scripted_options(str(recipe["model"]))
+    words += ["--pairs-only"] if pairs_only else []
     words += ["--bad-rows skip"] if unreadable else []
     return _typed(words)
 

@@ -136,7 +136,7 @@ def mix_folder(
         write_split(tally.tallied(rows, split), staged, split=split, features=rows.features)
     name = public_location(tokenizer)
     asked = {"seed": seed, "tokenizer": name, "preset": preset, "budget_tokens": budget_tokens, "ratios": ratios}
-    asked |= {"sources": told_sources(parts)}
+    asked |= {"sources": told_sources(parts, corpus.root)}
     report = report_of({split: rows.report for split, rows in made.items()})
     facts = {**report.to_dict(), **asked}
     _publish(corpus, staged, {"mix": facts}, {"mix": asked})

@@ -13,6 +13,7 @@ from hfsynth.core.addresses import public_location
 from hfsynth.core.config import digest
 from hfsynth.core.errors import OutputError, SourceError
 from hfsynth.core.files import file_digest, read_json
+from hfsynth.core.steps import ITSELF
 from hfsynth.corpus.folder import Corpus
 from hfsynth.corpus.manifest import recorded
 from hfsynth.corpus.readme import Card
@@ -20,18 +21,20 @@ from hfsynth.documents.hf_datasets import commit_of
 from hfsynth.texts.mixture_parts import Part
 
 
-def told_sources(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
+def told_sources(parts: Sequence[Part], out: Path) -> dict[str, dict[str, Any]]:
     """Return by part its kind, where its data are from (`source`), their `revision`, splits, weight and `license`.
 
-    `source` is None for data that were handed over in memory. Of a corpus folder the license is that of its card, and
-    `model` and `model_license` those of its pairs. What is not known is left out.
+    `source` is None for data that were handed over in memory, `ITSELF` for the folder `out`. Of a corpus folder the
+    license is that of its card, and `model` and `model_license` those of its pairs. What is not known is left out.
     """
-    return {part.name: _told(part) for part in parts}
+    return {part.name: _told(part, out) for part in parts}
 
 
-def _told(part: Part) -> dict[str, Any]:
+def _told(part: Part, out: Path) -> dict[str, Any]:
     asked = {"repeat": part.repeat or None, "weight": part.weight, "splits": sorted(part.splits) or None}
     values = {"kind": part.kind.value, **asked, **_origin(part.origin)}
+    if part.origin is not None and Path(part.origin).expanduser().resolve() == out.resolve():
+        values |= {"source": ITSELF, "revision": None}
     return {"source": None} | {name: value for name, value in values.items() if value is not None}
 
 
