@@ -186,6 +186,25 @@ def on_device(trainer: Trainer, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
 # vllm
 
 
+def call_before_sampling(runners: Any, call: Callable[[Any], None]) -> None:  # noqa: ANN401
+    """Have `call(runner)` called before a model runner of vLLM of this class draws tokens; once a class.
+
+    Watch: `_sample` of `vllm.v1.worker.cpu_model_runner.CPUModelRunner`, and that its `discard_request_mask` and
+    `input_batch.generators` are those of the step then. Else an engine on a CPU dies where a sampled completion begins
+    with a prompt that is computed in parts. Tests: `tests/engine/test_vllm_cpu.py`.
+    """
+    sample = runners._sample
+    if getattr(sample, "calls_before", False):
+        return
+
+    def sampled(runner: Any, *given: Any) -> Any:  # noqa: ANN401
+        call(runner)
+        return sample(runner, *given)
+
+    sampled.calls_before = True  # type: ignore[attr-defined]
+    runners._sample = sampled
+
+
 def answer_in_this_process(registry: Any) -> None:  # noqa: ANN401 - vllm.model_executor.models.registry
     """Let vLLM ask a model's class in this process what it can do, instead of in a Python of its own.
 

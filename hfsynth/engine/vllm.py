@@ -240,6 +240,7 @@ def _loaded(key: EngineKey) -> LLM:
     if on_cpu:
         vllm_cpu.look_at_namespaces_alone()
         vllm_cpu.look_at_models_here()
+        vllm_cpu.rewind_draws()
     try:
         with phase("loading the model"), ExitStack() as around:
             if os.environ.get(MULTIPROCESSING) != "0":

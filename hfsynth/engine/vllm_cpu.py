@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hfsynth.core.private_names import answer_in_this_process
+from hfsynth.core.private_names import answer_in_this_process, call_before_sampling
 
 if TYPE_CHECKING:
     import torch
@@ -85,6 +85,40 @@ def _untouched(given: tuple[Any, ...], named: Mapping[str, Any]) -> torch.Tensor
         return None
     pages = mmap.mmap(-1, given[0], flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return torch.frombuffer(pages, dtype=torch.int8)  # which keeps them
+
+
+def rewind_draws() -> None:
+    """Let a sampled completion begin with a prompt that is computed in parts.
+
+    What is drawn after each part but the last is thrown away, and vLLM then puts the request's random numbers back by
+    four, as CUDA counts them. A generator on a CPU has no such count: the engine died. So the numbers are noted before
+    they are drawn, and put back as they were.
+    """
+    import torch
+    from vllm.v1.worker.cpu_model_runner import CPUModelRunner
+
+    class Rewound(torch.Generator):  # type: ignore[misc]
+        """Stands for a request's generator; `before` is its state before the draw that is thrown away."""
+
+        before: torch.Tensor
+
+        def get_offset(self) -> int:
+            return 0
+
+        def set_offset(self, offset: int) -> None:
+            self.set_state(self.before)
+
+    def note(runner: Any) -> None:  # noqa: ANN401
+        generators = runner.input_batch.generators
+        for place in [place for place in generators if runner.discard_request_mask.np[place]]:
+            if not isinstance(generators[place], Rewound):
+                generator = Rewound()
+                generator.set_state(generators[place].get_state())
+                generators[place] = generator
+                runner.requests[runner.input_batch.req_ids[place]].generator = generator
+            generators[place].before = generators[place].get_state()
+
+    call_before_sampling(CPUModelRunner, note)
 
 
 def compile_guessing(loaded: LLM) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import needs_vllm
 
-from hfsynth.core.config import EngineConfig
+from hfsynth.core.config import EngineConfig, Sampling
 from hfsynth.engine.loading import shared_engine
-from hfsynth.engine.protocol import EngineKey, Generation, Request
+from hfsynth.engine.protocol import Chain, EngineKey, Generation, Request
 from hfsynth.engine.start import collecting_nothing
 from hfsynth.engine.vllm import VLLMEngine, load_vllm
 from hfsynth.engine.vllm_cpu import taking_memory_as_it_is_used
@@ -81,6 +81,25 @@ def test_an_engine_has_touched_little_of_its_cache(tiny_llama: Path) -> None:
     cache = worker.model_runner.kv_caches[0].untyped_storage()
     assert cache.nbytes() > SIZE
     assert 0 < resident(cache.data_ptr()) < cache.nbytes() // 8
+
+
+@needs_vllm
+def test_a_sampled_completion_is_the_same_where_its_prompt_is_computed_in_parts(tiny_llama: Path) -> None:
+    whole, parts = (
+        shared_engine(EngineKey(EngineConfig("vllm", {"max_num_seqs": 4, **more}), str(tiny_llama)), load_vllm)
+        for more in ({}, {"max_num_batched_tokens": 64})
+    )
+    sampling = Generation(Sampling(max_tokens=12, temperature=1.0))
+    prompts = [whole.tokenizer.encode(f"<s> {n} " + "Lamps are lit at dusk, and put out. " * 12) for n in range(6)]
+    assert all(len(prompt) > 128 for prompt in prompts)
+
+    def asking(number: int, prompt: list[int]) -> Chain[tuple[int, str]]:
+        first = yield Request(prompt, 0, seed=number)
+        second = yield Request([*prompt, 7, 8, 9, *prompt], 1, seed=number)
+        return number, f"{first.text}|{second.text}"
+
+    told = [dict(engine.run((asking(*one) for one in enumerate(prompts)), sampling)) for engine in (whole, parts)]
+    assert told[0] == told[1] and len(set(told[0].values())) > 1
 
 
 def test_no_garbage_is_looked_for_meanwhile_and_then_as_before() -> None:
