@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hfsynth.job.progress import inspect
     from hfsynth.job.ray_launcher import RayLauncher as RayLauncher
     from hfsynth.job.run import describe_job, synthesize
+    from hfsynth.job.screen import ScreenResult, screen
     from hfsynth.job.tuning.tune import tune
     from hfsynth.job.verify import verify
     from hfsynth.page.space import publish_page
@@ -133,6 +134,8 @@ _HOMES = {
     "save_corpus": "publishing.saving",
     "split_documents": "documents.split_documents",
     "describe_job": "job.run",
+    "ScreenResult": "job.screen",
+    "screen": "job.screen",
     "synthesize": "job.run",
     "train": "training.train",
     "verify": "job.verify",
@@ -165,6 +168,7 @@ __all__ = [
     "PushOptions",
     "Sampling",
     "SavedCorpus",
+    "ScreenResult",
     "ScriptedEngine",
     "Source",
     "Synthesizer",
@@ -199,6 +203,7 @@ __all__ = [
     "render_rows",
     "repeat_steps",
     "save_corpus",
+    "screen",
     "split_documents",
     "describe_job",
     "synthesize",

@@ -17,6 +17,7 @@ from hfsynth.core.config import EngineConfig, SynthesizerConfig
 from hfsynth.corpus.manifest import damages
 from hfsynth.documents.source import Source
 from hfsynth.job.run import synthesize
+from hfsynth.job.screen import screen
 from hfsynth.job.verify import verify
 
 CHANGES = {"open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.utime"}
@@ -30,6 +31,10 @@ def job(source: Path, out: Path) -> None:
 def verification(out: Path) -> None:
     engine = EngineConfig("scripted", {"max_in_flight": 2})
     verify(out, "scripts_kill:judging", keep=["accuracy>=0.5"], engine=engine, shard_rows=4)
+
+
+def screening(out: Path) -> None:
+    screen(out, pii="mark", duplicates=True)
 
 
 def forked(work: Callable[[], None]) -> int:
@@ -83,24 +88,26 @@ def main(source: Path, folder: Path, step: int, first: int) -> dict[str, object]
     return {"kills": kills, "bad": bad}
 
 
-def verified(source: Path, folder: Path, step: int, first: int) -> dict[str, object]:
-    """Kill a verification likewise: what lies there is the old corpus or the new one, whole, at any time."""
+def second_pass(
+    source: Path, folder: Path, step: int, first: int, run: Callable[[Path], None], name: str
+) -> dict[str, object]:
+    """Kill a second pass likewise: what lies there is the old corpus or the new one, whole, at any time."""
     before, whole, out = folder / "before", folder / "whole", folder / "out"
     assert forked(lambda: job(source, before)) == 0
     shutil.copytree(before, whole)
-    assert forked(lambda: verification(whole)) == 0
+    assert forked(lambda: run(whole)) == 0
     kills, bad = 0, []
     for number in range(first, 100_000, step):
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(before, out)
-        work = lambda number=number: killed_at(number, lambda: verification(out), f"{folder}/")  # noqa: E731
+        work = lambda number=number: killed_at(number, lambda: run(out), f"{folder}/")  # noqa: E731
         if forked(work) != -signal.SIGKILL:
             break
         kills += 1
         half = [corpus for corpus in (before, whole) if contents(out) == contents(corpus) and agree(out, corpus)] == []
-        again = forked(lambda: verification(out))
+        again = forked(lambda: run(out))
         left = [path.name for path in (*out.rglob("*"), *folder.iterdir()) if path.suffix == ".tmp"]
-        left += [path.name for path in (out / ".hfsynth" / "verify",) if path.exists()]
+        left += [path.name for path in (out / ".hfsynth" / name,) if path.exists()]
         if half or left or again or contents(out) != contents(whole) or not agree(out, whole):
             bad.append([number, half, again, left])
     return {"kills": kills, "bad": bad}
@@ -112,5 +119,8 @@ def agree(out: Path, other: Path) -> bool:
 
 
 if __name__ == "__main__":
-    program = {"synthesize": main, "verify": verified}[sys.argv[5]]
-    print(json.dumps(program(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))  # noqa: T201
+    passes = {"verify": verification, "screen": screening}
+    arguments = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    program = sys.argv[5]
+    found = second_pass(*arguments, passes[program], program) if program in passes else main(*arguments)
+    print(json.dumps(found))  # noqa: T201

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hfsynth.cli import console, evaluate, page, publish, texts, train, tune, verify, work
+from hfsynth.cli import console, evaluate, page, publish, screen, texts, train, tune, verify, work
 from hfsynth.cli.options import (
     Accelerators,
     Claim,
@@ -20,6 +20,7 @@ from hfsynth.cli.options import (
     Exemplars,
     ExemplarSets,
     ExemplarsPerPrompt,
+    Grace,
     IdColumn,
     Image,
     Json,
@@ -163,7 +164,7 @@ def synthesize(
             min=0, help="Deaths of the engine in a row, without a document in between, to outlive; for each worker."
         ),
     ] = 3,
-    grace: Annotated[float, typer.Option(min=0, help="Seconds for what is in flight after Ctrl-C or SIGTERM.")] = 30.0,
+    grace: Grace = 30.0,
     bad_rows: Annotated[
         str, typer.Option(help="Rows that cannot be read: stop when all else is done, or skip and count them.")
     ] = "stop",
@@ -307,7 +308,8 @@ def check(
         console.emit_json({**asdict(report), "root": str(report.root)})
     else:
         state = "damaged" if report.damaged else "whole" if report.finished else "whole as far as it is finished"
-        console.emit("\n".join([*report.damaged, f"{report.root}: {report.files:,} files; {state}."]))
+        last = f"{report.root}: {report.files:,} files; {state}."
+        console.emit("\n".join([*report.damaged, *report.screening, last]))
     if report.damaged:
         raise OutputError(f"{folder} is not whole.", hint=report.repair)
 
@@ -316,6 +318,7 @@ texts.register(app)
 evaluate.register(app)
 verify.register(app)
 work.register(app)
+screen.register(app)
 publish.register(app)
 page.register(app)
 tune.register(app)

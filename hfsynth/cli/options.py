@@ -99,6 +99,7 @@ Claim = Annotated[
     str | None, typer.Option(help="The volume that tasks share, mounted at OUT's parent: a claim, SkyPilot's volume.")
 ]
 Accelerators = Annotated[str | None, typer.Option(help="The GPU that SkyPilot is to find, such as H100.")]
+Grace = Annotated[float, typer.Option(min=0, help="Seconds for what is in flight after Ctrl-C or SIGTERM.")]
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Let code from the model's repo run here.")]
 
 

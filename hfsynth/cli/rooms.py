@@ -90,6 +90,10 @@ VERIFY: Rooms = {
     "Who works": ("launcher", "tensor_parallel", "address", "gpus_per_worker", "shard_rows", "grace"),
     "Output": ("quiet", "verbose", "as_json"),
 }
+SCREEN: Rooms = {
+    "Used most": ("pii", "duplicates", "language", "workers", "dry_run"),
+    "Output": ("grace", "quiet", "verbose", "as_json"),
+}
 PUSH: Rooms = {
     "Used most": ("license", "language", "title", "private", "create_pr", "dry_run"),
     "Card": (

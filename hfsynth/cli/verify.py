@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hfsynth.cli import console
-from hfsynth.cli.options import EngineArgs, Json, Quiet, TrustRemoteCode, Verbose, Window, key_values
+from hfsynth.cli.options import EngineArgs, Grace, Json, Quiet, TrustRemoteCode, Verbose, Window, key_values
 from hfsynth.cli.rooms import VERIFY, in_rooms
 from hfsynth.core.errors import ConfigError
 
@@ -58,7 +58,7 @@ def verify(
     gpus_per_worker: Annotated[
         float | None, typer.Option(min=0, help="GPUs that Ray reserves for a worker. [default: --tensor-parallel]")
     ] = None,
-    grace: Annotated[float, typer.Option(min=0, help="Seconds for what is in flight after Ctrl-C or SIGTERM.")] = 30.0,
+    grace: Grace = 30.0,
     quiet: Quiet = False,
     verbose: Verbose = 0,
     as_json: Json = False,

@@ -24,7 +24,9 @@ class Status(StrEnum):
     TOO_LONG = "too_long"
     EMPTY = "empty"
     FAILED = "failed"
-    SCREENED = "screened"  # taken out of a finished corpus; the row stays, its text is not trained on
+    SCREENED = (
+        "screened"  # taken out, in the job or from the finished corpus; the row stays, its text is not trained on
+    )
 
 
 ANSWERED = frozenset({Status.OK, Status.NO_PAIRS})
@@ -58,6 +60,10 @@ class Reason(StrEnum):
     FILTERED_ACCURACY = "filtered_accuracy"
     UNJUDGED = "unjudged"  # a whole pair on which a judge gave no verdict, where conditions ask for one
     NOT_CHOSEN = "not_chosen"  # a whole pair: others of the document's candidates are better
+    # a whole pair, or a document and all its pairs, that was screened out of a finished corpus
+    LANGUAGE = "language"
+    IDENTIFIER = "identifier"
+    DUPLICATE = "duplicate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,7 @@ _NUMBERS = (
 _LATER = frozenset({"reasoning_tokens", "fewer_exemplars", "rewritten"})
 _BY_STATUS = ("documents", "prompt_tokens_by_status", "output_tokens_by_status")
 _COUNTERS = (*_BY_STATUS, "rejected", "finish_reasons", "pairs_per_document")
+_OF_PASSES = ("verdicts", "screened")  # what a second pass over a finished corpus counts
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,7 @@ class Counts:
 
     `followed` counts documents whose prompt held an earlier shot, `truncated` those that were shortened to fit,
     `fewer_exemplars` those beside which not all exemplars did;
+    `verdicts` and `screened` are what second passes over a corpus count (`core.verdicts`, `core.screening`);
     `pairs_per_document` counts documents by their number of pairs; the tokens by status say what went into documents
     without any.
     """
@@ -170,6 +178,7 @@ class Counts:
     finish_reasons: Counter[str] = field(default_factory=Counter)
     pairs_per_document: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
+    screened: Counter[str] = field(default_factory=Counter)
     pairs: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -205,7 +214,7 @@ class Counts:
         )
 
     def __add__(self, other: Self) -> Self:
-        sums = {name: getattr(self, name) + getattr(other, name) for name in (*_NUMBERS, *_COUNTERS, "verdicts")}
+        sums = {name: getattr(self, name) + getattr(other, name) for name in (*_NUMBERS, *_COUNTERS, *_OF_PASSES)}
         return type(self)(**sums)
 
     @property
@@ -229,14 +238,14 @@ class Counts:
         counters["pairs_per_document"] = dict(sorted(self.pairs_per_document.items(), key=lambda item: int(item[0])))
         for name in _BY_STATUS:
             counters[name] = {status.value: getattr(self, name)[status.value] for status in Status}
-        verdicts = {"verdicts": dict(sorted(self.verdicts.items()))} if self.verdicts else {}
-        return {**counters, **{name: getattr(self, name) for name in _NUMBERS}, **verdicts}
+        of_passes = {name: dict(sorted(found.items())) for name in _OF_PASSES if (found := getattr(self, name))}
+        return {**counters, **{name: getattr(self, name) for name in _NUMBERS}, **of_passes}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote, also that of a version that counted fewer things."""
         counters: dict[str, Any] = {name: +Counter(values[name]) for name in _COUNTERS}
-        counters["verdicts"] = Counter(values.get("verdicts", {}))
+        counters |= {name: Counter(values.get(name, {})) for name in _OF_PASSES}
         return cls(**counters, **{name: values.get(name, 0) if name in _LATER else values[name] for name in _NUMBERS})
 
 

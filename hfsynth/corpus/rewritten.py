@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from datasets import Features, Value
 
 from hfsynth.core.files import sync_folder, writing
+from hfsynth.core.records import Status
 from hfsynth.corpus.folder import Corpus
 from hfsynth.corpus.parquet import ROWS_AT_A_TIME, file_record, write_split
 
@@ -54,6 +55,6 @@ def _texts_of(path: Path) -> Iterator[dict[str, Any]]:
         for batch in file.iter_batches(batch_size=ROWS_AT_A_TIME, columns=columns):
             for row in batch.to_pylist():
                 own = row["synthesis"]
-                if own["rewritten"] is not None:
+                if own["rewritten"] is not None and own["status"] != Status.SCREENED:
                     name = row.get("id")
                     yield {"id": name if name is None else str(name), "text": own["rewritten"], "prompt": own["prompt"]}

@@ -10,6 +10,7 @@ from typing import Any
 from hfsynth.core.errors import OutputError
 from hfsynth.core.files import file_digest, read_json
 from hfsynth.core.records import Counts
+from hfsynth.core.screening import screening_sentences
 from hfsynth.corpus.folder import Corpus
 from hfsynth.corpus.manifest import Damage, damages, recorded, repair
 from hfsynth.job.shards import finished_shards, part_path
@@ -17,13 +18,17 @@ from hfsynth.job.shards import finished_shards, part_path
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What was found: how many files were compared, whether the corpus is finished, what is damaged and its repair."""
+    """What was found: how many files were compared, whether the corpus is finished, what is damaged and its repair.
+
+    `screening` says what a finished corpus was screened for, and what not.
+    """
 
     root: Path
     finished: bool
     files: int
     damaged: tuple[str, ...]
     repair: str = ""
+    screening: tuple[str, ...] = ()
 
 
 def check(folder: str | Path) -> CheckReport:
@@ -47,7 +52,17 @@ def check(folder: str | Path) -> CheckReport:
         found.append(Damage("", error.message))
     found += _descriptions(corpus, finished=finished)
     told = tuple(str(damage).strip() for damage in found)
-    return CheckReport(corpus.root, finished, files, told, repair(corpus.root, found) if found else "")
+    screening = tuple(_screening(corpus)) if finished else ()
+    return CheckReport(corpus.root, finished, files, told, repair(corpus.root, found) if found else "", screening)
+
+
+def _screening(corpus: Corpus) -> list[str]:
+    """Return what a corpus that was screened says of it; nothing of one that was not, or whose words are lost."""
+    try:
+        stats = read_json(corpus.stats) or {}
+        return screening_sentences(stats) if stats.get("screen") else []
+    except (OutputError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _parts(corpus: Corpus) -> Iterator[Damage]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import Generic, NoReturn, TypeVar
+from types import FrameType, TracebackType
+from typing import Generic, NoReturn, Self, TypeVar
+
+from hfsynth.core.errors import HfsynthError
 
 T = TypeVar("T")
 _LOOK_UP = 0.1
@@ -76,6 +78,47 @@ class Channel(Generic[T]):
         with self._changed:
             self._items.clear()
         self.close(error)
+
+
+EVERY = 1.0
+"""Seconds between two times that a `Repeating` does what it does."""
+
+
+class Repeating:
+    """Do things every second beside a block of work, each of `loops` in a thread of its own."""
+
+    def __init__(self, **loops: tuple[Callable[[], None], ...]) -> None:
+        self._loops = loops
+        self._ended = threading.Event()
+        self._failure: BaseException | None = None
+        self._threads: list[threading.Thread] = []
+
+    def check(self) -> None:
+        """Raise what went wrong in a thread, if anything has: the thread has ended with it."""
+        if self._failure is not None:
+            raise self._failure
+
+    def __enter__(self) -> Self:
+        for name, steps in self._loops.items():
+            title = f"hfsynth-{name.replace('_', '-')}"
+            self._threads.append(threading.Thread(target=self._again, args=steps, name=title, daemon=True))
+            self._threads[-1].start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _again(self, *steps: Callable[[], None]) -> None:
+        try:
+            while not self._ended.wait(EVERY):
+                for step in steps:
+                    step()
+        except (HfsynthError, OSError) as error:
+            self._failure = error
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

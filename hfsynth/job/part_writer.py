@@ -15,13 +15,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from hfsynth.core.errors import OutputError
-from hfsynth.core.files import file_digest, publish, temporary, write_json, writing
+from hfsynth.core.files import file_digest, publish, temporary, writing
 from hfsynth.core.processes import mark
 from hfsynth.core.records import Counts, Row, Synthesized
 from hfsynth.corpus.parquet import RowGroupWriter
 from hfsynth.job.concurrency import Channel, Closed
 from hfsynth.job.sessions import OpenShard
-from hfsynth.job.shards import ShardRecord, Unreadable, _checksum, part_path
+from hfsynth.job.shards import ShardRecord, Unreadable, part_path, write_record
 
 ROWS_AT_A_TIME = 1000
 
@@ -84,8 +84,7 @@ class ShardWriter:
         read = self._rows if source_rows is None else source_rows
         found = (self._rows, read, size, digest, seconds, self._counts)
         record = ShardRecord(*found, source_digest=source_digest, unreadable=tuple(unreadable))
-        values = record.to_dict()
-        write_json(self._path.with_suffix(".json"), {**values, "crc32": _checksum(values)})
+        write_record(self._path.with_suffix(".json"), record)
         return record
 
     def abandon(self) -> None:

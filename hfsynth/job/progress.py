@@ -17,6 +17,7 @@ from hfsynth.core.decontamination import sentences
 from hfsynth.core.errors import OutputError
 from hfsynth.core.files import read_json, reading_values
 from hfsynth.core.records import Counts
+from hfsynth.core.screening import screening_sentences
 from hfsynth.corpus.folder import Corpus, split_order
 from hfsynth.corpus.manifest import damages, recorded
 from hfsynth.job.journal import JournalPaths
@@ -292,6 +293,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
             f"Cost       {stats['engine_seconds']:,.0f} s of engine time by {len(stats['workers'])} worker(s), "
             f"{stats['engine_restarts']} restart(s)"
         )
+    yield from (f"Screening  {told}" for told in screening_sentences(stats))
     yield from _held(facts)
     yield f'Load it    load_dataset("{facts["folder"]}", "pairs")'
 

@@ -107,6 +107,12 @@ def read_record(path: Path) -> ShardRecord:
         ) from error
 
 
+def write_record(path: Path, record: ShardRecord) -> None:
+    """Write a finished shard's record, after its part."""
+    values = record.to_dict()
+    write_json(path, {**values, "crc32": _checksum(values)})
+
+
 def _checksum(values: Mapping[str, Any]) -> str:
     return f"{crc32(json.dumps(values, sort_keys=True).encode('ascii')):08x}"
 

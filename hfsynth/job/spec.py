@@ -9,6 +9,7 @@ import pyarrow as pa
 from datasets import Features, Value
 
 from hfsynth.core.config import EngineConfig, SynthesizerConfig
+from hfsynth.core.screening import Screening
 from hfsynth.corpus.parquet import output_features
 from hfsynth.documents.source import Source
 from hfsynth.job.leases import STALE_AFTER
@@ -31,11 +32,26 @@ class JudgingSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ScreeningSpec:
+    """What a job screens: the pairs of a corpus folder. One that `looks` only notes what may be duplicates."""
+
+    corpus: str
+    settings: Screening
+    looks: bool = False
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Read what `dataclasses.asdict` made."""
+        return cls(**{**values, "settings": Screening.from_dict(values["settings"])})
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """Everything a worker must know, as values that travel to other processes.
 
     `revision` is what the source must turn out to be at. `shards` is the range of shards to work on, `share` those of
-    them that are tried first. A job that judges has `judging`; `config` is then its judge's.
+    them that are tried first. A job that judges has `judging`; `config` is then its judge's. One
+    that screens has `screening`, and starts no engine.
     """
 
     source: Source
@@ -50,6 +66,7 @@ class JobSpec:
     stale_after: float = STALE_AFTER
     judging: JudgingSpec | None = None
     share: Share = Share()
+    screening: ScreeningSpec | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; `from_dict` reads them back."""
@@ -61,12 +78,13 @@ class JobSpec:
             "engine": self.engine.to_dict(),
             "judging": self.judging and asdict(self.judging),
             "share": asdict(self.share),
+            "screening": self.screening and asdict(self.screening),
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
-        judging = values.get("judging")
+        judging, screening = values.get("judging"), values.get("screening")
         made = {
             "source": Source(**values["source"]),
             "config": SynthesizerConfig.from_dict(values["config"]),
@@ -74,6 +92,7 @@ class JobSpec:
             "shards": tuple(values["shards"]),
             "judging": judging and JudgingSpec(**{**judging, "keep": tuple(judging["keep"])}),
             "share": Share(**values["share"]),
+            "screening": screening and ScreeningSpec.from_dict(screening),
         }
         return cls(**{**values, **made})
 

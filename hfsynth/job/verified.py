@@ -1,35 +1,29 @@
-"""Put a verified corpus in the place of the one it was made of: every file new or linked, and one rename.
+"""Put a verified corpus in the place of the one it was made of, and say what was judged.
 
-Whoever looks sees the old corpus or the new one, whatever is killed. Knows nothing of engines or judges.
+Knows nothing of engines or judges.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hfsynth.core.conditions import JUDGED
 from hfsynth.core.errors import OutputError
-from hfsynth.core.files import file_digest, read_json, write_json, writing
+from hfsynth.core.files import file_digest, read_json
 from hfsynth.core.records import Counts
 from hfsynth.core.verdicts import told_counts
-from hfsynth.corpus.exchange import replaced_folder
 from hfsynth.corpus.folder import Corpus
-from hfsynth.corpus.readme import describe_configs
 from hfsynth.documents.splits import SplitLayout
-from hfsynth.job.finish import counted, file_record, published_names, reopened
+from hfsynth.job.finish import file_record, published_names, reopened
 from hfsynth.job.journal import JournalPaths
+from hfsynth.job.republish import NewPairs, republish
 from hfsynth.job.sessions import Sessions
 from hfsynth.job.shards import ShardRecord, finished_shards, part_path, read_extent
 from hfsynth.synthesis.judging import never_answers
-from hfsynth.version import __version__
-
-_OF_PAIRS = ("render", "mix", "evaluation")
-"""What a corpus's statistics say of things that were made of its pairs."""
 
 
 def publish_verified(
@@ -51,20 +45,22 @@ def publish_verified(
     for shard, record in records.items():
         _require_part(part_path(inner.parts, shard), record)
     names = published_names(sorted(records), SplitLayout.of(extent, identity["shard_rows"]))
-    before: dict[str, Any] = read_json(corpus.stats) or {}
-    told = _told(inner, identity, counts, before)
-    with writing(corpus.root), replaced_folder(corpus.root) as staged:
-        new = Corpus(staged)
-        changed = bool(told["rejected"])
-        _link_others(corpus.root, staged, without={corpus.pairs, inner.root, *([corpus.data] if changed else [])})
-        new.pairs.mkdir()
-        for shard, name in names.items():
-            _link(part_path(inner.parts, shard), new.pairs / name)
-        _describe(new, before, counts, told, {f"pairs/{names[one]}": file_record(records[one]) for one in names})
-        if changed and corpus.data.exists():
-            told["texts_removed"] = True
-        told["result"] = pairs_of(new)
-        write_json(new.stats, {**(read_json(new.stats) or {}), "verify": told})
+    told = _told(inner, identity, counts, read_json(corpus.stats) or {})
+    changed = bool(told["rejected"])
+    if changed and corpus.data.exists():
+        told["texts_removed"] = True
+    republish(
+        corpus,
+        NewPairs(
+            {name: part_path(inner.parts, shard) for shard, name in names.items()},
+            {name: file_record(records[shard]) for shard, name in names.items()},
+            counts,
+            changed,
+        ),
+        without=inner.root,
+        stats=lambda new: {"verify": {**told, "result": pairs_of(new)}},
+        recipe={"verify": {name: told[name] for name in ("judge", "rubric", "keep", "sample", "seed")}},
+    )
 
 
 def _told(inner: Corpus, identity: Mapping[str, Any], counts: Counts, before: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,56 +82,8 @@ def _rejected_before(counts: Counts, before: Mapping[str, Any]) -> dict[str, int
     return {} if before else {name: number for name, number in counts.rejected.items() if "filtered" not in name}
 
 
-def _describe(
-    new: Corpus, before: Mapping[str, Any], counts: Counts, told: Mapping[str, Any], files: Mapping[str, Any]
-) -> None:
-    """Write what the new folder says of itself, its manifest too."""
-    pairs_changed = bool(told["rejected"])
-    kept = {name: value for name, value in before.items() if not (pairs_changed and name in _OF_PAIRS)}
-    sums = counted(counts, before.get("source_rows"))
-    sums.pop("verdicts", None)
-    write_json(new.stats, {**kept, **sums})
-    config: dict[str, Any] = read_json(new.config) or {}
-    steps = {name: told[name] for name in ("judge", "rubric", "keep", "sample", "seed")}
-    dropped = _OF_PAIRS if pairs_changed else ()
-    write_json(new.config, {**{n: v for n, v in config.items() if n not in dropped}, "verify": steps})
-    describe_configs(new)
-    manifest: dict[str, Any] = read_json(new.manifest) or {"files": {}}
-    others = {
-        path: record
-        for path, record in manifest["files"].items()
-        if not path.startswith(("pairs/", "data/") if pairs_changed else "pairs/")
-    }
-    write_json(new.manifest, {"hfsynth": __version__, "files": {**others, **files}})
-
-
 def _require_part(part: Path, record: ShardRecord) -> None:
     if not part.exists():
         raise reopened(part, part, "is missing")
     if file_digest(part) != (record.sha256, record.size):
         raise reopened(part, part, "is damaged: it is not what was written")
-
-
-def _link_others(root: Path, staged: Path, *, without: set[Path]) -> None:
-    for path in _files(root, without):
-        target = staged / path.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _link(path, target)
-
-
-def _files(folder: Path, without: set[Path]) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path in without:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            yield from _files(path, without)
-        else:
-            yield path
-
-
-def _link(path: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the file system has no links."""
-    try:
-        os.link(path, target, follow_symlinks=False)
-    except OSError:
-        shutil.copy2(path, target, follow_symlinks=False)

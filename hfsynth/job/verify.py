@@ -6,7 +6,6 @@ own; whatever is killed, the same call goes on. Until the last rename the corpus
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
@@ -17,13 +16,11 @@ import pyarrow.parquet as pq
 
 from hfsynth.core.addresses import public_location
 from hfsynth.core.conditions import canonical
-from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig, digest
-from hfsynth.core.errors import ConfigError, OutputError
-from hfsynth.core.files import read_json, write_json, writing
+from hfsynth.core.config import EngineConfig, Sampling, SynthesizerConfig
+from hfsynth.core.errors import ConfigError
+from hfsynth.core.files import read_json
 from hfsynth.corpus.exchange import mend_folder
 from hfsynth.corpus.folder import Corpus
-from hfsynth.corpus.manifest import recorded, require_whole
-from hfsynth.corpus.parquet import file_record
 from hfsynth.documents.source import OpenSource, Source
 from hfsynth.documents.splits import SplitLayout, SplitSource
 from hfsynth.engine.loading import config_of
@@ -38,13 +35,13 @@ from hfsynth.job.leases import Holder, Leases, clear
 from hfsynth.job.passes import draw_of, open_pairs
 from hfsynth.job.progress import Progress
 from hfsynth.job.run import JobResult
+from hfsynth.job.second_pass import begin_pass, pairs_digest, require_pairs
 from hfsynth.job.shards import write_extent, write_layout
 from hfsynth.job.spec import JobSpec, JudgingSpec
 from hfsynth.job.verified import publish_verified
 from hfsynth.job.working import patience, work
 from hfsynth.models.resolve import pinned
 from hfsynth.quality.rubric import RUBRIC
-from hfsynth.version import __version__
 
 _FOLDER = "verify"
 
@@ -94,7 +91,8 @@ def verify(
     opened = open_pairs(corpus)
     leases = Leases(JournalPaths(corpus.journal).leases, Holder.this_process())
     with leases.waiting_for("plan"):
-        identity = _begin(inner, {**wanted, "pairs": pairs, "shard_rows": shard_rows}, opened)
+        asked_for = {**wanted, "pairs": pairs, "shard_rows": shard_rows}
+        identity = begin_pass(inner, asked_for, "verified", lambda: _lay_out(inner, opened, shard_rows))
         spec = JobSpec(
             source=Source(str(corpus.pairs)),
             revision=opened.revision,
@@ -153,26 +151,6 @@ class Asked:
         return {"judge": told, "rubric": RUBRIC, "keep": list(self.keep), "sample": self.sample, "seed": self.seed}
 
 
-def require_pairs(corpus: Corpus) -> str:
-    """Return a digest of a finished corpus's pairs; raise OutputError where there are none or some are lost."""
-    unfinished = corpus.plan.exists() and not corpus.manifest.exists()
-    if unfinished or not any(corpus.pairs.glob("*.parquet")):
-        raise OutputError(
-            f"{corpus.root} holds no finished pairs.",
-            hint=f"Make or finish them: hfsynth synthesize SOURCE {corpus.root}",
-        )
-    require_whole(corpus.root, "pairs/", digests=True)
-    if not corpus.manifest.exists():  # a folder that no job made; beside an unfinished verification it stays finished
-        files = {f"pairs/{path.name}": file_record(path) for path in sorted(corpus.pairs.glob("*.parquet"))}
-        write_json(corpus.manifest, {"hfsynth": __version__, "files": files})
-    return pairs_digest(corpus)
-
-
-def pairs_digest(corpus: Corpus) -> str:
-    """Return what stands for the bytes of a corpus's pairs."""
-    return digest({path: one["sha256"] for path, one in recorded(corpus).items() if path.startswith("pairs/")})
-
-
 def is_verified(corpus: Corpus, wanted: Mapping[str, Any], pairs: str, *, calibrate: object) -> bool:
     """Return whether the folder's pairs are the result of this very verification."""
     told = (read_json(corpus.stats) or {}).get("verify") or {}
@@ -186,32 +164,12 @@ def _plain(engine: EngineConfig) -> EngineConfig:
     return speculating(engine, NO_GUESSES) if guesses else engine
 
 
-def _begin(inner: Corpus, identity: dict[str, Any], opened: OpenSource) -> dict[str, Any]:
-    """Write down what is verified, and how; what was begun of pairs that are there no more is forgotten.
-
-    Raise OutputError where another verification of the same pairs is unfinished.
-    """
-    found = read_json(inner.plan)
-    if found is not None and found.get("pairs") != identity["pairs"]:
-        with writing(inner.root):
-            shutil.rmtree(inner.root)
-        found = None
-    other = [name for name, value in identity.items() if found is not None and found.get(name) != value]
-    if other:
-        raise OutputError(
-            f"{inner.root.parent.parent} is being verified in another way: {', '.join(other)} "
-            f"{'is' if len(other) == 1 else 'are'} not the same.",
-            hint=f"Finish that with its own command, or give it up: remove {inner.root}.",
-        )
-    if found is None:
-        with writing(inner.journal):
-            inner.journal.mkdir(parents=True, exist_ok=True)
-        if isinstance(opened, SplitSource):
-            write_layout(inner, SplitLayout(opened.sizes(at_hand=True), identity["shard_rows"]))
-        else:
-            write_extent(inner, opened.count(), identity["shard_rows"], exact=True)
-        write_json(inner.plan, identity)
-    return identity
+def _lay_out(inner: Corpus, opened: OpenSource, shard_rows: int) -> None:
+    """Write down which rows are which shard's."""
+    if isinstance(opened, SplitSource):
+        write_layout(inner, SplitLayout(opened.sizes(at_hand=True), shard_rows))
+    else:
+        write_extent(inner, opened.count(), shard_rows, exact=True)
 
 
 def _below(corpus: Corpus, asked: Asked) -> int | None:

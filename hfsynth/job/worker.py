@@ -26,7 +26,7 @@ from hfsynth.core.records import Counts
 from hfsynth.corpus.folder import Corpus
 from hfsynth.documents.source import OpenSource
 from hfsynth.documents.splits import SplitLayout, SplitSource
-from hfsynth.job.concurrency import Channel, Closed, Stop
+from hfsynth.job.concurrency import Channel, Closed, Repeating, Stop
 from hfsynth.job.driver import Driver
 from hfsynth.job.feeding import ChainOutcome, ChainRun, Prepared, ShardReader, side_by_side
 from hfsynth.job.journal import NO_STRIKES, JournalPaths, Segments, read_journal
@@ -43,7 +43,6 @@ AHEAD = 64
 CLAIM_BELOW = 16
 """How few of them are left when the next shard is claimed: what is claimed early, another worker cannot do."""
 
-SIGN_OF_LIFE = 1.0
 _log = logging.getLogger(__name__)
 _LOOK_AGAIN = 1.0  # for what other workers do
 _LOOK_AGAIN_SOON = 0.02  # for the part writer
@@ -82,6 +81,8 @@ class Worker:
         self._segment_folder = paths.segments
         self._log_file = paths.logs / f"{self._holder.worker}.log"
         self._segments = Segments(paths.segments, self._holder.worker)
+        # Apart: a disk that is slow to sync must not look like a worker that is gone.
+        self._repeating = Repeating(signs_of_life=(self._leases.beat,), sync=(self._segments.sync, self._show))
         self._writer = PartWriter(
             corpus.parts,
             self._pass.schema(self._opened.features, corpus),
@@ -93,7 +94,6 @@ class Worker:
         self._reader: ShardReader | None = None
         self._times = _Times()
         self._counts = Counts()
-        self._failure: BaseException | None = None
 
     def run(self) -> None:
         """Work until every shard of the range is finished, by this worker or by others, or until a stop is asked for.
@@ -102,7 +102,8 @@ class Worker:
         """
         ended, failure = STOPPED, None
         try:
-            with logging_into(self._log_file), self._signs_of_life():
+            self._show()
+            with logging_into(self._log_file), self._repeating:
                 self._work()
                 self._writer.close()
             ended = STOPPED if self._stop.requested else DONE
@@ -140,34 +141,6 @@ class Worker:
         )
 
     # --- the threads beside the engine's -------------------------------------------------------------------
-
-    @contextmanager
-    def _signs_of_life(self) -> Iterator[None]:
-        """Beat and sync every second, apart: a disk that is slow to sync must not look like a worker that is gone."""
-        ended = threading.Event()
-
-        def again(*steps: Callable[[], None]) -> None:
-            try:
-                while not ended.wait(SIGN_OF_LIFE):
-                    for step in steps:
-                        step()
-            except (HfsynthError, OSError) as error:
-                self._failure = error
-
-        self._show()
-        loops = {"signs-of-life": (self._leases.beat,), "sync": (self._segments.sync, self._show)}
-        threads = [
-            threading.Thread(target=again, args=steps, name=f"hfsynth-{name}", daemon=True)
-            for name, steps in loops.items()
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            for thread in threads:
-                thread.join()
 
     def _show(self) -> None:
         self.sessions.write(self.session())
@@ -250,8 +223,7 @@ class Worker:
 
     def _check(self) -> None:
         self._writer.check()
-        if self._failure is not None:
-            raise self._failure
+        self._repeating.check()
 
     def _ready(self) -> tuple[Driver, ShardReader]:
         """Load the engine, the first time."""

@@ -12,9 +12,11 @@ from hfsynth.corpus.folder import Corpus
 from hfsynth.job.concurrency import stopping
 from hfsynth.job.journal import JournalPaths
 from hfsynth.job.parent_watch import ParentWatch
+from hfsynth.job.screening_worker import ScreeningWorker
 from hfsynth.job.sessions import ORPHANED, Sessions, failed_session
 from hfsynth.job.spec import JobSpec
 from hfsynth.job.worker import Worker
+from hfsynth.job.working import worker_of
 
 
 def main(watch: ParentWatch) -> int:
@@ -30,7 +32,7 @@ def _work(spec: JobSpec, name: str, watch: ParentWatch) -> int:
     """Be one worker until the job is done, a signal asks for the end, or something goes wrong."""
     with stopping(spec.grace) as stop:
         try:
-            worker = Worker(spec, stop, name=name)
+            worker = worker_of(spec, stop, name=name)
         except HfsynthError as error:
             Sessions(JournalPaths(Corpus(Path(spec.out)).journal).sessions).write(failed_session(name, error))
             return error.exit_code
@@ -44,6 +46,6 @@ def _work(spec: JobSpec, name: str, watch: ParentWatch) -> int:
     return 0
 
 
-def _note_orphan(worker: Worker) -> None:
+def _note_orphan(worker: Worker | ScreeningWorker) -> None:
     with suppress(OutputError):
         worker.sessions.write(worker.session(ended=ORPHANED))

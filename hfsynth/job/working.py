@@ -10,20 +10,40 @@ from hfsynth.documents.source import OpenSource
 from hfsynth.job.concurrency import Stop
 from hfsynth.job.launcher import PATIENCE, Launcher, supervise
 from hfsynth.job.progress import JournalView, Progress
+from hfsynth.job.screening_worker import ScreeningWorker
+from hfsynth.job.sessions import Session
 from hfsynth.job.spec import JobSpec
 from hfsynth.job.worker import Worker
 
 
 def work(
-    spec: JobSpec, opened: OpenSource, launcher: Launcher | None, stop: Stop, on_progress: Callable[[Progress], None]
+    spec: JobSpec,
+    opened: OpenSource | None,
+    launcher: Launcher | None,
+    stop: Stop,
+    on_progress: Callable[[Progress], None],
 ) -> None:
     """Finish the shards, here or in processes that the launcher starts."""
     view = JournalView(Corpus(Path(spec.out)))
     if launcher is None:
-        Worker(spec, stop, opened=opened, on_session=lambda own: on_progress(view.progress(own))).run()
+        worker_of(spec, stop, opened=opened, on_session=lambda own: on_progress(view.progress(own))).run()
     else:
         supervise(spec, launcher, stop, lambda: on_progress(view.progress()))
     on_progress(view.progress())
+
+
+def worker_of(
+    spec: JobSpec,
+    stop: Stop,
+    *,
+    opened: OpenSource | None = None,
+    name: str | None = None,
+    on_session: Callable[[Session], None] = lambda session: None,
+) -> Worker | ScreeningWorker:
+    """Return a worker at a job of either kind."""
+    if spec.screening is not None:
+        return ScreeningWorker(spec, spec.screening, stop, name=name, on_session=on_session)
+    return Worker(spec, stop, opened=opened, name=name, on_session=on_session)
 
 
 def patience(grace: float) -> float:

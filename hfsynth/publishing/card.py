@@ -16,6 +16,7 @@ from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from hfsynth.core.errors import ConfigError
+from hfsynth.core.screening import screening_sentences
 from hfsynth.core.steps import SYNTHESIZE, steps_of
 from hfsynth.corpus.readme import (
     Block,
@@ -219,6 +220,7 @@ def _shown(facts: CorpusFacts) -> dict[str, Any]:
         "unverified": _unverified(facts),
         "licence_parts": [(part.what, as_code(part.license) if part.license else None) for part in facts.licensed],
         "licence_terms": sentences(facts.licensed, facts.licence.ids),
+        "screening": screening_sentences(facts.stats) if facts.stats else [],
         "render": {key: value for key, value in (facts.render or {}).items() if key not in _TOLD_ELSEWHERE},
         "wordings_used": (facts.render or {}).get("wordings_used") or {},
         "tokens": _tokens(facts),

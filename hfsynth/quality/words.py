@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import groupby, pairwise
+from typing import Any
 
 from hfsynth.core.errors import ConfigError
 
@@ -227,6 +228,18 @@ def language_of(text: str) -> str:
     return likeliest if sureness[likeliest] >= _LEAST_SURE else UNKNOWN
 
 
+def language_codes(codes: Iterable[str]) -> tuple[str, ...]:
+    """Return codes as `language_of` gives them, each once and sorted; raise ConfigError for one that it never gives."""
+    told = {_ONE_LANGUAGE.get(code, code) for code in known_languages()} | {UNKNOWN}
+    wanted = {_ONE_LANGUAGE.get(code, code) for code in codes}
+    if strange := sorted(wanted - told):
+        raise ConfigError(
+            f"{strange[0]!r} is no language that can be told.",
+            hint=f"Codes are those of ISO 639 with two letters, as in en,de. There are: {', '.join(sorted(told))}.",
+        )
+    return tuple(sorted(wanted))
+
+
 def differ(one: str, other: str) -> bool:
     """Tell whether two languages are both known and not the same."""
     return UNKNOWN not in (one, other) and one != other
@@ -237,9 +250,20 @@ def _is_dense(text: str) -> bool:
     return sum("\u3041" <= character <= "\ud7a3" for character in text) >= 8
 
 
-@cache
 def _ranking() -> Callable[[str], list[tuple[str, float]]]:
-    """Load the model, once a process, in a second; what it gives sums up to 1."""
+    """Return the ranking of languages; what it gives sums up to 1."""
+    rank: Callable[[str], list[tuple[str, float]]] = _identifier().rank
+    return rank
+
+
+def known_languages() -> frozenset[str]:
+    """Return the codes of all languages that the model knows."""
+    return frozenset(map(str, _identifier().nb_classes))
+
+
+@cache
+def _identifier() -> Any:  # noqa: ANN401 - py3langid has no types
+    """Load the model, once a process, in a second."""
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:
@@ -247,7 +271,4 @@ def _ranking() -> Callable[[str], list[tuple[str, float]]]:
             "The languages of texts are told by py3langid, which is not installed.",
             hint="Run `pip install 'hfsynth[evaluate]'`.",
         ) from error
-    rank: Callable[[str], list[tuple[str, float]]] = LanguageIdentifier.from_model_file(
-        MODEL_FILE, norm_probs=True
-    ).rank
-    return rank
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -21,9 +21,10 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the kills are f
 
 @pytest.mark.timeout(3600)
 @pytest.mark.long
-@pytest.mark.parametrize("program", ["synthesize", "verify"])
+@pytest.mark.parametrize("program", ["synthesize", "verify", "screen"])
 def test_a_job_killed_at_its_file_system_events_makes_the_same_and_leaves_nothing(program: str, tmp_path: Path) -> None:
-    source = documents(tmp_path / "texts.jsonl", 12)
+    repeated = "Text number 0001 says little. Write to jane@acme.io."
+    source = documents(tmp_path / "texts.jsonl", 12, special={5: repeated, 9: repeated})
     arguments = [sys.executable, kill_events.__file__, str(source), str(tmp_path), str(STEP), str(SEED % STEP)]
     arguments.append(program)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -144,7 +144,7 @@ def test_a_heart_beats_while_the_disk_is_slow(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Segments, "sync", slow)
     monkeypatch.setattr(Leases, "beat", noted)
-    monkeypatch.setattr("hfsynth.job.worker.SIGN_OF_LIFE", 0.01)
+    monkeypatch.setattr("hfsynth.job.concurrency.EVERY", 0.01)
     engine = EngineConfig("scripted", {"latency": 0.1})
     synthesize(Source(str(source)), tmp_path / "out", SynthesizerConfig("scripted"), engine=engine)
     assert synced.is_set()

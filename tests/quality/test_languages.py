@@ -51,8 +51,8 @@ def test_only_two_known_languages_differ() -> None:
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    words._ranking.cache_clear()
+    words._identifier.cache_clear()
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
     with pytest.raises(ConfigError, match=r"py3langid[\s\S]*hfsynth\[evaluate\]"):
         language_of("The tower was built by an engineer for the exhibition.")
-    words._ranking.cache_clear()
+    words._identifier.cache_clear()

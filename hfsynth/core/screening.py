@@ -1,0 +1,161 @@
+"""What a finished corpus is screened for: the settings, what is recorded of them, and the sentences that say it.
+
+Knows nothing of how anything is found.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from hfsynth.core.errors import ConfigError
+
+PII_MODES = ("mark", "drop", "report")
+SIMILARITY = 0.8
+"""The Jaccard similarity from which two documents are near-duplicates."""
+
+SHINGLE_WORDS = 5
+"""How many neighbouring words are compared as one."""
+
+_OPTIONS = "--pii mark|drop|report, --duplicates, --language en,de"
+_NAMES = {
+    "benchmarks": "benchmark questions",
+    "identifiers": "personal identifiers",
+    "duplicates": "duplicates",
+    "language": "languages",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """What to screen for. `languages` are codes as `hfsynth.quality.words.language_codes` gives them."""
+
+    pii: str | None = None
+    duplicates: bool = False
+    languages: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.pii not in (None, *PII_MODES):
+            raise ConfigError(f"pii must be one of {', '.join(PII_MODES)}, not {self.pii!r}.", hint="Use --pii mark.")
+        if not self.measures:
+            raise ConfigError("Nothing was asked for: a corpus is screened for something.", hint=f"Use {_OPTIONS}.")
+
+    @property
+    def measures(self) -> list[dict[str, Any]]:
+        """Return the measures in the order in which they are taken, each with its settings, as plain values."""
+        language = {"measure": "language", "languages": list(self.languages)}
+        identifiers = {"measure": "identifiers", "mode": self.pii}
+        duplicates = {"measure": "duplicates", "similarity": SIMILARITY, "shingle_words": SHINGLE_WORDS}
+        asked = ((language, self.languages), (identifiers, self.pii), (duplicates, self.duplicates))
+        return [measure for measure, wanted in asked if wanted]
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything may be changed, and not only counted."""
+        return self.duplicates or bool(self.languages) or self.pii != "report"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; `from_dict` reads them back."""
+        return {**asdict(self), "languages": list(self.languages)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote."""
+        return cls(**{**values, "languages": tuple(values["languages"])})
+
+
+_REASONS = {"language": "language", "identifiers": "identifier", "duplicates": "duplicate"}
+
+
+def steps_of(settings: Screening, counts: Counter[str]) -> list[dict[str, Any]]:
+    """Return what is told of each measure: its settings, and what it found and took out.
+
+    `counts` are those of `hfsynth.quality.screening`. `documents_out` and `pairs_out` were taken out for the measure's
+    own reason; the pairs of a document go with it.
+    """
+    return [{**measure, **_found(measure, counts), **_out(measure["measure"], counts)} for measure in settings.measures]
+
+
+def _out(measure: str, counts: Counter[str]) -> dict[str, int]:
+    reason = _REASONS[measure]
+    return {f"{what}_out": counts[f"out/{what}/{reason}"] for what in ("documents", "pairs")}
+
+
+def _found(measure: Mapping[str, Any], counts: Counter[str]) -> dict[str, Any]:
+    if measure["measure"] == "language":
+        return {"found": _under("language/", counts)}
+    if measure["measure"] == "duplicates":
+        return {"exact": counts["duplicate/exact"], "near": counts["duplicate/near"]}
+    by_kind = {what: _under(f"{what}/", counts) for what in ("documents", "pairs")}
+    kinds = sorted({*by_kind["documents"], *by_kind["pairs"]})
+    holding = {what: counts[f"holding/{what}"] for what in ("documents", "pairs")}
+    return {**holding, "kinds": {kind: {what: by_kind[what].get(kind, 0) for what in by_kind} for kind in kinds}}
+
+
+def _under(prefix: str, counts: Counter[str]) -> dict[str, int]:
+    found = {name.removeprefix(prefix): number for name, number in counts.items() if name.startswith(prefix)}
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def settings_of(step: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a recipe says of a step: the measure and its settings, and nothing that was counted."""
+    names = ("measure", "mode", "languages", "similarity", "shingle_words")
+    return {name: step[name] for name in names if name in step}
+
+
+def joined(before: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the steps of earlier passes with new ones; a report of identifiers gives way to the next step on them."""
+    counts_identifiers = any(step["measure"] == "identifiers" for step in new)
+    old = [step for step in before if not (counts_identifiers and step.get("mode") == "report")]
+    return [*old, *new]
+
+
+def screening_sentences(stats: Mapping[str, Any]) -> list[str]:
+    """Return what a corpus was screened for and what it was not, a sentence each, from its statistics.
+
+    What a job itself kept out, of benchmarks, is told elsewhere (`hfsynth.core.decontamination`).
+    """
+    steps = (stats.get("screen") or {}).get("steps", [])
+    done = {step["measure"] for step in steps} | ({"benchmarks"} if stats.get("decontamination") else set())
+    missing = [name for measure, name in _NAMES.items() if measure not in done]
+    left = f"Not screened for {_listed(missing)}."
+    return [*map(sentence, steps), *([left] if missing else [])]
+
+
+def sentence(step: Mapping[str, Any]) -> str:
+    """Return what a step of a screening did."""
+    return "".join(_SAID[step["measure"]](step))
+
+
+def _of_identifiers(step: Mapping[str, Any]) -> Iterator[str]:
+    where = f"{step['documents']:,} documents and {step['pairs']:,} pairs"
+    done = {
+        "mark": f"identifiers were replaced by marks in {where}",
+        "drop": f"{step['documents_out']:,} documents and {step['pairs_out']:,} pairs with identifiers were taken out",
+        "report": f"identifiers are in {where}, and were left there",
+    }[step["mode"]]
+    yield f"Screened for personal identifiers: {done}"
+    numbers = {kind: found["documents"] + found["pairs"] for kind, found in step["kinds"].items()}
+    yield f" ({', '.join(f'{number:,} {kind}' for kind, number in numbers.items())})." if numbers else "."
+
+
+def _of_duplicates(step: Mapping[str, Any]) -> Iterator[str]:
+    yield f"Screened for duplicates: {step['documents_out']:,} documents "
+    yield f"({step['exact']:,} the same as an earlier one, "
+    yield f"{step['near']:,} nearly: {step['shingle_words']}-word shingles, Jaccard similarity of at least "
+    yield f"{step['similarity']}) and {step['pairs_out']:,} pairs were taken out."
+
+
+def _of_language(step: Mapping[str, Any]) -> Iterator[str]:
+    yield f"Screened for languages: only documents in {_listed(step['languages'])} were kept; "
+    yield f"{step['documents_out']:,} documents and their {step['pairs_out']:,} pairs were taken out"
+    yield f" ({', '.join(f'{number:,} {code}' for code, number in step['found'].items())})." if step["found"] else "."
+
+
+_SAID = {"identifiers": _of_identifiers, "duplicates": _of_duplicates, "language": _of_language}
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " or ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), *names[-1:]])

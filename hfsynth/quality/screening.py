@@ -1,0 +1,198 @@
+"""Screen synthesized rows one by one: by language, by identifiers, and by what is known to be a duplicate.
+
+Pure functions of a row. Nothing disappears: a document that is taken out keeps its row with the status `screened`, and
+its pairs, like single pairs that are taken out, go to `synthesis.rejected` with the reason. The entry of the document
+itself says why: its language, the kinds of identifiers, what it is a duplicate of. What is rejected for its identifiers
+is kept with marks in their places.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hfsynth.core.records import Reason, Row, Status
+from hfsynth.core.screening import Screening
+from hfsynth.quality.identifiers import Identifier, IdentifierKind, identifiers
+from hfsynth.quality.words import language_of
+
+COLUMNS = ("text", "pairs", "synthesis", "verdicts")
+"""The columns of a row that are read and may be changed; the last is there in judged corpora alone."""
+
+MARKS = {kind: f"<{kind.value.upper()}>" for kind in IdentifierKind}
+"""What stands in the place of an identifier."""
+
+_QUOTED = ("reasoning", "rewritten")  # texts in `synthesis`
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """A row after screening, and what there was to count. An unchanged row is the very one that went in."""
+
+    row: Row
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """What of a row is a duplicate: the document, of which one and whether exactly so, or pairs by their numbers."""
+
+    document: str | None = None
+    exact: bool = False
+    pairs: frozenset[int] = frozenset()
+
+
+def screened(row: Row, settings: Screening) -> Screened:
+    """Screen a row by all that it tells alone. A document that was screened out before keeps its reason."""
+    found = Screened(row)
+    if settings.languages:
+        found = _by_language(found, settings.languages)
+    return _by_identifiers(found, settings.pii) if settings.pii else found
+
+
+def without_repeated(found: Screened, repeated: Repeated) -> Screened:
+    """Take out of a screened row what is a duplicate."""
+    if repeated.document is not None:
+        kind = "exact" if repeated.exact else "near"
+        return _without_document(
+            found, Reason.DUPLICATE, f"{kind} duplicate of {repeated.document}", f"duplicate/{kind}"
+        )
+    return _without_pairs(found, repeated.pairs, Reason.DUPLICATE) if repeated.pairs else found
+
+
+def is_in(row: Row) -> bool:
+    """Return whether a row's document is there to be trained on: it has a text, and was not screened out."""
+    return row["synthesis"]["status"] != Status.SCREENED and bool((row["text"] or "").strip())
+
+
+def _by_language(found: Screened, languages: Collection[str]) -> Screened:
+    if not is_in(found.row):
+        return found
+    language = language_of(found.row["text"])
+    if language in languages:
+        return found
+    return _without_document(found, Reason.LANGUAGE, language, f"language/{language}")
+
+
+def _by_identifiers(found: Screened, mode: str) -> Screened:
+    row, pairs = found.row, found.row["pairs"] or []
+    own = identifiers(row["text"] or "")
+    of_pairs = [[*identifiers(pair["instruction"]), *identifiers(pair["response"])] for pair in pairs]
+    counts = found.counts + Counter(f"documents/{one.kind.value}" for one in own)
+    counts += Counter(f"pairs/{one.kind.value}" for some in of_pairs for one in some)
+    counts += Counter({"holding/documents": bool(own), "holding/pairs": sum(map(bool, of_pairs))})
+    if mode == "report":
+        return Screened(row, counts)
+    marked = Screened(_marked_row(row, own, marks_pairs=any(of_pairs)), counts)
+    if mode == "mark":
+        return marked
+    if own and is_in(row):
+        kinds = ", ".join(sorted({one.kind.value for one in own}))
+        return _without_document(marked, Reason.IDENTIFIER, kinds)
+    return _without_pairs(marked, {number for number, some in enumerate(of_pairs) if some}, Reason.IDENTIFIER)
+
+
+# --- taking out -------------------------------------------------------------------------------------------------------
+
+
+def _without_document(found: Screened, reason: Reason, why: str, *counters: str) -> Screened:
+    """Take a document out with all its pairs."""
+    left = _without_pairs(found, range(len(found.row["pairs"] or [])), reason)
+    synthesis = left.row["synthesis"]
+    entry = {"reason": reason.value, "text": why}
+    changed = {"status": Status.SCREENED.value, "rejected": [*(synthesis["rejected"] or []), entry]}
+    counts = left.counts + Counter([f"out/documents/{reason.value}", *counters])
+    return Screened({**left.row, "synthesis": {**synthesis, **changed}}, counts)
+
+
+def _without_pairs(found: Screened, numbers: Collection[int], reason: Reason) -> Screened:
+    """Move pairs to what was rejected, with a judge's verdicts on them where there are any."""
+    if not numbers:
+        return found
+    row, pairs, verdicts = found.row, found.row["pairs"], found.row.get("verdicts")
+    synthesis = row["synthesis"]
+    entries = [_entry(pairs[number], verdicts and verdicts[number], reason) for number in sorted(numbers)]
+    left = _others(pairs, numbers)
+    is_empty = synthesis["status"] == Status.OK and not left and synthesis.get("rewritten") is None
+    status = {"status": Status.NO_PAIRS.value} if is_empty else {}
+    changed = {
+        **row,
+        "pairs": left,
+        "synthesis": {**synthesis, **status, "rejected": [*(synthesis["rejected"] or []), *entries]},
+    }
+    if verdicts is not None:
+        changed["verdicts"] = _others(verdicts, numbers)
+    return Screened(changed, found.counts + Counter({f"out/pairs/{reason.value}": len(numbers)}))
+
+
+def _others(items: Sequence[Any], numbers: Collection[int]) -> list[Any]:
+    return [item for number, item in enumerate(items) if number not in numbers]
+
+
+def _entry(pair: Mapping[str, str], verdict: Mapping[str, Any] | None, reason: Reason) -> dict[str, str]:
+    told = {name: value for name, value in (verdict or {}).items() if value is not None}
+    return {"reason": reason.value, "text": json.dumps({**pair, **told}, ensure_ascii=False)}
+
+
+# --- marking ----------------------------------------------------------------------------------------------------------
+
+
+def marked(text: str, found: Sequence[Identifier] | None = None) -> str:
+    """Return a text with a mark, such as `<EMAIL>`, in the place of each identifier."""
+    pieces, end = [], 0
+    for one in identifiers(text) if found is None else found:
+        pieces += [text[end : one.start], MARKS[one.kind]]
+        end = one.end
+    return "".join([*pieces, text[end:]]) if pieces else text
+
+
+def _marked_row(row: Row, own: Sequence[Identifier], *, marks_pairs: bool) -> Row:
+    """Return a row with marks in its text, its pairs, and what its `synthesis` quotes; itself where there are none."""
+    changed: dict[str, Any] = {}
+    synthesis = _marked_synthesis(row["synthesis"])
+    if own:
+        text = row["text"]
+        changed["text"] = marked(text, own)
+        if truncated := synthesis["truncated"]:
+            synthesis = {**synthesis, "truncated": _moved(len(text) - truncated, text, own)}
+    if marks_pairs:
+        changed["pairs"] = [{**pair, **_all(marked, pair, ("instruction", "response"))} for pair in row["pairs"]]
+    if synthesis is not row["synthesis"]:
+        changed["synthesis"] = synthesis
+    return {**row, **changed} if changed else row
+
+
+def _moved(seen: int, text: str, found: Sequence[Identifier]) -> int:
+    """Return how many characters of a marked text were not seen, where `seen` characters of the text itself were."""
+    last = max([seen, *(one.end for one in found if one.start < seen)])
+    return len(marked(text, found)) - len(marked(text[:last], [one for one in found if one.start < seen]))
+
+
+def _marked_synthesis(synthesis: dict[str, Any]) -> dict[str, Any]:
+    rejected = synthesis["rejected"] or []
+    cleaned = [{**one, "text": _marked_entry(one["text"])} for one in rejected]
+    changed: dict[str, Any] = {"rejected": cleaned} if cleaned != list(rejected) else {}
+    quoted = _all(marked, synthesis, [name for name in _QUOTED if synthesis.get(name)])
+    changed |= {name: text for name, text in quoted.items() if text != synthesis[name]}
+    return {**synthesis, **changed} if changed else synthesis
+
+
+def _marked_entry(text: str) -> str:
+    """Mark the text of a rejected entry: within its values where it is JSON, so that it stays JSON."""
+    if marked(text) == text:
+        return text
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return marked(text)
+    if not isinstance(values, dict):
+        return marked(text)
+    texts = [name for name, value in values.items() if isinstance(value, str)]
+    return json.dumps({**values, **_all(marked, values, texts)}, ensure_ascii=False)
+
+
+def _all(change: Callable[[str], str], values: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
+    return {name: change(values[name]) for name in names}
