@@ -55,6 +55,8 @@ def page(
     from hfsynth.page.settings import LOOPBACK
     from hfsynth.page.start import build_page
 
+    if not quiet:
+        console.say("Loading the page, which takes some seconds…")
     chosen = "scripted" if engine == "scripted" and model == "embedded" else model
     parts = {"augmented": augmented or [], "raw": raw or [], "general": general or []}
     built = build_page(corpus, model=chosen, engine=engine, parts=parts, tokenizer=tokenizer)

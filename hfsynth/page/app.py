@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -20,7 +21,7 @@ from hfsynth.page import markup, mixing, trying
 from hfsynth.page.commands import Ways
 from hfsynth.page.filters import Filters, filters_of
 from hfsynth.page.looking import CorpusLook
-from hfsynth.page.settings import PageSettings
+from hfsynth.page.settings import PageSettings, trusting
 from hfsynth.synthesis.prompts import prompt_names
 
 _WAITING = 32  # calls that wait at most; more are refused
@@ -46,6 +47,7 @@ class BuiltPage:
             quiet=True,
             allowed_paths=[],
             max_file_size="1kb",
+            app_kwargs=trusting(host),
             enable_monitoring=False,
             run_history=False,
             footer_links=["settings"],
@@ -84,15 +86,13 @@ def _blocks(settings: PageSettings) -> Any:  # noqa: ANN401 - gr.Blocks, whose a
                 _Mix(settings).build()
         if taken is not None and settings.look is not None:
             button, rows = taken
-            look = settings.look
-
-            def take(number: int | None) -> list[Any]:
-                texts = [] if number is None else look.documents(number, trying.DOCUMENTS)
-                shown = [*texts, *[""] * trying.DOCUMENTS][: trying.DOCUMENTS]
-                return [gr.Tabs(selected="try"), *(text[: trying.LONGEST] for text in shown)]
-
-            button.click(take, rows, [tabs, *documents], **_PRIVATE)
+            button.click(partial(_taken, settings.look), rows, [tabs, *documents], **_PRIVATE)
     return blocks
+
+
+def _taken(look: CorpusLook, number: int | None) -> list[Any]:
+    """Return what goes to a row's documents, to try them."""
+    return [gr.Tabs(selected="try"), *look.documents(number, trying.DOCUMENTS, trying.LONGEST)]
 
 
 class _WaysShown:
@@ -122,7 +122,7 @@ class _Corpus:
         with gr.Accordion("Figures, and what was lost", open=running):
             plots = gr.HTML(look.plots(), elem_id="hs-plots")
             _WaysShown(look.plots_ways())
-        filters = self._filters()
+        asked = self._filters()
         listed = look.listed(Filters(), self._first_split())
         first = listed.rows[0][1] if listed.rows else None
         shown = self._row(first, "")
@@ -149,20 +149,18 @@ class _Corpus:
                 ways = _WaysShown(look.ways(Filters(), self._first_split()))
         listing = [rows, said, starts, following, *ways.outputs]
         showing = [document, pairs, chain, texts, marks]
-        asked = list(filters.values())
         for widget in asked:
             event = widget.submit if isinstance(widget, gr.Textbox) else widget.change
             event(self._search, asked, listing, api_visibility="private", show_progress="minimal").then(
                 self._chosen, rows, showing, **_PRIVATE
             )
-        moves: tuple[tuple[gr.Button, Any], ...] = ((back, self._back), (onward, self._onward))
-        for button, move in moves:
+        for button, move in ((back, self._back), (onward, self._onward)):
             button.click(move, [starts, following, *asked], listing, api_visibility="private").then(
                 self._chosen, rows, showing, **_PRIVATE
             )
         rows.input(self._chosen, rows, showing, api_visibility="private", show_progress="minimal")
         marks.input(self._marked, [rows, marks], [document, pairs], **_PRIVATE)
-        self._served(filters)
+        self._served(asked)
         if running:
             timer = gr.Timer(_EVERY)
             refreshed = [summary, plots, rows, said, timer]
@@ -170,7 +168,7 @@ class _Corpus:
             blocks.load(self._again, [rows, starts, *asked], refreshed, **_PRIVATE)
         return take, rows
 
-    def _filters(self) -> dict[str, Any]:
+    def _filters(self) -> list[Any]:
         choices = self.look.choices()
         with gr.Row():
             status = gr.Dropdown(choices["status"], value="", label="Status", min_width=160)
@@ -198,13 +196,12 @@ class _Corpus:
                 min_width=160,
                 visible=len(choices["split"]) > 1,
             )
-        named = (("status", status), ("reason", reason), ("text", text), ("kind", kind), ("prompt", prompt))
-        return {**dict(named), "grounding": grounded, "accuracy": accurate, "split": split}
+        return [status, reason, text, kind, prompt, grounded, accurate, split]
 
     def _first_split(self) -> str:
         return next((split for split in self.look.corpus.rows.splits if split), "")
 
-    def _served(self, filters: dict[str, Any]) -> None:
+    def _served(self, asked: list[Any]) -> None:
         """Give programs the same two views, under names of their own."""
 
         def list_rows(*given: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -213,7 +210,7 @@ class _Corpus:
 
         hidden = gr.JSON(visible=False)
         number, button = gr.Number(visible=False, precision=0), gr.Button(visible=False)
-        button.click(list_rows, list(filters.values()), hidden, api_name="list_rows")
+        button.click(list_rows, asked, hidden, api_name="list_rows")
         parts = [gr.HTML(visible=False) for _ in range(4)]
         button.click(lambda row: self._row(row, "")[:4], number, parts, api_name="show_row")
 
@@ -229,13 +226,13 @@ class _Corpus:
     def _listing(self, starts: list[int | None], given: tuple[Any, ...]) -> list[Any]:
         filters, split = filters_of(given), given[-1] or ""
         ways = self.look.ways(filters, split)
+        told = [ways.command, ways.python]
         try:
             listed = self.look.listed(filters, split, starts[-1])
         except HfsynthError as error:
-            return [gr.Radio(choices=[], value=None), markup.failure(error), starts, None, ways.command, ways.python]
-        first = listed.rows[0][1] if listed.rows else None
-        rows = gr.Radio(choices=list(listed.rows), value=first)
-        return [rows, markup.message(listed.said), starts, listed.next, ways.command, ways.python]
+            return [gr.Radio(choices=[], value=None), markup.failure(error), starts, None, *told]
+        rows = gr.Radio(choices=list(listed.rows), value=listed.rows[0][1] if listed.rows else None)
+        return [rows, markup.message(listed.said), starts, listed.next, *told]
 
     def _chosen(self, number: int | None) -> list[Any]:
         *parts, marks = self._row(number, "")
@@ -279,9 +276,9 @@ class _Try:
         models = self.settings.models
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
-                documents = [self._box(place) for place in range(1)]
+                first = self._box(0)
                 with gr.Accordion("More documents: a chain", open=False):
-                    documents += [self._box(place) for place in range(1, trying.DOCUMENTS)]
+                    documents = [first, *(self._box(place) for place in range(1, trying.DOCUMENTS))]
                 model = gr.Dropdown(list(models), value=models[0], label="Model")
                 shots = gr.Slider(1, trying.DOCUMENTS, 2, step=1, label="Documents a chain (shots)")
                 with gr.Accordion("More settings", open=False):
@@ -314,8 +311,8 @@ class _Try:
 
     @staticmethod
     def _box(place: int) -> gr.Textbox:
-        label = "Document" if not place else f"Document {place + 1}"
-        return gr.Textbox(label=label, lines=10 if not place else 5, max_length=trying.LONGEST)
+        label, lines = ("Document", 10) if not place else (f"Document {place + 1}", 5)
+        return gr.Textbox(label=label, lines=lines, max_length=trying.LONGEST)
 
     def _try(self, *given: Any) -> Iterator[list[Any]]:  # noqa: ANN401
         *texts, model, shots, prompt, temperature, most = given

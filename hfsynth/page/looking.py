@@ -108,10 +108,11 @@ class CorpusLook:
             marks,
         )
 
-    def documents(self, number: int, most: int) -> list[str]:
-        """Return the documents of a row's chain, up to its own, to try them."""
-        rows = [row for row in self._corpus.rows.chain(number) if row.number <= number]
-        return [row.text for row in rows[-most:]]
+    def documents(self, number: int | None, most: int, longest: int) -> list[str]:
+        """Return `most` documents of a row's chain, its own the last, each so long at most; empty for want of more."""
+        rows = [] if number is None else self._corpus.rows.chain(number)
+        texts = [row.text[:longest] for row in rows if row.number <= (number or 0)][-most:]
+        return [*texts, *[""] * (most - len(texts))]
 
     def ways(self, filters: Filters, split: str = "") -> Ways:
         """Return how the same rows are had from the command line and in Python."""

@@ -59,10 +59,33 @@ def open_corpus(location: str | Path) -> OpenCorpus:
     """
     named = str(location)
     if Path(named).is_dir():
-        return _open_folder(Path(named))
+        return _with_columns(_open_folder(Path(named)))
     if "://" not in named and not _REPO.fullmatch(named):
         raise OutputError(f"{named} is no folder.", hint=f"Make a corpus with: hfsynth synthesize SOURCE {named}")
-    return _open_remote(named, named if "://" in named else f"hf://datasets/{named}")
+    return _with_columns(_open_remote(named, named if "://" in named else f"hf://datasets/{named}"))
+
+
+def _with_columns(corpus: OpenCorpus) -> OpenCorpus:
+    """Return a corpus that has what a corpus has; raise OutputError where its columns are others."""
+    kinds = corpus.rows.types
+    if not corpus.rows.files or (_is_text(kinds.get("text")) and _are_pairs(kinds.get("pairs"))):
+        return corpus
+    raise OutputError(
+        f"{corpus.location} has the columns {', '.join(kinds)}; a corpus has `text`, and `pairs` of instructions and "
+        "responses.",
+        hint="Open a corpus that hfsynth has made: hfsynth synthesize SOURCE OUT",
+    )
+
+
+def _is_text(kind: pa.DataType | None) -> bool:
+    return kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _are_pairs(kind: pa.DataType | None) -> bool:
+    if kind is None or not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return False
+    pair = kind.value_type
+    return pa.types.is_struct(pair) and {"instruction", "response"} <= {own.name for own in pair}
 
 
 def _open_folder(folder: Path) -> OpenCorpus:

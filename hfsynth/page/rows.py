@@ -105,20 +105,22 @@ class CorpusRows:
         return next(found, 0)
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """The top-level columns; none where there is no row yet."""
+    def types(self) -> dict[str, pa.DataType]:
+        """The top-level columns and their types; none where there is no row yet."""
         if not self.files:
-            return ()
+            return {}
         with self._lock:
-            return tuple(self._file(self.files[0].path).schema_arrow.names)
+            return {own.name: own.type for own in self._file(self.files[0].path).schema_arrow}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the top-level columns."""
+        return tuple(self.types)
 
     def fields(self, column: str) -> tuple[str, ...]:
         """Return the fields of a struct column; none where there is no such column."""
-        if column not in self.columns:
-            return ()
-        with self._lock:
-            kind = self._file(self.files[0].path).schema_arrow.field(column).type
-        return tuple(own.name for own in kind) if pa.types.is_struct(kind) else ()
+        kind = self.types.get(column)
+        return tuple(own.name for own in kind) if kind is not None and pa.types.is_struct(kind) else ()
 
     def groups(self, start: int = 0) -> Iterator[Group]:
         """Yield the row groups that hold row `start` or later ones."""

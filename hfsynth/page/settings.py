@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from hfsynth.engine.protocol import Engine
 from hfsynth.page.looking import CorpusLook
@@ -39,3 +39,13 @@ class PageSettings:
     def engine_name(self) -> str:
         """What the engine is called on a command line."""
         return self.engine if isinstance(self.engine, str) else "vllm"
+
+
+def trusting(host: str) -> dict[str, Any]:
+    """Return the settings of a server that refuses, on this machine's own address, names of others that lead here."""
+    if host not in ("127.0.0.1", "localhost"):
+        return {}
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    return {"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])]}

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hfsynth.corpus.parquet import output_schema
 from hfsynth.corpus.readme import configured_readme
 
 HOSTILE = [
@@ -60,7 +61,8 @@ def small_corpus(root: Path, rows: Sequence[Mapping[str, Any]], *, files: int = 
     size = -(-len(rows) // files)
     for number in range(files):
         name = f"train-{number:05d}-of-{files:05d}.parquet"
-        pq.write_table(pa.Table.from_pylist(list(rows[number * size : (number + 1) * size])), root / "pairs" / name)
+        some = list(rows[number * size : (number + 1) * size])
+        pq.write_table(pa.Table.from_pylist(some, schema=_schema(rows)), root / "pairs" / name)
     counted: dict[str, int] = {}
     for one in rows:
         counted[one["synthesis"]["status"]] = counted.get(one["synthesis"]["status"], 0) + 1
@@ -79,6 +81,13 @@ def small_corpus(root: Path, rows: Sequence[Mapping[str, Any]], *, files: int = 
     (root / "synthesizer_config.json").write_text(json.dumps(recipe), encoding="utf-8")
     (root / "README.md").write_text(configured_readme("", {"pairs": {"train": "pairs/train-*.parquet"}}), "utf-8")
     return root
+
+
+def _schema(rows: Sequence[Mapping[str, Any]]) -> pa.Schema:
+    """Return the columns of these rows, as a job has them; other columns are of whatever type they are."""
+    ours = output_schema(recipe=False)
+    others = pa.Table.from_pylist(list(rows)).schema
+    return pa.schema([ours.field(own.name) if own.name in ours.names else own for own in others])
 
 
 def everything(root: Path) -> Path:

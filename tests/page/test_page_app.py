@@ -135,6 +135,14 @@ def test_the_page_asks_nothing_of_others_and_names_no_token(page: str) -> None:
     assert not {"list_rows", "show_row", "try"} - {one["api_name"] for one in config["dependencies"]}
 
 
+def test_names_of_others_that_lead_here_are_refused(page: str) -> None:
+    asked = urllib.request.Request(page, headers={"Host": "elsewhere.example"})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(asked, timeout=10)
+    refused.value.close()
+    assert refused.value.code == 400
+
+
 def test_a_model_that_the_page_was_not_started_with_is_never_loaded(client: Any) -> None:  # noqa: ANN401
     with pytest.raises(Exception, match="is not in the list of choices"):
         answer(client, "try", TEXT, "", "", "some/other-model", 1, "", 0, 400)

@@ -7,6 +7,8 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,6 +63,14 @@ def test_what_is_no_corpus_is_refused_with_the_next_step(tmp_path: Path) -> None
     (tmp_path / "pairs" / "train-00000-of-00001.parquet").write_bytes(b"not Parquet")
     with pytest.raises(OutputError, match="damaged"):
         open_corpus(tmp_path)
+
+
+def test_other_columns_than_a_corpus_has_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "pairs").mkdir()
+    for columns in ({"body": ["a"]}, {"text": ["a"], "pairs": ["b"]}, {"text": [1], "pairs": [[]]}):
+        pq.write_table(pa.table(columns), tmp_path / "pairs" / "train-00000-of-00001.parquet")
+        with pytest.raises(OutputError, match="has the columns"):
+            open_corpus(tmp_path)
 
 
 def test_rows_are_found_by_what_is_asked(corpus: Path) -> None:
