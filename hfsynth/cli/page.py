@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hfsynth.cli import console
-from hfsynth.cli.options import Quiet, Verbose
+from hfsynth.cli.options import EngineArgs, Quiet, Verbose, key_values
 from hfsynth.core.errors import ConfigError
 
 Location = Annotated[
@@ -27,7 +27,13 @@ def page(
     model: Annotated[
         str, typer.Option(help="What is tried: a Hub model, a folder, `embedded` or `mined`.")
     ] = "embedded",
-    engine: Annotated[str, typer.Option(help="vllm, or scripted to try the page without a model.")] = "vllm",
+    engine: Annotated[
+        str | None, typer.Option(help="vllm, server, or scripted to try the page without a model. [default: vllm]")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="An OpenAI-compatible server that runs the model; implies server.")
+    ] = None,
+    engine_arg: EngineArgs = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="[default: the first free one from 7860]")] = None,
     host: Annotated[
         str, typer.Option(help="The address to listen on; others than yourself can reach most.")
@@ -57,9 +63,11 @@ def page(
 
     if not quiet:
         console.say("Loading the page, which takes some seconds…")
+    engine = engine or ("server" if base_url else "vllm")
     chosen = "scripted" if engine == "scripted" and model == "embedded" else model
+    arguments = key_values(engine_arg or []) | ({"base_url": base_url} if base_url else {})
     parts = {"augmented": augmented or [], "raw": raw or [], "general": general or []}
-    built = build_page(corpus, model=chosen, engine=engine, parts=parts, tokenizer=tokenizer)
+    built = build_page(corpus, model=chosen, engine=engine, engine_args=arguments, parts=parts, tokenizer=tokenizer)
     if host not in LOOPBACK and not quiet:
         console.say(
             f"Everybody who reaches {host} can read this corpus and use the model: there is no password. "

@@ -325,8 +325,8 @@ class _Try:
                 float(temperature),
                 int(most),
             )
-            ways = wanted.ways(self.settings.engine_name)
-            for trial in trying.try_documents(wanted, self.settings.engine):
+            ways = wanted.ways(self.settings.engines)
+            for trial in trying.try_documents(wanted, self.settings.engines):
                 yield [trying.shown(trial), trying.texts(trial), ways.command, ways.python]
         except HfsynthError as error:
             yield [markup.failure(error), "", gr.skip(), gr.skip()]

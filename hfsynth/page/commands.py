@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hfsynth.page.filters import Filters
 
@@ -38,19 +39,19 @@ def figuring(location: str) -> Ways:
 
 
 def trying(
-    texts: Sequence[str], options: Mapping[str, object], sampling: Mapping[str, object], engine: str = "vllm"
+    texts: Sequence[str], options: Mapping[str, object], sampling: Mapping[str, object], engine: Mapping[str, Any]
 ) -> Ways:
-    """Return how documents are synthesized; `options` are a `Synthesizer`'s and `sampling` its sampling's own.
+    """Return how documents are synthesized: by a `Synthesizer` with these options, its sampling, and its engine.
 
-    What is the default in neither is given.
+    None of them names what is the default.
     """
-    given = {**options, **sampling, **({} if engine == "vllm" else {"engine": engine})}
-    flags = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    named = {name: value for name, value in engine.items() if name != "engine_args"}
+    given = {**options, **sampling, **named, **_flags_of(engine.get("engine_args") or {})}
+    flags = [word for name, value in given.items() for word in (_flag(name), str(value))]
     own = [repr(options["model"]), *(f"{name}={value!r}" for name, value in options.items() if name != "model")]
     if sampling:
         own.append(f"sampling=hfsynth.Sampling({', '.join(f'{name}={value!r}' for name, value in sampling.items())})")
-    if engine != "vllm":
-        own.append(f"engine={engine!r}")
+    own += [f"{name}={value!r}" for name, value in engine.items()]
     python = (
         "from datasets import Dataset\n\nimport hfsynth\n\n"
         f"synthesize = hfsynth.Synthesizer({', '.join(own)})\n"
@@ -59,6 +60,18 @@ def trying(
         'print(rows["pairs"])\nprint(hfsynth.render(rows)["text"])'
     )
     return Ways(command("synthesize", "documents.jsonl", "corpus/", *flags), python)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.partition(' ')[0].replace('_', '-')}"
+
+
+def _flags_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an engine's arguments as the command line names them: a server's have options of their own."""
+    own = ("base_url", "concurrency")
+    found = {name: value for name, value in arguments.items() if name in own}
+    others = [f"{name}={value}" for name, value in arguments.items() if name not in own]
+    return {**found, **{f"engine_arg {at}": other for at, other in enumerate(others)}}
 
 
 def mixing(

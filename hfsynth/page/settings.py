@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hfsynth.engine.protocol import Engine
 from hfsynth.page.looking import CorpusLook
 from hfsynth.page.mixing import NamedPart
+from hfsynth.page.trying import Engines
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -31,14 +31,9 @@ class PageSettings:
 
     look: CorpusLook | None
     models: tuple[str, ...]
-    engine: str | Engine
+    engines: Engines
     parts: tuple[NamedPart, ...]
     tokenizer: str
-
-    @property
-    def engine_name(self) -> str:
-        """What the engine is called on a command line."""
-        return self.engine if isinstance(self.engine, str) else "vllm"
 
 
 def trusting(host: str) -> dict[str, Any]:

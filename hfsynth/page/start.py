@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from typing import Any
 
 from hfsynth.core.errors import ConfigError
 from hfsynth.engine.protocol import Engine
@@ -12,6 +13,7 @@ from hfsynth.models.mined import MINED
 from hfsynth.page.looking import CorpusLook
 from hfsynth.page.mixing import NamedPart, named_parts
 from hfsynth.page.settings import Page, PageSettings
+from hfsynth.page.trying import Engines
 
 
 def build_page(
@@ -19,6 +21,7 @@ def build_page(
     *,
     model: str = EMBEDDED,
     engine: str | Engine = "vllm",
+    engine_args: Mapping[str, Any] | None = None,
     parts: Mapping[str, Sequence[str]] | None = None,
     tokenizer: str = EMBEDDED,
 ) -> Page:
@@ -26,7 +29,8 @@ def build_page(
 
     `corpus` is a folder (finished, or being filled), `user/name` on the Hub, or a URL. `parts` are locations by kind
     (`augmented`, `raw`, `general`), as `hfsynth.mix` takes them; the corpus's own texts are the first. Nothing else can
-    be read through the page. Raise OutputError where there is no corpus, ConfigError where gradio is not installed.
+    be read through the page. `engine` and `engine_args` are those of a `Synthesizer`. Raise OutputError where there is
+    no corpus, ConfigError for an engine that cannot be, and where gradio is not installed.
     """
     if find_spec("gradio") is None:
         raise ConfigError(
@@ -34,7 +38,8 @@ def build_page(
         )
     look = None if corpus is None else CorpusLook(str(corpus))
     models = tuple(dict.fromkeys((model, MINED)))
-    settings = PageSettings(look, models, engine, _parts(look, parts or {}), tokenizer)
+    chosen = Engines(engine, dict(engine_args or {}))
+    settings = PageSettings(look, models, chosen, _parts(look, parts or {}), tokenizer)
     from hfsynth.page.app import BuiltPage
 
     return BuiltPage(settings)

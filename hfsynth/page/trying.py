@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from hfsynth.core.config import Sampling
+from hfsynth.core.config import EngineConfig, Sampling
 from hfsynth.core.errors import ConfigError, HfsynthError
 from hfsynth.core.records import Document, Parsed, Synthesized, content_id
 from hfsynth.corpus.parquet import output_rows
@@ -31,6 +31,23 @@ LONGEST = 20_000
 """Characters of a document that is tried at most."""
 DOCUMENTS = 3
 _TICK = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """By what a trial is run: an engine's name with its arguments, or an engine; ConfigError for none of these."""
+
+    engine: str | Engine = "vllm"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.engine, str):
+            EngineConfig(self.engine, self.arguments)
+
+    def given(self) -> dict[str, Any]:
+        """Return what a `Synthesizer` is given, without what is the default."""
+        found = {"engine": self.engine} if isinstance(self.engine, str) and self.engine != "vllm" else {}
+        return {**found, **({"engine_args": dict(self.arguments)} if self.arguments else {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +79,9 @@ class Wanted:
         found: dict[str, Any] = {"model": self.model, "shots": self.shots, "long_documents": "truncate"}
         return {**found, **({"prompt": self.prompt} if self.prompt else {})}
 
-    def ways(self, engine: str) -> Ways:
+    def ways(self, engines: Engines) -> Ways:
         """Return how the same is done from the command line and in Python."""
-        return trying(self.texts, self.options(), self._sampling(), engine)
+        return trying(self.texts, self.options(), self._sampling(), engines.given())
 
     def _sampling(self) -> dict[str, Any]:
         usual = Sampling()
@@ -103,7 +120,7 @@ class Trial:
 _busy = threading.Lock()
 
 
-def try_documents(wanted: Wanted, engine: str | Engine = "vllm") -> Iterator[Trial]:
+def try_documents(wanted: Wanted, engines: Engines | Engine | None = None) -> Iterator[Trial]:
     """Yield how far a trial is, every half second and with every shot, the whole of it last.
 
     Raise what a `Synthesizer` raises: ConfigError for settings that cannot be, ModelError for a model that cannot be
@@ -112,15 +129,15 @@ def try_documents(wanted: Wanted, engine: str | Engine = "vllm") -> Iterator[Tri
     if not _busy.acquire(blocking=False):
         raise ConfigError("Another trial is running.", hint="Wait until it has ended, then try again.")
     try:
-        yield from _tried(wanted, engine)
+        yield from _tried(wanted, engines if isinstance(engines, Engines) else Engines(engines or "vllm"))
     finally:
         _busy.release()
 
 
-def _tried(wanted: Wanted, engine: str | Engine) -> Iterator[Trial]:
+def _tried(wanted: Wanted, engines: Engines) -> Iterator[Trial]:
     events: SimpleQueue[Loaded | Shot | list[Synthesized] | HfsynthError] = SimpleQueue()
     given_up = threading.Event()
-    worker = threading.Thread(target=_work, args=(wanted, engine, events.put, given_up), daemon=True)
+    worker = threading.Thread(target=_work, args=(wanted, engines, events.put, given_up), daemon=True)
     began = time.monotonic()
     trial = Trial(wanted)
     worker.start()
@@ -155,11 +172,12 @@ def _rows(texts: Sequence[str], results: Sequence[Synthesized]) -> Iterator[Corp
         yield row_of({"id": content_id(text), "text": text, **values}, place)
 
 
-def _work(wanted: Wanted, engine: str | Engine, tell: Any, given_up: threading.Event) -> None:  # noqa: ANN401
+def _work(wanted: Wanted, engines: Engines, tell: Any, given_up: threading.Event) -> None:  # noqa: ANN401
     """Run a trial and tell of everything that happens; an error is told too."""
     try:
         sampling = Sampling(max_tokens=wanted.max_tokens, temperature=wanted.temperature)
-        made = Synthesizer(**wanted.options(), sampling=sampling, engine=engine)
+        arguments = engines.arguments or None
+        made = Synthesizer(**wanted.options(), sampling=sampling, engine=engines.engine, engine_args=arguments)
         loaded = load(made.config, made.engine_config)
         tell(loaded)
         documents = [Document(content_id(text), text) for text in wanted.texts]

@@ -174,7 +174,16 @@ def test_pairs_come_before_a_trial_has_ended() -> None:
 def test_rules_need_no_model_and_read_each_document_by_itself() -> None:
     *_, trial = trying.try_documents(trying.Wanted((TEXT, "Tides are the rise of the sea."), "mined", shots=2))
     assert trial.ended and trial.wanted.shots == 1 and trial.rows[0].pairs
-    assert "--shots 1" in trial.wanted.ways("vllm").command
+    assert "--shots 1" in trial.wanted.ways(trying.Engines()).command
+
+
+def test_an_engine_and_its_arguments_are_in_the_command() -> None:
+    engines = trying.Engines("server", {"base_url": "http://host:8000/v1", "timeout": 5})
+    ways = trying.Wanted((TEXT,), "some/model", temperature=0.5).ways(engines)
+    assert "--temperature 0.5 --engine server --base-url http://host:8000/v1 --engine-arg timeout=5" in ways.command
+    assert "engine='server', engine_args={'base_url'" in ways.python
+    with pytest.raises(ConfigError, match="engine"):
+        trying.Engines("nonsense")
 
 
 def test_one_trial_runs_at_a_time_and_one_that_was_left_ends() -> None:
