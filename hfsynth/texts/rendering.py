@@ -82,8 +82,9 @@ def render_dataset(
         _require_columns(rows, text_column)
     if not 0 <= validation < 1:
         raise ConfigError(f"validation must be a share from 0 to below 1, not {validation!r}.")
-    asked = RenderSettings(seed, Styles.of(styles), float(validation), _name(tokenizer), require_wordings(wordings))
-    settings = _Settings(asked, _counter(tokenizer), _identity(tokenizer), (text_column, id_column), pair_spans)
+    language = require_wordings(wordings)
+    asked = RenderSettings(seed, Styles.of(styles), float(validation), _name(tokenizer), language, pair_spans)
+    settings = _Settings(asked, _counter(tokenizer), _identity(tokenizer), (text_column, id_column))
     if not isinstance(ds, Mapping):
         if not validation:
             return _rendered(ds, settings, split_name(ds))
@@ -113,6 +114,7 @@ class RenderSettings:
     validation: float
     tokenizer: str | None
     wordings: str = AUTO
+    pair_spans: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -147,13 +149,12 @@ class _Settings:
     count: Count | None
     tokenizer: str
     columns: tuple[str, str] = ("text", "id")
-    pair_spans: bool = False
 
     def fingerprint(self, source: str, split: str) -> str:
         wordings = (RENDERING_VERSION, wordings_digest(), self.asked.wordings)
         drawn = (self.asked.seed, astuple(self.asked.styles), self.tokenizer, self.asked.validation)
         renamed = () if self.columns == ("text", "id") else (self.columns,)
-        spans = ("pair spans",) if self.pair_spans else ()
+        spans = ("pair spans",) if self.asked.pair_spans else ()
         return str(Hasher.hash((source, split, *wordings, *drawn, *renamed, *spans)))
 
     def wants(self, chain: str, split: str) -> bool:
@@ -199,7 +200,7 @@ def _rendered(ds: Dataset | IterableDataset, settings: _Settings, split: str) ->
 
 
 def _made(ds: Dataset | IterableDataset, settings: _Settings, split: str) -> Dataset | IterableDataset:
-    features = text_features(tokens=settings.count is not None, pair_spans=settings.pair_spans)
+    features = text_features(tokens=settings.count is not None, pair_spans=settings.asked.pair_spans)
     values = {"ds": ds, "settings": settings, "split": split}
     if isinstance(ds, IterableDataset):
         return IterableDataset.from_generator(_generate, features=features, gen_kwargs=values, split=NamedSplit(split))
@@ -246,7 +247,7 @@ def _texts(rows: Iterable[Mapping[str, Any]], *, settings: _Settings, split: str
         count=settings.count,
         keep=partial(settings.wants, split=split),
         on_counts=add,
-        pair_spans=settings.pair_spans,
+        pair_spans=settings.asked.pair_spans,
         wordings=settings.asked.wordings,
     )
     if total.left_out:

@@ -189,6 +189,10 @@ TABLE = (
     Says("vllm.v1.spec_decode", "ngram_proposer", ""),
     Call("vllm.v1.spec_decode.ngram_proposer", "NgramProposer", "vllm_config"),
     Members("vllm.v1.spec_decode.ngram_proposer", "NgramProposer", "propose"),
+    # what is drawn beside a part of a prompt, on a CPU
+    Members("vllm.v1.worker.cpu_model_runner", "CPUModelRunner", "_sample"),
+    Members("vllm.v1.worker.gpu_model_runner", "GPUModelRunner", "_sample requests input_batch discard_request_mask"),
+    Members("vllm.v1.worker.gpu_input_batch", "InputBatch", "generators req_ids"),
     # Metrics.
     Members("vllm.v1.metrics.reader", "Counter", "name value"),
     Says(
@@ -336,7 +340,7 @@ def test_every_engine_argument_that_hfsynth_sets_is_in_the_table() -> None:
         node.value
         for path in _FILES
         for node in nodes(path)
-        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) in ("_ARGUMENTS", "_CPU_ARGUMENTS")
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) in ("_ARGUMENTS", "ARGUMENTS")
     ]
     plain = [one for table in tables if isinstance(table, ast.Dict) for one in (_nested(table) or [table])]
     keys = {ast.literal_eval(key) for one in plain for key in one.keys if key}
