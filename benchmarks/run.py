@@ -57,7 +57,7 @@ BENCHMARKS = (
     Benchmark("saving"),
     Benchmark("rendering", ("reference",)),
     Benchmark("mining"),
-    Benchmark("prompts"),
+    Benchmark("prompts", needs="transformers"),
     Benchmark("export", needs="transformers"),
     Benchmark("pretraining", needs="torch"),
     Benchmark("republishing", needs="hf_xet"),

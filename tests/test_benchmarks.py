@@ -119,6 +119,18 @@ def test_a_chain_is_replayed_with_the_requests_of_its_answers() -> None:
     assert list(front_end.replayed(asked)) == asked
 
 
+def test_what_recipes_add_is_measured_with_prompts_as_long_as_those_of_chat(tmp_path: Path) -> None:
+    prompts, engine = script("prompts"), ScriptedEngine()
+    documents = prompts.made_documents(30)
+    tokens = {
+        name: prompts.tokens_of(config, engine, documents)
+        for name, config in prompts.recipes(tmp_path, engine, documents).items()
+    }
+    assert list(tokens) == ["chat", "one", "two", "qa", "mixed"]
+    assert abs(tokens["one"] - tokens["chat"]) <= 8 and abs(tokens["two"] - tokens["chat"]) <= 8
+    assert tokens["qa"] > tokens["chat"]
+
+
 def test_figures_are_shown_as_people_read_them(common: ModuleType) -> None:
     assert [common.shown(value) for value in (1_000_000, 12345.6, 0.5, None, "x", True)] == [
         "1,000,000",
