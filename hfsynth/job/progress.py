@@ -325,7 +325,7 @@ def _unfinished(facts: Mapping[str, Any]) -> Iterator[str]:
     if progress["workers"]:
         yield f"Workers    {progress['workers']} running; hfsynth info --watch {facts['folder']} follows them"
     else:
-        yield "           Give the same hfsynth synthesize command again to go on."
+        yield f"           Give its hfsynth synthesize command again to go on, or hfsynth work {facts['folder']}"
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -50,7 +50,8 @@ class JobSettings:
         found = cls.find(corpus)
         if found is None:
             raise OutputError(
-                f"{corpus.root} does not say how its job is worked at: an earlier version of hfsynth began it.",
+                f"{corpus.root} does not say how its job is worked at: an earlier version of hfsynth began it, or it "
+                "was killed as it began.",
                 hint="Give its `hfsynth synthesize` command once with --describe, or to the end.",
             )
         return found
