@@ -582,3 +582,11 @@ def test_a_shortened_text_is_cut_without_spaces_at_its_cuts() -> None:
     assert head == head.strip() and tail == tail.lstrip()
     assert count == f"[… {len(words) - len(head) - len(tail):,} characters …]"
     assert shortened("word " * 3) == "word " * 3
+
+
+def test_pairs_that_rules_mined_are_not_said_to_be_of_a_model(folder: Path) -> None:
+    config = folder / "synthesizer_config.json"
+    config.write_text(config.read_text().replace('"scripted"', '"mined"'))
+    text = write_card(folder, STATED).path.read_text()
+    assert "pairs that rules mined from it" in text and "pairs were mined by rules and not checked" in text
+    assert "written by a model" not in text and "a language model wrote" not in text
