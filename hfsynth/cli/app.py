@@ -180,7 +180,7 @@ def synthesize(
     ] = False,
     pairs_only: Annotated[
         bool,
-        typer.Option("--pairs-only", help="Of a recipe with later steps (verify, render, mix) take the first alone."),
+        typer.Option("--pairs-only", help="Of a recipe with later steps (screen, verify, …) take the first alone."),
     ] = False,
     judge: Annotated[
         str | None, typer.Option(help="The judge of a recipe's verification. [default: the recipe's]")

@@ -11,14 +11,17 @@ from typing import Any
 
 from hfsynth.core.errors import ConfigError
 from hfsynth.core.recipes import trusted_model
+from hfsynth.core.screening import Screening
 from hfsynth.core.steps import ITSELF, Step
 from hfsynth.models.adapters import EMBEDDED
 from hfsynth.publishing.card_reuse import hub_id
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ALONE = "Take the synthesis alone (--pairs-only), and give the other commands yourself."
+_MEASURES = ("language", "identifiers", "duplicates")  # in the order in which one pass takes them
 _NUMBER, _TEXT, _LIST, _MAPPING = (int, float), (str,), (list, tuple), (Mapping,)
 _SETTINGS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
+    "screen": {"measures": _LIST},
     "verify": {"judge": _MAPPING, "rubric": _TEXT, "keep": _LIST, "sample": (int,), "seed": (int,)},
     "render": {
         "seed": (int,),
@@ -55,8 +58,41 @@ def require_repeatable(steps: Sequence[Step], engine: str, judge: str | None) ->
             )
         if step.name == "verify" and judge is None:
             _require_judge(step.settings, engine)
+        if step.name == "screen":
+            screenings(step.settings)
         if step.name == "mix":
             _require_parts(step.settings.get("sources") or {})
+
+
+def screenings(settings: Mapping[str, Any]) -> list[Screening]:
+    """Return the passes of a screening: measures that stand in the order of one pass are taken together.
+
+    Raise ConfigError for a measure, or a setting of one, that this version does not have.
+    """
+    passes: list[list[Mapping[str, Any]]] = []
+    for told in settings.get("measures") or ():
+        if not isinstance(told, Mapping) or told.get("measure") not in _MEASURES:
+            raise ConfigError(f"The recipe screens for what is not known here: {told!r}"[:300] + ".", hint=_ALONE)
+        if not passes or _MEASURES.index(told["measure"]) <= _MEASURES.index(passes[-1][-1]["measure"]):
+            passes.append([])
+        passes[-1].append(told)
+    return [_screening(one) for one in passes]
+
+
+def _screening(measures: Sequence[Mapping[str, Any]]) -> Screening:
+    """Return a pass, and make sure that it is what the recipe says, its constants included."""
+    found = {str(told["measure"]): told for told in measures}
+    languages = found.get("language", {}).get("languages") or ()
+    made = Screening(
+        found.get("identifiers", {}).get("mode"),
+        "duplicates" in found,
+        tuple(map(str, languages)) if isinstance(languages, list | tuple) else (),
+    )
+    if made.measures != [dict(told) for told in measures]:
+        raise ConfigError(
+            f"The recipe screens in another way than this version: {list(measures)!r}"[:300] + ".", hint=_ALONE
+        )
+    return made
 
 
 def _require_known(step: Step) -> None:

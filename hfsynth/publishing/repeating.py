@@ -1,4 +1,4 @@
-"""Take the later steps of a recipe again on a corpus that was just made: verify, render, mix, as they were recorded.
+"""Take the later steps of a recipe again on a corpus that was just made: screen, verify, render, mix, as recorded.
 
 Whether all of them can be taken is found out before the first. Each step recognises its own result, so the same call
 goes on after an interruption. Several processes may call it for one folder: one of them works at a time.
@@ -20,8 +20,9 @@ from hfsynth.documents.hf_datasets import open_texts
 from hfsynth.job.launcher import Launcher
 from hfsynth.job.leases import Holder, Leases
 from hfsynth.job.progress import Progress
+from hfsynth.job.screen import screen
 from hfsynth.job.verify import verify
-from hfsynth.publishing.repeatable import require_repeatable
+from hfsynth.publishing.repeatable import require_repeatable, screenings
 from hfsynth.texts.corpus_folder import mix_folder, render_folder
 from hfsynth.texts.layouts import Kind
 from hfsynth.texts.mixture_parts import Part
@@ -77,6 +78,21 @@ def _is_taken(corpus: Corpus, step: Step) -> bool:
     return bool(told == step.settings and told is not None)
 
 
+def _screen(corpus: Corpus, settings: Mapping[str, Any], means: Means) -> bool:
+    made = [
+        screen(
+            corpus.root,
+            pii=one.pii,
+            duplicates=one.duplicates,
+            language=one.languages,
+            grace=means.grace,
+            on_progress=means.on_progress,
+        )
+        for one in screenings(settings)
+    ]
+    return any(one.worked for one in made)
+
+
 def _verify(corpus: Corpus, settings: Mapping[str, Any], means: Means) -> bool:
     judge = settings["judge"]
     own = means.judge is None
@@ -121,6 +137,7 @@ def _part(corpus: Corpus, name: str, told: Mapping[str, Any]) -> Part:
 
 
 _TAKE: Mapping[str, Callable[[Corpus, Mapping[str, Any], Means], bool]] = {
+    "screen": _screen,
     "verify": _verify,
     "render": _render,
     "mix": _mix,

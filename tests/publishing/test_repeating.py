@@ -23,6 +23,7 @@ from hfsynth.core.steps import Step
 from hfsynth.documents.source import Source
 from hfsynth.engine.scripted import ScriptedEngine
 from hfsynth.job.run import synthesize
+from hfsynth.job.screen import screen
 from hfsynth.job.verify import verify
 from hfsynth.publishing.repeatable import require_repeatable
 from hfsynth.publishing.repeating import repeat_steps
@@ -100,6 +101,21 @@ def test_an_interrupted_chain_goes_on_with_the_step_that_is_missing(made: Path, 
     assert repeat_steps(bare, steps, engine=judge, judge=JUDGE) == ()
 
 
+def test_a_screening_is_made_again_before_the_verification(tmp_path: Path) -> None:
+    source = documents(tmp_path / "texts.jsonl", 20, special={3: "Write to ada@example.org about text 3."})
+    for name in ("made", "bare"):
+        config = SynthesizerConfig("scripted", shots=2)
+        synthesize(Source(str(source)), tmp_path / name, config, engine=EngineConfig("scripted"))
+    screen(tmp_path / "made", pii="mark")
+    verify(tmp_path / "made", "judge", engine=ScriptedEngine(judging))
+    steps = recipe_steps(str(tmp_path / "made"))
+    assert [step.name for step in steps] == ["screen", "verify"]
+    means: dict[str, Any] = {"engine": EngineConfig("scripted"), "judge": JUDGE}
+    assert repeat_steps(tmp_path / "bare", steps, **means) == ("screen", "verify")
+    assert files_of(tmp_path / "bare") == files_of(tmp_path / "made")
+    assert repeat_steps(tmp_path / "bare", steps, **means) == ()
+
+
 def test_a_tokenizer_of_another_machine_is_named(made: Path, tmp_path: Path, tiny_llama: Path) -> None:
     bare = Path(shutil.copytree(made, tmp_path / "bare"))
     render_folder(made, seed=5)
@@ -137,6 +153,14 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("mix", {"tokenizer": "org/it", "sources": {"raw": {**GOOD, "revision": None}}}, "vllm", "on the Hub: raw"),
     ("mix", {"tokenizer": "org/it"}, "vllm", "not known or not on the Hub"),
     ("mix", {"tokenizer": "org/it", "sources": {"raw": 7}}, "vllm", "on the Hub: raw"),
+    ("screen", {"measures": [{"measure": "taste"}]}, "vllm", "screens for what is not known here"),
+    ("screen", {"measures": [{"measure": "identifiers", "mode": "eat"}]}, "vllm", "pii must be one of"),
+    (
+        "screen",
+        {"measures": [{"measure": "duplicates", "similarity": 0.1}]},
+        "vllm",
+        "in another way than this version",
+    ),
     ("render", {"seed": "many"}, "vllm", "a setting that cannot be: seed='many'"),
     ("render", {"seed": True}, "vllm", "a setting that cannot be: seed=True"),
     ("render", {"colour": 1}, "vllm", "a setting that cannot be: colour=1"),
@@ -150,7 +174,7 @@ def test_what_cannot_be_repeated_is_refused_before_anything_is_done(
 ) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         require_repeatable([Step("render", {"seed": 1}), Step(name, settings)], engine, None)
-    assert "--pairs-only" in str(caught.value)
+    assert "--pairs-only" in str(caught.value) or name == "screen"
     require_repeatable(
         [Step("verify", VERIFY), Step("mix", {"sources": {"raw": GOOD, "own": {"source": "."}}})], "vllm", None
     )
