@@ -184,6 +184,8 @@ def _pinned(
     begun = (read_json(corpus.plan) or {}).get("synthesizer")
     if begun is not None and config.decontaminate is not None:
         config = replace(config, decontaminate=benchmarks_as_begun(config.decontaminate, begun.get("decontaminate")))
+        if config.decontaminate is not None and config.decontaminate.sha256 is not None:
+            open_index(config.decontaminate, near=index_file(corpus))  # what they were read from may lie elsewhere
     found = settle(config, engine, gpu=gpu)
     return found if begun is None else as_begun(found, begun, precision_asked=config.precision != "auto")
 

@@ -17,16 +17,18 @@ import hfsynth
 from hfsynth.cli import app
 from hfsynth.core.benchmarks import BenchmarkSource
 from hfsynth.core.conditions import Condition
-from hfsynth.core.config import SynthesizerConfig
+from hfsynth.core.config import EngineConfig, SynthesizerConfig
 from hfsynth.core.decontamination import Decontamination
 from hfsynth.core.errors import ConfigError, SourceError
 from hfsynth.core.exemplars import Exemplars
 from hfsynth.core.records import Document, Pair, Parsed, Reason, Status
 from hfsynth.documents.benchmarks import benchmark_sources
+from hfsynth.documents.source import Source
 from hfsynth.engine.protocol import Generation
 from hfsynth.engine.scripted import CharacterTokenizer, ScriptedEngine
 from hfsynth.prompting.instruction_pretrain import InstructionPretrain
 from hfsynth.prompting.parsing import render_pairs
+from hfsynth.quality import decontamination
 from hfsynth.quality.decontamination import as_begun, open_index, settled_decontamination
 from hfsynth.quality.measures import keep_pairs
 from hfsynth.synthesis.chains import Chainer
@@ -264,6 +266,23 @@ def test_the_folder_keeps_the_index_for_other_machines(tmp_path: Path, suite: Pa
     assert ran.stdout.strip() == identity
 
 
+def test_a_job_is_joined_where_its_benchmarks_are_not(tmp_path: Path, suite: Path) -> None:
+    lamp = {"context": "A lamp.", "pairs": [{"instruction": "What is the lamp for?", "response": "So."}]}
+    config = SynthesizerConfig(
+        "test_decontaminate:script",
+        decontaminate=Decontamination((str(suite),)),
+        exemplars=Exemplars(str(written(tmp_path / "exemplars.jsonl", lamp))),
+    )
+    scripted = EngineConfig("scripted")
+    hfsynth.describe_job(Source(str(source(tmp_path))), tmp_path / "out", config, engine=scripted)
+    suite.unlink()
+    for path in (tmp_path / "cache" / "benchmarks").iterdir():
+        path.unlink()
+    decontamination._kept.clear()
+    done = hfsynth.work(tmp_path / "out", model="test_decontaminate:script")
+    assert done.finished and done.stats["decontamination"]["documents_out"] == 1
+
+
 def test_bad_benchmarks_are_refused_before_anything_is_written(
     tmp_path: Path, suite: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -291,8 +310,6 @@ def test_an_index_is_kept_and_built_again_where_it_is_damaged(suite: Path, tmp_p
     (kept,) = (tmp_path / "cache" / "benchmarks").iterdir()
     content = kept.read_bytes()
     kept.write_bytes(b"damaged")
-    from hfsynth.quality import decontamination
-
     decontamination._kept.clear()
     assert open_index(str(suite)).sha256 == first.sha256
     assert kept.read_bytes() == content
