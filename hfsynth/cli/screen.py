@@ -33,6 +33,13 @@ def screen(
     language: Annotated[
         str | None, typer.Option(help="Keep documents in these languages only, en,fr; `unknown` is one of them.")
     ] = None,
+    decontaminate: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Benchmarks whose questions go: core, a file, or USER/DATASET[:CONFIG[:SPLIT]][@REVISION]; may be "
+            "repeated."
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(min=0, help="Worker processes; 0 works in this one. [default: one per core, for files enough]"),
@@ -43,7 +50,7 @@ def screen(
     verbose: Verbose = 0,
     as_json: Json = False,
 ) -> None:
-    """Screen the finished CORPUS for personal identifiers, duplicates and languages.
+    """Screen the finished CORPUS for benchmark questions, personal identifiers, duplicates and languages.
 
     Nothing disappears: documents that are taken out keep their row with the status `screened`, pairs go to
     `synthesis.rejected` with the reason, and the folder is replaced as one change. Give the same command again after an
@@ -64,6 +71,7 @@ def screen(
             pii=pii,
             duplicates=duplicates,
             language=[code.strip() for code in language.split(",")] if language else (),
+            decontaminate=decontaminate or (),
             dry_run=dry_run,
             launcher=launchers.launcher_for(wanted),
             grace=grace,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
+from hfsynth.core.decontamination import DEFAULT_CONDITION, Decontamination, sentences
 from hfsynth.core.errors import ConfigError
 
 PII_MODES = ("mark", "drop", "report")
@@ -19,7 +20,7 @@ SIMILARITY = 0.8
 SHINGLE_WORDS = 5
 """How many neighbouring words are compared as one."""
 
-_OPTIONS = "--pii mark|drop|report, --duplicates, --language en,de"
+_OPTIONS = "--pii mark|drop|report, --duplicates, --language en,de, --decontaminate core"
 _NAMES = {
     "benchmarks": "benchmark questions",
     "identifiers": "personal identifiers",
@@ -30,11 +31,15 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Screening:
-    """What to screen for. `languages` are codes as `hfsynth.quality.words.language_codes` gives them."""
+    """What to screen for. `languages` are codes as `hfsynth.quality.words.language_codes` gives them.
+
+    `benchmarks` are settled: they name the index that they made (`hfsynth.quality.decontamination`).
+    """
 
     pii: str | None = None
     duplicates: bool = False
     languages: tuple[str, ...] = ()
+    benchmarks: Decontamination | None = None
 
     def __post_init__(self) -> None:
         if self.pii not in (None, *PII_MODES):
@@ -46,27 +51,38 @@ class Screening:
     def measures(self) -> list[dict[str, Any]]:
         """Return the measures in the order in which they are taken, each with its settings, as plain values."""
         language = {"measure": "language", "languages": list(self.languages)}
+        benchmarks = {"measure": "benchmarks", **_index(self.benchmarks)}
         identifiers = {"measure": "identifiers", "mode": self.pii}
         duplicates = {"measure": "duplicates", "similarity": SIMILARITY, "shingle_words": SHINGLE_WORDS}
-        asked = ((language, self.languages), (identifiers, self.pii), (duplicates, self.duplicates))
-        return [measure for measure, wanted in asked if wanted]
-
-    @property
-    def changes(self) -> bool:
-        """Whether anything may be changed, and not only counted."""
-        return self.duplicates or bool(self.languages) or self.pii != "report"
+        wanted = (self.languages, self.benchmarks, self.pii, self.duplicates)
+        measures = (language, benchmarks, identifiers, duplicates)
+        return [measure for measure, asked in zip(measures, wanted, strict=True) if asked]
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; `from_dict` reads them back."""
-        return {**asdict(self), "languages": list(self.languages)}
+        own = {"pii": self.pii, "duplicates": self.duplicates, "languages": list(self.languages)}
+        return {**own, **({"benchmarks": self.benchmarks.to_dict()} if self.benchmarks else {})}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
-        return cls(**{**values, "languages": tuple(values["languages"])})
+        benchmarks = Decontamination.read(values.get("benchmarks"))
+        return cls(**{**values, "languages": tuple(values["languages"]), "benchmarks": benchmarks})
 
 
-_REASONS = {"language": "language", "identifiers": "identifier", "duplicates": "duplicate"}
+def _index(benchmarks: Decontamination | None) -> dict[str, Any]:
+    """Return which index was looked in, without the folders of this machine."""
+    told = {} if benchmarks is None else benchmarks.to_dict()
+    named = {name: value for name, value in told.items() if name != "sources"}
+    return {"condition": DEFAULT_CONDITION, **named} if named else {}
+
+
+_REASONS = {
+    "language": "language",
+    "benchmarks": "contaminated",
+    "identifiers": "identifier",
+    "duplicates": "duplicate",
+}
 
 
 def steps_of(settings: Screening, counts: Counter[str]) -> list[dict[str, Any]]:
@@ -86,6 +102,8 @@ def _out(measure: str, counts: Counter[str]) -> dict[str, int]:
 def _found(measure: Mapping[str, Any], counts: Counter[str]) -> dict[str, Any]:
     if measure["measure"] == "language":
         return {"found": _under("language/", counts)}
+    if measure["measure"] == "benchmarks":
+        return {}
     if measure["measure"] == "duplicates":
         return {"exact": counts["duplicate/exact"], "near": counts["duplicate/near"]}
     by_kind = {what: _under(f"{what}/", counts) for what in ("documents", "pairs")}
@@ -102,7 +120,8 @@ def _under(prefix: str, counts: Counter[str]) -> dict[str, int]:
 def settings_of(step: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a recipe says of a step: the measure and its settings, and nothing that was counted."""
     names = ("measure", "mode", "languages", "similarity", "shingle_words")
-    return {name: step[name] for name in names if name in step}
+    index = ("condition", "sha256", "benchmarks", "not_read")
+    return {name: step[name] for name in (*names, *index) if name in step}
 
 
 def joined(before: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -154,7 +173,16 @@ def _of_language(step: Mapping[str, Any]) -> Iterator[str]:
     yield f" ({', '.join(f'{number:,} {code}' for code, number in step['found'].items())})." if step["found"] else "."
 
 
-_SAID = {"identifiers": _of_identifiers, "duplicates": _of_duplicates, "language": _of_language}
+def _of_benchmarks(step: Mapping[str, Any]) -> Iterator[str]:
+    yield f"Screened for benchmark questions: {' '.join(sentences(step))}"
+
+
+_SAID = {
+    "benchmarks": _of_benchmarks,
+    "identifiers": _of_identifiers,
+    "duplicates": _of_duplicates,
+    "language": _of_language,
+}
 
 
 def _listed(names: Sequence[str]) -> str:

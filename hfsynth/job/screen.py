@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from hfsynth.core.config import EngineConfig, SynthesizerConfig
+from hfsynth.core.decontamination import Decontamination
 from hfsynth.core.devices import usable_cores
 from hfsynth.core.errors import OutputError
 from hfsynth.core.files import file_digest, read_json, write_json
@@ -40,6 +41,7 @@ from hfsynth.job.shards import ShardRecord, finished_shards, part_path
 from hfsynth.job.spec import JobSpec, ScreeningSpec
 from hfsynth.job.working import patience, work
 from hfsynth.models.mined import MINED
+from hfsynth.quality.decontamination import open_index, settled_decontamination
 from hfsynth.quality.words import language_codes
 
 _FOLDER = "screen"
@@ -66,6 +68,7 @@ def screen(
     pii: str | None = None,
     duplicates: bool = False,
     language: Iterable[str] = (),
+    decontaminate: str | Sequence[str] = (),
     dry_run: bool = False,
     launcher: Launcher | None = None,
     grace: float = 30.0,
@@ -76,20 +79,25 @@ def screen(
     `pii` says what becomes of identifiers (`hfsynth.quality.identifiers`): `mark` puts a mark such as `<EMAIL>` in the
     place of each, `drop` takes documents and pairs with any out, `report` counts them. `duplicates` takes out documents
     that are the same as an earlier one or nearly so (Jaccard similarity of 5-word shingles, 0.8), and repeated pairs.
-    `language` are codes of ISO 639, or `unknown`: documents in others go. Columns in: `text`, `pairs` and `synthesis`,
-    and `verdicts` where there is one; the others are not looked at.
+    `language` are codes of ISO 639, or `unknown`: documents in others go. `decontaminate` names benchmarks as
+    `hfsynth.open_index` takes them: documents and pairs that hold a question by half or more are taken out.
+    Columns in: `text`, `pairs` and `synthesis`, and `verdicts` where there is one; the others are not looked at.
 
     Every row stays. A document that is taken out has the status `screened` and gives no training text; its pairs and
-    others that are taken out are in `synthesis.rejected`, with the reason `language`, `identifier` or `duplicate`.
+    others that are taken out are in `synthesis.rejected`, with the reason `language`, `contaminated`, `identifier` or
+    `duplicate`.
     Where anything is changed, training texts and figures that were made of the pairs go too: render again.
     `dry_run` counts and changes nothing.
 
     A worker does one file of `pairs/` at a time: this process, or those that `launcher` starts. A folder that is
     screened so already is recognised. Raise ConfigError for settings that cannot be, or a library that is missing,
-    OutputError for a folder without finished pairs, or one of which another screening is unfinished.
+    SourceError for benchmarks that cannot be read, OutputError for a folder without finished pairs, or
+    one of which another screening is unfinished.
     """
     root = Corpus(Path(folder)).root
-    settings = Screening(pii, duplicates, language_codes(language) if language else ())
+    benchmarks = Decontamination.read(decontaminate or None)
+    settled = None if benchmarks is None else settled_decontamination(benchmarks)
+    settings = Screening(pii, duplicates, language_codes(language) if language else (), settled)
     mend_folder(root)
     corpus = Corpus(root)
     pairs = require_pairs(corpus)
@@ -174,6 +182,8 @@ class _Job:
         return self.folders.root.parent == self.corpus.journal
 
     def _lay_out(self) -> None:
+        if self.settings.benchmarks is not None:
+            open_index(self.settings.benchmarks).keep(self.folders.index)
         files = pairs_files(self.corpus)
         rows = sum(pq.read_metadata(path).num_rows for path in files)
         for round_ in (self.folders.looked, self.folders.made):

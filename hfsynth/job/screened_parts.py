@@ -24,6 +24,7 @@ from hfsynth.core.screening import Screening
 from hfsynth.corpus.folder import Corpus, split_order
 from hfsynth.corpus.manifest import damaged_parquet
 from hfsynth.corpus.parquet import RowGroupWriter, synthesized
+from hfsynth.quality.measures import LooksForBenchmarks
 from hfsynth.quality.screening import COLUMNS, Repeated, Screened, is_in, screened, without_repeated
 
 ROWS_AT_A_TIME = 1000
@@ -176,10 +177,11 @@ class RowScreen:
 
     settings: Screening
     repeated: Mapping[int, Repeated]
+    index: LooksForBenchmarks | None = None
 
     def screened(self, rows: Sequence[Row], first: int) -> list[Screened]:
         """Screen rows, of which the first has the number `first` in its file."""
-        found = [screened(row, self.settings) for row in rows]
+        found = [screened(row, self.settings, self.index) for row in rows]
         if not self.repeated:
             return found
         return [

@@ -27,6 +27,7 @@ from hfsynth.job.screened_parts import NewPart, Noted, RowScreen, batches, count
 from hfsynth.job.sessions import DONE, FAILED, STOPPED, OpenShard, Session, Sessions, now
 from hfsynth.job.shards import Claims, ShardRecord, lease_name, part_path, read_extent, write_record
 from hfsynth.job.spec import JobSpec, ScreeningSpec
+from hfsynth.quality.decontamination import open_index
 from hfsynth.quality.screening import Repeated
 
 _LOOK_AGAIN = 0.2  # for what other workers do
@@ -46,6 +47,11 @@ class ScreeningFolders:
     @property
     def duplicates(self) -> Path:
         return self.root / "duplicates"
+
+    @property
+    def index(self) -> Path:
+        """The index of the benchmarks that are looked for, for all workers."""
+        return self.root / "benchmarks.npz"
 
     @property
     def made(self) -> Corpus:
@@ -79,6 +85,8 @@ class ScreeningWorker:
         self._counts = Counts()
         self._open: dict[int, OpenShard] = {}
         self._started, self._worked = now(), 0.0
+        benchmarks, near = screening.settings.benchmarks, ScreeningFolders(self._out.root.parent).index
+        self._index = None if benchmarks is None else open_index(benchmarks, near=near)
 
     def run(self) -> None:
         """Work until every file is done, by this worker or by others, or until a stop is asked for."""
@@ -160,7 +168,7 @@ class ScreeningWorker:
 
     def _screened(self, shard: int, repeated: Mapping[int, Repeated], take: Callable[..., None]) -> Counts | None:
         """Screen the rows of a file and hand them on; return their counts, None where a stop was asked for."""
-        path, screen = self._files[shard], RowScreen(self._screening.settings, repeated)
+        path, screen = self._files[shard], RowScreen(self._screening.settings, repeated, self._index)
         counts = Counts()
         for batch in batches(path):
             self._repeating.check()

@@ -39,9 +39,13 @@ class ScreeningSpec:
     settings: Screening
     looks: bool = False
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; `from_dict` reads them back."""
+        return {"corpus": self.corpus, "settings": self.settings.to_dict(), "looks": self.looks}
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Read what `dataclasses.asdict` made."""
+        """Read what `to_dict` wrote."""
         return cls(**{**values, "settings": Screening.from_dict(values["settings"])})
 
 
@@ -78,7 +82,7 @@ class JobSpec:
             "engine": self.engine.to_dict(),
             "judging": self.judging and asdict(self.judging),
             "share": asdict(self.share),
-            "screening": self.screening and asdict(self.screening),
+            "screening": self.screening and self.screening.to_dict(),
         }
 
     @classmethod

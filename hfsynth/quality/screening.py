@@ -1,4 +1,4 @@
-"""Screen synthesized rows one by one: by language, by identifiers, and by what is known to be a duplicate.
+"""Screen synthesized rows one by one: by language, benchmarks and identifiers, and by what is known to be a duplicate.
 
 Pure functions of a row. Nothing disappears: a document that is taken out keeps its row with the status `screened`, and
 its pairs, like single pairs that are taken out, go to `synthesis.rejected` with the reason. The entry of the document
@@ -14,9 +14,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hfsynth.core.conditions import Condition
+from hfsynth.core.decontamination import DEFAULT_CONDITION
 from hfsynth.core.records import Reason, Row, Status
 from hfsynth.core.screening import Screening
 from hfsynth.quality.identifiers import Identifier, IdentifierKind, identifiers
+from hfsynth.quality.measures import LooksForBenchmarks, contaminated
 from hfsynth.quality.words import language_of
 
 COLUMNS = ("text", "pairs", "synthesis", "verdicts")
@@ -25,6 +28,7 @@ COLUMNS = ("text", "pairs", "synthesis", "verdicts")
 MARKS = {kind: f"<{kind.value.upper()}>" for kind in IdentifierKind}
 """What stands in the place of an identifier."""
 
+_UNCONTAMINATED = (Condition.parse(DEFAULT_CONDITION),)
 _QUOTED = ("reasoning", "rewritten")  # texts in `synthesis`
 
 
@@ -45,11 +49,16 @@ class Repeated:
     pairs: frozenset[int] = frozenset()
 
 
-def screened(row: Row, settings: Screening) -> Screened:
-    """Screen a row by all that it tells alone. A document that was screened out before keeps its reason."""
+def screened(row: Row, settings: Screening, index: LooksForBenchmarks | None = None) -> Screened:
+    """Screen a row by all that it tells alone. A document that was screened out before keeps its reason.
+
+    `index` is that of the benchmarks that are looked for, where there are any.
+    """
     found = Screened(row)
     if settings.languages:
         found = _by_language(found, settings.languages)
+    if index is not None:
+        found = _by_benchmarks(found, index)
     return _by_identifiers(found, settings.pii) if settings.pii else found
 
 
@@ -75,6 +84,17 @@ def _by_language(found: Screened, languages: Collection[str]) -> Screened:
     if language in languages:
         return found
     return _without_document(found, Reason.LANGUAGE, language, f"language/{language}")
+
+
+def _by_benchmarks(found: Screened, index: LooksForBenchmarks) -> Screened:
+    """Take out what a job with benchmarks would have kept out."""
+    if not is_in(found.row):
+        return found
+    if (held := contaminated(found.row["text"], _UNCONTAMINATED, index)) is not None:
+        return _without_document(found, Reason.CONTAMINATED, held.text)
+    shares = [index.pair(pair["instruction"], pair["response"]).share for pair in found.row["pairs"] or []]
+    unmet = {number for number, share in enumerate(shares) if not _UNCONTAMINATED[0].is_met_by(share)}
+    return _without_pairs(found, unmet, Reason.CONTAMINATED)
 
 
 def _by_identifiers(found: Screened, mode: str) -> Screened:

@@ -43,6 +43,23 @@ def test_a_walk_from_a_report_to_a_card(corpus: Path) -> None:
     assert "not screened for benchmark" in hfsynth("check", corpus).stdout.lower()
 
 
+def test_benchmark_questions_are_taken_out_and_the_card_names_the_index(corpus: Path, tmp_path: Path) -> None:
+    suite = tmp_path / "suite.jsonl"
+    question = "Write to jane@acme.io about text number three and nothing but text number three please."
+    suite.write_text(json.dumps({"question": question, "answer": "three"}) + "\n")
+    source = documents(tmp_path / "more.jsonl", 4, special={2: f"Copied: {question}"})
+    made = hfsynth("synthesize", source, tmp_path / "more", "--engine", "scripted", "--workers", 0, "--quiet")
+    assert made.exit_code == 0, made.output
+    found = hfsynth("screen", tmp_path / "more", "--decontaminate", suite, "--json", "--workers", 1)
+    [step] = json.loads(found.stdout)["screen"]
+    assert step["documents_out"] == 1 and len(step["sha256"]) == 64 and str(tmp_path) not in json.dumps(step)
+    assert "was screened so before" in hfsynth("screen", tmp_path / "more", "--decontaminate", suite, "--quiet").stdout
+    said = hfsynth("check", tmp_path / "more").stdout
+    assert "Screened for benchmark questions: 1 questions of suite.jsonl" in said and step["sha256"][:12] in said
+    unknown = hfsynth("screen", corpus, "--decontaminate", tmp_path / "nowhere.jsonl")
+    assert isinstance(unknown.exception, HfsynthError) and "nowhere.jsonl" in unknown.exception.message
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
