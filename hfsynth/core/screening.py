@@ -55,7 +55,7 @@ class Screening:
         identifiers = {"measure": "identifiers", "mode": self.pii}
         duplicates = {"measure": "duplicates", "similarity": SIMILARITY, "shingle_words": SHINGLE_WORDS}
         wanted = (self.languages, self.benchmarks, self.pii, self.duplicates)
-        measures = (language, benchmarks, identifiers, duplicates)
+        measures: tuple[dict[str, Any], ...] = (language, benchmarks, identifiers, duplicates)
         return [measure for measure, asked in zip(measures, wanted, strict=True) if asked]
 
     def to_dict(self) -> dict[str, Any]:
