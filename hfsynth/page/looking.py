@@ -151,7 +151,7 @@ class CorpusLook:
 def _label(row: CorpusRow) -> str:
     name = f"{markup.one_line(row.id, 24)} · " if row.id else ""
     told = f"{row.status} · " if row.status and row.status != "ok" else ""
-    pairs = f"{len(row.pairs)} pair{'' if len(row.pairs) == 1 else 's'}"
+    pairs = markup.counted(len(row.pairs), "pair")
     return f"{row.number + 1:,} · {name}{told}{pairs} · {markup.one_line(row.text, 60)}"
 
 
@@ -176,7 +176,8 @@ def _progress(progress: Progress | None) -> str:
     if progress is None:
         return ""
     of = f" of {progress.total:,}" if progress.total else ""
-    told = f"{progress.documents_seen:,} documents{of}, {progress.pairs_seen:,} pairs, {progress.workers} worker(s)"
+    workers = markup.counted(progress.workers, "worker")
+    told = f"{progress.documents_seen:,} documents{of}, {progress.pairs_seen:,} pairs, {workers}"
     share = progress.documents_seen / progress.total if progress.total else 0.0
     left = f", about {progress.seconds_left:,.0f} s left" if progress.seconds_left is not None else ""
     idle = (

@@ -149,6 +149,11 @@ def bars(title: str, values: Mapping[str, int]) -> str:
     )
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number of things in words: `1 pair`, `2 pairs`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], caption: str) -> str:
     """Return a table; numbers are set right."""
     titles = "".join(f'<th scope="col">{escaped(name)}</th>' for name in head)
@@ -216,5 +221,7 @@ def _lost(text: str) -> str:
 
 def _shot(row: CorpusRow, *, shown: bool) -> str:
     follows = " after the shot before" if row.synthesis.get("follows") else ""
-    title = f"Row {row.number + 1:,}: {row.status}, {len(row.pairs)} pairs{follows} — {one_line(row.text, 60)}"
+    title = (
+        f"Row {row.number + 1:,}: {row.status}, {counted(len(row.pairs), 'pair')}{follows} — {one_line(row.text, 60)}"
+    )
     return f"<li>{folded(title, text_block(row.text) + pairs(row), shown=shown)}</li>"

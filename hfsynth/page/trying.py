@@ -253,7 +253,7 @@ def _state(trial: Trial) -> str:
     if trial.ended:
         pairs = sum(len(row.pairs) for row in trial.rows)
         prompt = sum(int(row.synthesis.get("prompt_tokens") or 0) for row in trial.rows)
-        told = f"{pairs} pairs in {seconds}; {prompt:,} tokens of prompt, {trial.written:,} written."
+        told = f"{markup.counted(pairs, 'pair')} in {seconds}; {prompt:,} tokens of prompt, {trial.written:,} written."
         return markup.message("Done.", told)
     if trial.loading:
         told = "The first time the model is loaded, and the embedded one is built: about a minute."
