@@ -64,6 +64,7 @@ BENCHMARKS = (
     Benchmark("page"),
     Benchmark("leaks", ("full",)),
     Benchmark("screening", ("full",)),
+    Benchmark("screening_corpus", ("full",)),
     Benchmark("decontamination", ("full",)),
 )
 
