@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jobs import children, documents, ended, journaled, parts, run, scripted, start, stats, until
 from jobs import command as synthesize_command
-from jobs import documents, ended, journaled, parts, run, scripted, start, stats, until
+from seeds import EVERYTHING, SEED
 
 import hfsynth
 from hfsynth.core.config import EngineConfig, SynthesizerConfig
@@ -27,6 +30,7 @@ from hfsynth.job.shards import Claims, part_path, write_extent
 from hfsynth.job.shares import Share
 
 DOCUMENTS = 160
+KILLS = 20 if EVERYTHING else 6
 IN_FLIGHT = 4
 SCRIPT = "scripts_kill:noted"
 
@@ -156,6 +160,42 @@ def test_workers_join_and_take_over_from_one_that_is_killed(whole: Path, tmp_pat
     assert sum(begun.values()) - len(begun) <= IN_FLIGHT
     assert sum(stats(out)["documents"].values()) == DOCUMENTS
     assert sorted(one["ended"] for one in stats(out)["workers"]) == ["done", "done", "killed"]
+
+
+@pytest.mark.long
+def test_workers_are_killed_again_and_again(tmp_path: Path) -> None:
+    """Three workers, each with a process of its own that its command looks after; any of the six may be killed."""
+    source, log, chance = documents(tmp_path / "texts.jsonl", 60 * KILLS), tmp_path / "calls", random.Random(SEED)
+    options = (*scripted(in_flight=IN_FLIGHT), "--shots", 2, "--shard-rows", 20, "--workers", 0)
+    run(synthesize_command(source, tmp_path / "plain", *options))
+    out = tmp_path / "out"
+    described(source, out, latency=0.05)
+    commands = [work_command(out, "--share", f"{index}/3", "--max-engine-restarts", KILLS) for index in range(3)]
+    running = [start(command, log) for command in commands]
+    kills = 0
+    while kills < KILLS:
+        before = journaled(out)
+        place = chance.randrange(3)
+        if not until(lambda before=before: journaled(out) != before, running[place]):
+            break
+        time.sleep(chance.uniform(0, 0.3))
+        inner = children(running[place])
+        if inner and chance.random() < 0.5:
+            os.kill(inner[0], signal.SIGKILL)
+        else:
+            running[place].kill()
+            running[place].communicate()
+            running[place] = start(commands[place], log)
+        kills += 1
+    assert kills == KILLS, "it was finished too early to be killed so often"
+    for process in running:
+        code, _, errors = ended(process)
+        assert code == 0, errors
+    assert parts(out) == parts(tmp_path / "plain")
+    begun = Counter(line for line in log.read_text().splitlines() if "|" not in line)
+    assert len(begun) == 30 * KILLS
+    assert sum(begun.values()) - len(begun) <= KILLS * IN_FLIGHT
+    assert sum(stats(out)["documents"].values()) == 60 * KILLS
 
 
 def test_a_worker_begins_with_its_share(whole: Path, tmp_path: Path) -> None:
