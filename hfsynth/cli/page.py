@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -79,10 +80,12 @@ def page(
         raise ConfigError(
             f"The page cannot listen on {host}: {error}", hint="Choose another --port or --host."
         ) from error
-    console.emit(address)
-    if not quiet:
-        console.say("Ctrl-C closes the page.")
-    return built.wait()
+    with suppress(KeyboardInterrupt):  # also one that comes before it waits
+        if not quiet:
+            console.say("Ctrl-C closes the page.")
+        console.emit(address)
+        return built.wait()
+    return built.close()
 
 
 def _push(corpus: str | None, repo: str, model: str, *, private: bool) -> None:

@@ -448,7 +448,8 @@ def test_one_language_can_be_asked_for(tmp_path: Path, capsys: pytest.CaptureFix
     assert languages_in(folder) == {"zh": 8}
     assert run(["card", str(folder), "--license", "cc-by-4.0"]) == 0
     card = (folder / "README.md").read_text("utf-8")
-    assert "worded in `zh` for 8 documents." in card and "--wordings zh" in card
+    assert "worded in `zh` for 8 documents." in card and "--recipe" in card
+    assert json.loads((folder / "synthesizer_config.json").read_text("utf-8"))["render"]["wordings"] == "zh"
     capsys.readouterr()
     assert run(["render", str(folder), "--wordings", "tlh"]) == 2
     assert "no wordings 'tlh'" in capsys.readouterr().err
