@@ -137,6 +137,11 @@ def test_a_share_that_is_given_comes_before_any_other() -> None:
         Share.found({"HFSYNTH_SHARE": "a half"})
 
 
+def sessions(out: Path) -> list[Path]:
+    """Return the records of the workers that have begun."""
+    return list((out / ".hfsynth" / "sessions").glob("[!.]*.json"))
+
+
 # --- joining ------------------------------------------------------------------------------------------------------
 
 
@@ -148,7 +153,7 @@ def test_workers_join_and_take_over_from_one_that_is_killed(whole: Path, tmp_pat
     options = ("--workers", 0)
     killed = start(work_command(out, *options, "--share", "1/3"), log)
     others = [start(work_command(out, *options, "--share", share), log) for share in ("0/3", "2/3")]
-    assert until(lambda: journaled(out) >= 6, killed)
+    assert until(lambda: journaled(out) >= 6 and len(sessions(out)) == 3, killed)
     killed.kill()
     killed.communicate()
     for process in others:
