@@ -21,7 +21,9 @@ from typing import Any
 
 from hfsynth.core.config import EngineConfig
 from hfsynth.core.devices import visible_devices
+from hfsynth.core.draws import Draws
 from hfsynth.core.records import Document
+from hfsynth.documents.examples import Example, read_examples
 from hfsynth.models.cache import RANDOM_WEIGHTS
 
 ROOT = Path(__file__).parent.parent
@@ -149,7 +151,8 @@ def shaped(folder: Path, shape: Mapping[str, Any]) -> Path:
 
 def texts_of(path: Path) -> list[str]:
     """Return the texts of a file of JSON lines."""
-    return [json.loads(line)["text"] for line in path.read_text("utf-8").splitlines()]
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line)["text"] for line in lines]
 
 
 def made_documents(path: Path, number: int, *, joined: int = 1) -> list[Document]:
@@ -165,6 +168,14 @@ def write_documents(path: Path, documents: Sequence[Document]) -> Path:
     """Write documents as JSON lines."""
     path.write_text("".join(json.dumps({"id": one.id, "text": one.text}) + "\n" for one in documents), "utf-8")
     return path
+
+
+def gold_documents(gold: Path, number: int, seed: int, path: Path) -> list[Example]:
+    """Write the contexts of so many gold examples, drawn by the seed, as JSON lines with their places as ids."""
+    examples = read_examples(str(gold)).rows
+    drawn = [examples[place] for place in Draws(f"gold/{seed}").order(len(examples))[:number]]
+    write_documents(path, [Document(str(place), one.context) for place, one in enumerate(drawn)])
+    return drawn
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:

@@ -30,6 +30,7 @@ class Benchmark:
     needs: str | None = None
     script: str = ""
     options: tuple[str, ...] = ()
+    requires: str = ""  # a shared option without which there is nothing to measure
 
 
 MODEL = ("full", "model", "load_format")
@@ -46,7 +47,8 @@ BENCHMARKS = (
     Benchmark("chaining", ("model",), "vllm"),
     Benchmark("front_end", ("model",), "vllm"),
     Benchmark("exemplars", ("model",), "vllm"),
-    Benchmark("verifying", ("model",), "vllm"),
+    Benchmark("verifying", ("model", "gold"), "vllm", requires="gold"),
+    Benchmark("candidates", ("model", "gold"), "vllm", requires="gold"),
     Benchmark("scale", ("full",)),
     Benchmark("overhead"),
     Benchmark("source_checks"),
@@ -88,6 +90,7 @@ def options() -> argparse.ArgumentParser:
     made.add_argument("--model", help="a Hub model, a folder, or `embedded`")
     made.add_argument("--load-format", help="`dummy`: random weights in the shape of Mistral-7B")
     made.add_argument("--reference", help="a checkout of microsoft/LMOps")
+    made.add_argument("--gold", help="contexts with pairs that people wrote, as hfsynth evaluate --gold reads them")
     return made
 
 
@@ -95,6 +98,8 @@ def outcome(one: Benchmark, given: argparse.Namespace) -> dict[str, str]:
     """Run one benchmark; return its row of the summary."""
     if one.needs and find_spec(one.needs) is None:
         return {"benchmark": one.name, "outcome": "skipped", "seconds": "", "why": f"needs {one.needs}"}
+    if one.requires and getattr(given, one.requires) is None:
+        return {"benchmark": one.name, "outcome": "skipped", "seconds": "", "why": f"without --{one.requires}"}
     script, flags = f"{one.script or one.name}.py", arguments(one, given)
     command = [sys.executable, str(HERE / script), *flags]
     sys.stdout.write(f"\n$ python benchmarks/{' '.join([script, *flags])}\n")

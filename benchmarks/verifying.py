@@ -12,7 +12,6 @@ document. A verdict is one score of a pair, a token that is asked for.
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from math import sqrt
@@ -22,12 +21,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow.parquet as pq
-from common import Report, parser, publish
+from common import Report, gold_documents, parser, publish
 
 import hfsynth
-from hfsynth.core.draws import Draws
 from hfsynth.core.records import Pair
-from hfsynth.documents.examples import Example, read_examples
+from hfsynth.documents.examples import Example
 from hfsynth.documents.source import Source
 from hfsynth.quality.gold_scoring import best, token_f1
 
@@ -72,10 +70,7 @@ def measured(args: Namespace) -> Report:
 def one_run(args: Namespace, number: int, seed: int, folder: Path) -> tuple[list[Judged], float]:
     """Return the judged pairs of one draw of documents, and how many verdicts cost as much as a document."""
     folder.mkdir()
-    examples = read_examples(str(args.gold)).rows
-    drawn = [examples[place] for place in Draws(f"verifying/{seed}").order(len(examples))[:number]]
-    lines = (json.dumps({"id": str(n), "text": one.context}) for n, one in enumerate(drawn))
-    (folder / "texts.jsonl").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    drawn = gold_documents(args.gold, number, seed, folder / "texts.jsonl")
     sampling = hfsynth.Sampling(max_tokens=args.max_tokens or 256)
     config = hfsynth.SynthesizerConfig(args.model, sampling=sampling)
     made = hfsynth.synthesize(Source(str(folder / "texts.jsonl")), folder / "corpus", config).stats

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import itertools
 import json
 import os
@@ -74,6 +75,47 @@ def test_options_go_to_the_benchmarks_that_have_them() -> None:
     nothing = run.options().parse_args(["scale"])
     assert list(run.arguments(run.BENCHMARKS[0], nothing)) == []
     assert nothing.names == ["scale"]
+
+
+def test_what_needs_data_of_ones_own_is_skipped_without_it() -> None:
+    run = script("run")
+    asked = run.options().parse_args(["verifying"])
+    (one,) = (one for one in run.BENCHMARKS if one.name == "verifying")
+    if importlib.util.find_spec("vllm") is not None:
+        assert run.outcome(one, asked) == {
+            "benchmark": "verifying",
+            "outcome": "skipped",
+            "seconds": "",
+            "why": "without --gold",
+        }
+    given = run.options().parse_args(["--gold", "there.parquet"])
+    assert list(run.arguments(one, given)) == ["--gold", "there.parquet"]
+
+
+def test_a_way_is_compared_document_by_document() -> None:
+    candidates = script("candidates")
+    runs = [{"f1": [0.5, 0.5], "pairs": 3.0, "tokens": 10.0}, {"f1": [0.0, 1.0], "pairs": 2.0, "tokens": 20.0}]
+    plain = [{"f1": [0.5, 0.25], "pairs": 1.0, "tokens": 5.0}, {"f1": [0.0, 0.25], "pairs": 1.0, "tokens": 5.0}]
+    row = candidates.compared("best", runs, plain)
+    assert row == {
+        "way": "best",
+        "f1": 0.5,
+        "more": 0.25,
+        "95%": 0.3465,
+        "pairs a document": 2.5,
+        "computed tokens": 15.0,
+    }
+
+
+def test_pairs_are_kept_by_a_threshold_or_by_halves() -> None:
+    verifying = script("verifying")
+    pairs = [(match, {"accuracy": match, "relevance": None}) for match in (0.1, 0.4, 0.6, 0.9)]
+    kept = dict(verifying.kept_by(pairs))
+    assert kept["all"] == [0.1, 0.4, 0.6, 0.9]
+    assert kept["accuracy>=0.5"] == [0.6, 0.9] and sorted(kept["better half by accuracy"]) == [0.6, 0.9]
+    assert kept["relevance>=0.5"] == [] == kept["better half by relevance"]
+    rows = {row["kept if"]: row for row in verifying.rows_of(0, pairs)}
+    assert (rows["all"]["match"], rows["accuracy>=0.5"]["more"], rows["relevance>=0.5"]["match"]) == (0.5, 0.5, None)
 
 
 @pytest.mark.parametrize(

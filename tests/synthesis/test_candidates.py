@@ -7,15 +7,19 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import pytest
 from scripts import shown_documents
 
 from hfsynth import Sampling, Synthesizer, SynthesizerConfig
 from hfsynth.core.errors import ConfigError
+from hfsynth.core.recipes import open_recipe
 from hfsynth.core.records import Document, Pair, Reason, Status, Synthesized
+from hfsynth.documents.source import Source
 from hfsynth.engine.protocol import Completion, Generation
 from hfsynth.engine.scripted import CharacterTokenizer, ScriptedEngine
+from hfsynth.job.run import synthesize
 from hfsynth.prompting.instruction_pretrain import InstructionPretrain
 from hfsynth.prompting.parsing import render_pairs
 from hfsynth.quality.rubric import RubricJudge
@@ -110,6 +114,20 @@ def test_a_transform_draws_candidates_and_names_them_in_its_recipe() -> None:
     told = synthesize.config.to_dict()
     assert (told["candidates"], told["choose_by"]) == (3, "measures")
     assert SynthesizerConfig.from_dict(told) == synthesize.config
+
+
+def test_a_job_draws_candidates_and_its_recipe_does_so_again(tmp_path: Path) -> None:
+    def drawn() -> ScriptedEngine:
+        left = numbered()
+        return ScriptedEngine(lambda prompt: next(left) if shown_documents(prompt) else "")
+
+    source = tmp_path / "texts.jsonl"
+    source.write_text("".join(json.dumps({"id": f"d{n}", "text": f"{TEXT} {n}"}) + "\n" for n in range(5)))
+    config = SynthesizerConfig("own", sampling=Sampling(temperature=0.7), candidates=3)
+    stats = synthesize(Source(str(source)), tmp_path / "out", config, engine=drawn()).stats
+    assert (stats["pairs"], stats["rejected"], stats["documents"]["ok"]) == (5, {"not_chosen": 10}, 5)
+    recipe = open_recipe(str(tmp_path / "out"))
+    assert (recipe["candidates"], recipe["choose_by"]) == (3, "measures")
 
 
 def test_a_recipe_without_candidates_is_the_one_of_before() -> None:
