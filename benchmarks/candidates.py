@@ -70,8 +70,8 @@ def one_run(args: Namespace, number: int, seed: int, folder: Path) -> dict[str, 
     for place, (way, settings) in enumerate(ways(args).items()):
         given = dict(settings)
         temperature = given.pop("temperature", args.temperature)
-        sampling = hfsynth.Sampling(max_tokens=args.max_tokens or 256, temperature=temperature, seed=seed)
-        config = hfsynth.SynthesizerConfig(args.model, sampling=sampling, **given)
+        sampling = hfsynth.Sampling(max_tokens=args.max_tokens or 256, temperature=temperature)
+        config = hfsynth.SynthesizerConfig(args.model, sampling=sampling, seed=seed, **given)
         stats = hfsynth.synthesize(Source(str(folder / "texts.jsonl")), folder / str(place), config).stats
         computed = stats["prompt_tokens"] - stats["cached_tokens"] + stats["output_tokens"]
         scores, pairs = scored(folder / str(place), drawn)
