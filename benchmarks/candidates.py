@@ -71,6 +71,7 @@ def one_run(args: Namespace, number: int, seed: int, folder: Path) -> dict[str, 
         given = dict(settings)
         temperature = given.pop("temperature", args.temperature)
         sampling = hfsynth.Sampling(max_tokens=args.max_tokens or 256, temperature=temperature)
+        hfsynth.close_engines()  # else a way would find the prompts of the one before it
         config = hfsynth.SynthesizerConfig(args.model, sampling=sampling, seed=seed, **given)
         stats = hfsynth.synthesize(Source(str(folder / "texts.jsonl")), folder / str(place), config).stats
         computed = stats["prompt_tokens"] - stats["cached_tokens"] + stats["output_tokens"]
