@@ -58,6 +58,7 @@ BENCHMARKS = (
     Benchmark("mapping"),
     Benchmark("saving"),
     Benchmark("rendering", ("reference",)),
+    Benchmark("methods", needs="vllm"),
     Benchmark("mining"),
     Benchmark("prompts", needs="transformers"),
     Benchmark("export", needs="transformers"),
