@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from loopback_s3.moto import MotoS3, moto_server
+from loopback_s3.server import ScriptedS3
 from seeds import EVERYTHING, SEED
 from started import end_started, start_process
 from warm_python import VLLM
@@ -102,6 +104,33 @@ def processes() -> Iterator[None]:
     """End what a test has started and left running: it would disturb the tests that follow."""
     yield
     end_started()
+
+
+@pytest.fixture(scope="session")
+def moto_s3() -> Iterator[MotoS3]:
+    """Return moto's S3, which runs as a process until the tests are done."""
+    for library in ("obstore", "moto"):
+        if find_spec(library) is None:
+            pytest.skip(f"not installed: {library}")
+    with moto_server() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(moto_s3: MotoS3, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the URL of an empty bucket, which this process and its children reach by their environment."""
+    for name, value in moto_s3.env().items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{moto_s3.new_bucket()}"
+
+
+@pytest.fixture
+def scripted_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedS3]:
+    """Return an S3 whose faults a test chooses, which this process and its children reach by their environment."""
+    with ScriptedS3() as server:
+        for name, value in server.env().items():
+            monkeypatch.setenv(name, value)
+        yield server
 
 
 @pytest.fixture
