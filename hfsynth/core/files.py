@@ -12,10 +12,14 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from hfsynth.core.errors import OutputError
 from hfsynth.core.processes import mark
+
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+"""What file systems without hard links say: exFAT, some of FUSE and SMB."""
 
 
 def temporary(path: Path, *, writer: str = "") -> Path:
@@ -118,3 +122,43 @@ def file_digest(path: Path) -> tuple[str, int]:
     """Return a file's sha256 and its size."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+
+
+def create_once(path: Path, content: bytes) -> bool:
+    """Write a file that nobody has written, whole; return False where somebody has."""
+    part = temporary(path, writer=f"{mark()}.{token_hex(3)}")
+    try:
+        part.write_bytes(content)
+        return link_once(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def link_once(part: Path, path: Path) -> bool:
+    """Give a file a second name that nobody else has given; return False where somebody has.
+
+    A server of NFS that is asked again, for its first answer was lost, says that the name is there: the number of names
+    tells whose it is.
+    """
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        return part.stat().st_nlink > 1
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _create(path, part.read_bytes())
+    return True
+
+
+def _create(path: Path, content: bytes) -> bool:
+    """Make a file that nobody else has made; whoever reads it before its content is there finds it empty."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        return False
+    try:
+        os.write(descriptor, content)
+    finally:
+        os.close(descriptor)
+    return True

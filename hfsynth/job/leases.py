@@ -9,7 +9,6 @@ nothing of what is leased.
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -23,7 +22,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from hfsynth.core.files import writing
+from hfsynth.core.files import link_once, writing
 from hfsynth.core.processes import began, machine
 
 _log = logging.getLogger(__name__)
@@ -32,8 +31,6 @@ STALE_AFTER = 60.0
 """Seconds without a heart-beat after which a lease of another machine may be taken over."""
 
 _LOOK_AGAIN = 0.1
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
-"""What file systems without hard links say: exFAT, some of FUSE and SMB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +198,7 @@ class Leases:
         temporary = self._written(asdict(self._holder))
         try:
             with writing(path), suppress(FileNotFoundError):  # not found: cleared away, see `clear`
-                return _link(temporary, path)
+                return link_once(temporary, path)
             return False
         finally:
             temporary.unlink(missing_ok=True)
@@ -211,36 +208,6 @@ class Leases:
         with writing(temporary):
             temporary.write_text(json.dumps(values), "utf-8")
         return temporary
-
-
-def _link(temporary: Path, path: Path) -> bool:
-    """Give a file a second name that nobody else has given; return False where somebody has.
-
-    A server of NFS that is asked again, for its first answer was lost, says that the name is there: the number of names
-    tells whose it is.
-    """
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return temporary.stat().st_nlink > 1
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        return _create(path, temporary.read_bytes())
-    return True
-
-
-def _create(path: Path, content: bytes) -> bool:
-    """Make a file that nobody else has made; whoever reads it before its content is there finds it empty."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    except FileExistsError:
-        return False
-    try:
-        os.write(descriptor, content)
-    finally:
-        os.close(descriptor)
-    return True
 
 
 def _holder(content: bytes) -> Holder | None:
