@@ -18,8 +18,9 @@ import gradio as gr
 
 from hfsynth.core.errors import HfsynthError
 from hfsynth.page import markup, mixing, trying
+from hfsynth.page.answering import CorpusAnswers
 from hfsynth.page.commands import Ways
-from hfsynth.page.filters import Filters, filters_of
+from hfsynth.page.filters import Filters
 from hfsynth.page.looking import CorpusLook
 from hfsynth.page.settings import PageSettings, trusting
 from hfsynth.synthesis.prompts import prompt_names
@@ -114,18 +115,19 @@ class _Corpus:
 
     def __init__(self, look: CorpusLook) -> None:
         self.look = look
+        self.answers = CorpusAnswers(look)
 
     def build(self, blocks: gr.Blocks) -> tuple[gr.Button, gr.Radio]:
         """Lay out the tab; return the button that takes a row's documents elsewhere, and the row that is chosen."""
-        look, running = self.look, self.look.corpus.running
+        look, answers, running = self.look, self.answers, self.look.corpus.running
         summary = gr.HTML(look.summary(), elem_id="hs-summary")
         with gr.Accordion("Figures, and what was lost", open=running):
             plots = gr.HTML(look.plots(), elem_id="hs-plots")
             _WaysShown(look.plots_ways())
         asked = self._filters()
-        listed = look.listed(Filters(), self._first_split())
+        listed = look.listed(Filters(), look.first_split())
         first = listed.rows[0][1] if listed.rows else None
-        shown = self._row(first, "")
+        shown = self.answers.row(first, "")
         starts, following = gr.State([None]), gr.State(listed.next)
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
@@ -144,28 +146,28 @@ class _Corpus:
                     with gr.Column(min_width=280):
                         pairs = gr.HTML(shown[1], elem_id="hs-pairs")
                 chain = gr.HTML(shown[2], elem_id="hs-chain")
-                with gr.Accordion("Training texts in every style", open=False):
+                with gr.Accordion("Its training text, and every style", open=False):
                     texts = gr.HTML(shown[3], elem_id="hs-texts")
-                ways = _WaysShown(look.ways(Filters(), self._first_split()))
+                ways = _WaysShown(look.ways(Filters(), look.first_split()))
         listing = [rows, said, starts, following, *ways.outputs]
         showing = [document, pairs, chain, texts, marks]
         for widget in asked:
             event = widget.submit if isinstance(widget, gr.Textbox) else widget.change
-            event(self._search, asked, listing, api_visibility="private", show_progress="minimal").then(
-                self._chosen, rows, showing, **_PRIVATE
+            event(answers.search, asked, listing, api_visibility="private", show_progress="minimal").then(
+                answers.chosen, rows, showing, **_PRIVATE
             )
-        for button, move in ((back, self._back), (onward, self._onward)):
+        for button, move in ((back, answers.back), (onward, answers.onward)):
             button.click(move, [starts, following, *asked], listing, api_visibility="private").then(
-                self._chosen, rows, showing, **_PRIVATE
+                answers.chosen, rows, showing, **_PRIVATE
             )
-        rows.input(self._chosen, rows, showing, api_visibility="private", show_progress="minimal")
-        marks.input(self._marked, [rows, marks], [document, pairs], **_PRIVATE)
+        rows.input(answers.chosen, rows, showing, api_visibility="private", show_progress="minimal")
+        marks.input(answers.marked, [rows, marks], [document, pairs], **_PRIVATE)
         self._served(asked)
         if running:
             timer = gr.Timer(_EVERY)
             refreshed = [summary, plots, rows, said, timer]
-            timer.tick(self._again, [rows, starts, *asked], refreshed, **_PRIVATE)
-            blocks.load(self._again, [rows, starts, *asked], refreshed, **_PRIVATE)
+            timer.tick(answers.again, [rows, starts, *asked], refreshed, **_PRIVATE)
+            blocks.load(answers.again, [rows, starts, *asked], refreshed, **_PRIVATE)
         return take, rows
 
     def _filters(self) -> list[Any]:
@@ -189,80 +191,29 @@ class _Corpus:
             accurate = gr.Slider(
                 0, 1, 0, step=0.05, label="A pair judged accurate below (0: any)", min_width=200, visible=judged
             )
+            style = gr.Dropdown(
+                choices["style"] or [("any", "")],
+                value="",
+                label="Its training text in the style",
+                min_width=160,
+                visible=bool(choices["style"]),
+            )
             split = gr.Dropdown(
                 choices["split"],
-                value=self._first_split() or None,
+                value=self.look.first_split() or None,
                 label="Split",
                 min_width=160,
                 visible=len(choices["split"]) > 1,
             )
-        return [status, reason, text, kind, prompt, grounded, accurate, split]
-
-    def _first_split(self) -> str:
-        return next((split for split in self.look.corpus.rows.splits if split), "")
+        return [status, reason, text, kind, prompt, grounded, accurate, style, split]
 
     def _served(self, asked: list[Any]) -> None:
         """Give programs the same two views, under names of their own."""
-
-        def list_rows(*given: Any) -> dict[str, Any]:  # noqa: ANN401
-            listed = self.look.listed(filters_of(given), given[-1] or "")
-            return {"rows": [[label, number] for label, number in listed.rows], "said": listed.said}
-
         hidden = gr.JSON(visible=False)
         number, button = gr.Number(visible=False, precision=0), gr.Button(visible=False)
-        button.click(list_rows, asked, hidden, api_name="list_rows")
+        button.click(self.answers.list_rows, asked, hidden, api_name="list_rows")
         parts = [gr.HTML(visible=False) for _ in range(4)]
-        button.click(lambda row: self._row(row, "")[:4], number, parts, api_name="show_row")
-
-    def _search(self, *given: Any) -> list[Any]:  # noqa: ANN401
-        return self._listing([None], given)
-
-    def _onward(self, starts: list[int | None], following: int | None, *given: Any) -> list[Any]:  # noqa: ANN401
-        return self._listing(starts if following is None else [*starts, following], given)
-
-    def _back(self, starts: list[int | None], following: int | None, *given: Any) -> list[Any]:  # noqa: ANN401
-        return self._listing(starts[:-1] or [None], given)
-
-    def _listing(self, starts: list[int | None], given: tuple[Any, ...]) -> list[Any]:
-        filters, split = filters_of(given), given[-1] or ""
-        ways = self.look.ways(filters, split)
-        told = [ways.command, ways.python]
-        try:
-            listed = self.look.listed(filters, split, starts[-1])
-        except HfsynthError as error:
-            return [gr.Radio(choices=[], value=None), markup.failure(error), starts, None, *told]
-        rows = gr.Radio(choices=list(listed.rows), value=listed.rows[0][1] if listed.rows else None)
-        return [rows, markup.message(listed.said), starts, listed.next, *told]
-
-    def _chosen(self, number: int | None) -> list[Any]:
-        *parts, marks = self._row(number, "")
-        return [*parts, gr.Radio(**marks)]
-
-    def _marked(self, number: int | None, pair: str) -> list[Any]:
-        return self._row(number, pair)[:2]
-
-    def _row(self, number: int | None, pair: str) -> list[Any]:
-        """Return a row as HTML, and whose words can be marked."""
-        none = {"choices": [("all pairs", "")], "value": ""}
-        if number is None:
-            return [markup.message("No row is chosen.", "", "Choose one from the rows."), "", "", "", none]
-        try:
-            shown = self.look.shown(int(number), int(pair) if pair else None)
-        except HfsynthError as error:
-            return [markup.failure(error), "", "", "", none]
-        parts = [shown.document, shown.pairs, shown.chain, shown.texts]
-        return [*parts, {"choices": list(shown.marks), "value": pair}]
-
-    def _again(self, number: int | None, starts: list[int | None], *given: Any) -> list[Any]:  # noqa: ANN401
-        """Return what a running job has come to; rows come as their shards are finished."""
-        try:
-            self.look.again()
-            rows, said = gr.skip(), gr.skip()
-            if number is None or not self.look.corpus.running:
-                rows, said, *_ = self._listing(starts, given)
-            return [self.look.summary(), self.look.plots(), rows, said, gr.Timer(active=self.look.corpus.running)]
-        except HfsynthError as error:
-            return [markup.failure(error), gr.skip(), gr.skip(), gr.skip(), gr.skip()]
+        button.click(self.answers.show_row, number, parts, api_name="show_row")
 
 
 class _Try:

@@ -28,6 +28,10 @@ def looking(location: str, split: str, filters: Filters) -> Ways:
     conditions = [*_conditions(filters)]
     lines = ["from datasets import load_dataset", *_imports(filters), ""]
     lines.append(f'rows = load_dataset({location!r}, "pairs", split={split or "train"!r})')
+    if filters.style:
+        lines.append(f"texts = [text for split in load_dataset({location!r}).values() for text in split]")
+        lines.append(f"texts = [text for text in texts if (text['style'] + '+').startswith({filters.style + '+'!r})]")
+        lines.append("styled = {(text['chain'], one) for text in texts for one in text['source_ids']}")
     lines += [f"rows = rows.filter(lambda row: {condition})" for condition in conditions]
     return Ways(command("page", location), "\n".join([*lines, "print(rows, rows[:1])"]))
 
@@ -121,6 +125,8 @@ def _conditions(filters: Filters) -> list[str]:
         found.append(f'{filters.reason!r} in [one["reason"] for one in row["synthesis"]["rejected"]]')
     if filters.prompt:
         found.append(f'row["synthesis"]["prompt"] == {filters.prompt!r}')
+    if filters.style:
+        found.append('(row["synthesis"]["chain"], row["id"]) in styled')
     if filters.text:
         found.append(f"{filters.text.lower()!r} in str((row['text'], row['pairs'])).lower()")
     if filters.accuracy is not None:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hfsynth.core.records import Pair
+from hfsynth.page.rendered import RenderedTexts
 from hfsynth.page.rows import CorpusRows, Group, row_of
 from hfsynth.quality.measures import grounding
 from hfsynth.quality.task_categories import category_of
@@ -32,8 +33,8 @@ _NO_VERDICT = 2.0  # above every score
 class Filters:
     """What rows are asked for; what is empty or None asks nothing.
 
-    `kind` is a category of pairs, `grounding` and `accuracy` are bounds that at least one pair is below. `text` stands
-    in the document or a pair, whatever its case.
+    `style` is that of the training text that a row is in, `kind` a category of pairs, `grounding` and `accuracy` are
+    bounds that at least one pair is below. `text` stands in the document or a pair, whatever its case.
     """
 
     status: str = ""
@@ -43,6 +44,7 @@ class Filters:
     text: str = ""
     grounding: float | None = None
     accuracy: float | None = None
+    style: str = ""
 
     @property
     def is_slow(self) -> bool:
@@ -51,14 +53,13 @@ class Filters:
 
 
 def filters_of(given: Sequence[Any]) -> Filters:
-    """Return the filters that a page's widgets give, by its order: status, reason, text, kind, prompt, bounds.
+    """Return the filters that a page's widgets give, by its order: status, reason, text, kind, prompt, bounds, style.
 
-    What is empty, or 0, asks nothing; what follows these seven is not read.
+    What is empty, or 0, asks nothing; what follows these eight is not read.
     """
-    status, reason, text, kind, prompt, below, accuracy = given[:7]
-    return Filters(
-        status or "", reason or "", kind or "", prompt or "", (text or "").strip(), below or None, accuracy or None
-    )
+    status, reason, text, kind, prompt, below, accuracy, style = given[:8]
+    named = (status or "", reason or "", kind or "", prompt or "", (text or "").strip())
+    return Filters(*named, below or None, accuracy or None, style or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ def find(
     rows: CorpusRows,
     filters: Filters,
     *,
+    texts: RenderedTexts | None = None,
     start: int = 0,
     end: int | None = None,
     limit: int = PAGE,
@@ -82,7 +84,8 @@ def find(
 ) -> Found:
     """Return up to `limit` rows from `start` to before `end` that fit; go on at `seen` for more.
 
-    Where the time is up there may be none yet: some rows are always looked at.
+    Where the time is up there may be none yet: some rows are always looked at. `texts` are those that a style is of;
+    without them no row has one.
     """
     last = len(rows) if end is None else min(end, len(rows))
     until = clock() + seconds
@@ -94,7 +97,7 @@ def find(
     for group in rows.groups(start):
         if group.first >= last or (seen > start and clock() >= until):
             break
-        for number, fits in _looked_at(rows, group, filters, max(start - group.first, 0)):
+        for number, fits in _looked_at(rows, group, filters, max(start - group.first, 0), texts):
             if number >= last:
                 break
             seen = number + 1
@@ -109,9 +112,13 @@ def find(
     return Found(tuple(found), min(seen, last), seen >= last)
 
 
-def _looked_at(rows: CorpusRows, group: Group, filters: Filters, offset: int) -> Iterator[tuple[int, bool]]:
+def _looked_at(
+    rows: CorpusRows, group: Group, filters: Filters, offset: int, texts: RenderedTexts | None
+) -> Iterator[tuple[int, bool]]:
     """Yield the rows of a group that fit, and where that takes long, now and then one that does not."""
     places = _cheap(rows, group, filters, offset)
+    if filters.style and len(places):
+        places = places[_with_style(texts.styles(group), filters.style)[places]] if texts else places[:0]
     if not filters.is_slow or not len(places):
         yield from ((group.first + int(place), True) for place in places)
         return
@@ -172,6 +179,11 @@ def _cheap(rows: CorpusRows, group: Group, filters: Filters, offset: int) -> np.
     return np.flatnonzero(mask)
 
 
+def _with_style(styles: pa.Array, style: str) -> np.ndarray:
+    """Return which texts have a style, inverted or not."""
+    return _as_mask(pc.or_kleene(pc.equal(styles, style), pc.starts_with(styles, f"{style}+")))
+
+
 def _with_text(table: pa.Table, text: str) -> np.ndarray:
     """Return which rows of a table have a text in the document or a pair."""
     wanted = text[:_LONGEST]
@@ -189,7 +201,7 @@ def _field(name: str, fits: Callable[[pa.Array], pa.Array], items: pa.Array) -> 
     return fits(pc.struct_field(items, name))
 
 
-def _as_mask(found: pa.ChunkedArray) -> np.ndarray:
+def _as_mask(found: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), dtype=bool)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hfsynth.corpus.folder import Corpus
@@ -16,6 +16,8 @@ from hfsynth.page.opening import OpenCorpus, open_corpus
 from hfsynth.page.rows import CorpusRow
 from hfsynth.page.texts import in_all_styles
 from hfsynth.quality.task_categories import Category
+from hfsynth.texts.styles import RAW
+from hfsynth.texts.wordings import STYLE_NAMES
 
 Choice = tuple[str, str]
 """What a person reads, and the value that it stands for."""
@@ -55,6 +57,10 @@ class CorpusLook:
     def corpus(self) -> OpenCorpus:
         return self._corpus
 
+    def first_split(self) -> str:
+        """Return the split that is shown first; none where the rows have no splits."""
+        return next((split for split in self._corpus.rows.splits if split), "")
+
     def again(self) -> None:
         """Look whether a running job has finished more shards, or ended."""
         if self._corpus.running:
@@ -70,15 +76,18 @@ class CorpusLook:
         """Return what each filter can be set to, with how often it occurs where that is known."""
         figures = self.figures()
         statuses = [(f"{name} ({number:,})", name) for name, number in statuses_of(figures)]
-        reasons = [(f"{name} ({number:,})" if number else name, name) for name, number in reasons_of(figures)]
+        reasons = [(_numbered(name, number), name) for name, number in reasons_of(figures)]
         prompts = self._corpus.recipe.get("prompt") or {}
         named = [str(one.get("name")) for one in prompts.get("prompts") or () if isinstance(one, dict)]
+        texts = _styles((self._corpus.stats.get("render") or {}).get("styles_drawn") or {})
+        styles = [(_numbered(name.replace("_", " "), number), name) for name, number in texts.items()]
         splits = [(f"{name} ({rows:,})", name) for name, rows in self._corpus.rows.splits.items() if name]
         return {
             "status": [("any", ""), *statuses],
             "reason": [("any", ""), *reasons],
             "kind": [("any", ""), *((one.value.replace("_", " "), one.value) for one in Category)],
             "prompt": [("any", ""), *((name, name) for name in named)],
+            "style": [("any", ""), *styles] if self._has_texts() else [],
             "split": splits,
         }
 
@@ -90,7 +99,7 @@ class CorpusLook:
         first = rows.start_of(split) if split else 0
         end = first + rows.splits.get(split, len(rows)) if split else len(rows)
         start = first if start is None else start
-        found = find(rows, filters, start=start, end=end)
+        found = find(rows, filters, texts=self._corpus.texts, start=start, end=end)
         shown = [rows.row(number) for number in found.numbers]
         choices = tuple((_label(row), row.number) for row in shown)
         return Listed(choices, _said(choices, start, found.seen, end, found.ended), None if found.ended else found.seen)
@@ -99,14 +108,19 @@ class CorpusLook:
         """Return a row; `pair` is whose words are marked in the document, None for all."""
         row = self._corpus.rows.row(number)
         chain = self._corpus.rows.chain(number)
+        text = self._corpus.texts.text_of(row) if self._corpus.texts is not None and self._has_texts() else None
+        style = f'<p class="hs-note">In a training text of the style {_style(text.style)}.</p>' if text else ""
         marks = (("all pairs", ""), *((f"pair {at + 1}", str(at)) for at in range(len(row.pairs))))
         return Shown(
             f"<h2>Document</h2>{markup.document(row, pair)}",
             f"<h2>Pairs</h2>{markup.pairs(row, pair)}",
-            f"<h2>Chain</h2>{markup.chain(chain, number)}",
-            in_all_styles(chain),
+            f"<h2>Chain</h2>{style}{markup.chain(chain, number)}",
+            (f"{markup.rendered(text)}<h4>The chain in every style</h4>" if text else "") + in_all_styles(chain),
             marks,
         )
+
+    def _has_texts(self) -> bool:
+        return self._corpus.texts is not None and self._corpus.texts.are_there
 
     def documents(self, number: int | None, most: int, longest: int) -> list[str]:
         """Return `most` documents of a row's chain, its own the last, each so long at most; empty for want of more."""
@@ -146,6 +160,23 @@ class CorpusLook:
     def plots_ways(self) -> Ways:
         """Return how the figures are had from the command line and in Python."""
         return figuring(self.location)
+
+
+def _styles(drawn: Mapping[str, int]) -> dict[str, int]:
+    """Return every style with how many texts have it; one that is inverted is one of its style, and a choice too."""
+    found = dict.fromkeys((*STYLE_NAMES, RAW), 0)
+    for name, number in drawn.items():
+        for own in {name, name.partition("+")[0]}:
+            found[own] = found.get(own, 0) + number
+    return found
+
+
+def _style(name: str) -> str:
+    return markup.escaped(name.replace("_", " "))
+
+
+def _numbered(name: str, number: int) -> str:
+    return f"{name} ({number:,})" if number else name
 
 
 def _label(row: CorpusRow) -> str:

@@ -14,6 +14,7 @@ from hfsynth.core.errors import HfsynthError
 from hfsynth.core.records import Pair
 from hfsynth.corpus.readme import printable
 from hfsynth.page.marks import Span, answer_spans, foreign_spans
+from hfsynth.page.rendered import RenderedText
 from hfsynth.page.rows import CorpusRow
 from hfsynth.quality.measures import grounding
 from hfsynth.quality.task_categories import category_of
@@ -124,6 +125,19 @@ def chain(rows: Sequence[CorpusRow], number: int) -> str:
     if len(rows) == 1:
         return message("This document is a chain of its own.", "Nothing stands before it in the prompt.")
     return f'<ol class="hs-chain">{"".join(_shot(row, shown=row.number == number) for row in rows)}</ol>'
+
+
+def rendered(found: RenderedText) -> str:
+    """Return a training text as it stands in the corpus, its pairs marked where it says where they are."""
+    told = {
+        "style": found.style.replace("_", " "),
+        "split": found.split,
+        "documents": f"{found.documents:,}",
+        "pairs": f"{found.pairs:,}",
+        "tokens": "" if found.tokens is None else f"{found.tokens:,}",
+    }
+    facts = definitions({name: value for name, value in told.items() if value})
+    return f"<h4>The training text of the corpus</h4>{facts}{text_block(found.text, found.spans)}"
 
 
 def folded(title: str, content: str, *, shown: bool = False) -> str:

@@ -24,6 +24,7 @@ from hfsynth.core.files import read_json
 from hfsynth.corpus.folder import Corpus, split_order
 from hfsynth.corpus.manifest import damaged_parquet, recorded
 from hfsynth.job.shards import part_path, read_record, record_paths
+from hfsynth.page.rendered import RenderedTexts
 from hfsynth.page.rows import CorpusRows, RowFile
 
 _REPO = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", re.ASCII)
@@ -35,7 +36,7 @@ class OpenCorpus:
     """A corpus at hand: `location` as it was named, its rows, and what its own files say of it.
 
     `folder` is None for a corpus that is not on this machine. `running` says that its job has not ended: only the rows
-    of finished shards are there.
+    of finished shards are there. `texts` are the training texts of `data/`, where there is one.
     """
 
     location: str
@@ -44,6 +45,7 @@ class OpenCorpus:
     stats: Mapping[str, Any]
     recipe: Mapping[str, Any]
     running: bool = False
+    texts: RenderedTexts | None = None
 
     @property
     def shots(self) -> int:
@@ -97,14 +99,16 @@ def _open_folder(folder: Path) -> OpenCorpus:
             f"{folder} holds no corpus of hfsynth.", hint=f"Make one with: hfsynth synthesize SOURCE {folder}"
         )
     running = plan is not None and not corpus.manifest.exists()
-    files = _published(corpus, published) if published else _parts(corpus) if running else []
+    rows = CorpusRows(_published(corpus, published) if published else _parts(corpus) if running else [], _local)
+    texts = sorted(corpus.data.glob("*.parquet"))
     return OpenCorpus(
         str(folder),
         folder,
-        CorpusRows(files, _local),
+        rows,
         read_json(corpus.stats) or {},
         recipe or (plan or {}).get("synthesizer") or {},
         running,
+        RenderedTexts(rows, lambda: CorpusRows(_published(corpus, texts), _local)) if texts else None,
     )
 
 
@@ -132,12 +136,14 @@ def _open_remote(named: str, url: str) -> OpenCorpus:
         remote = partial(_remote, fs)
         rows = CorpusRows(in_order(_counted(paths, remote)), remote)
         stats, recipe = (_remote_json(fs, f"{root}/{name}") for name in ("stats.json", "synthesizer_config.json"))
+        data = sorted(map(str, fs.glob(f"{root}/data/*.parquet")))
     except (OSError, ValueError, ImportError) as error:
         raise OutputError(
             f"{named} cannot be read: {_first_line(error)}",
             hint="Check the name and the network; a private repo needs HF_TOKEN in the environment.",
         ) from error
-    return OpenCorpus(named, None, rows, stats, recipe)
+    texts = RenderedTexts(rows, lambda: CorpusRows(in_order(_counted(data, remote)), remote)) if data else None
+    return OpenCorpus(named, None, rows, stats, recipe, texts=texts)
 
 
 def _first_line(error: Exception) -> str:

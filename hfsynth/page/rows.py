@@ -146,16 +146,24 @@ class CorpusRows:
                     return bool(found.statistics.min <= value <= found.statistics.max)
         return True
 
+    def split_of(self, number: int) -> str:
+        """Return the split that a row is in."""
+        return self.files[bisect_right(self._ends, number)].split
+
     def read(self, start: int, count: int) -> list[CorpusRow]:
         """Return up to `count` rows from number `start` on."""
-        found: list[CorpusRow] = []
+        return [row_of(values, start + at) for at, values in enumerate(self.values(start, count))]
+
+    def values(self, start: int, count: int) -> list[dict[str, Any]]:
+        """Return the same with all columns as they stand in the files."""
+        found: list[dict[str, Any]] = []
         for group in self.groups(start):
             if len(found) >= count:
                 break
             place = max(start - group.first, 0)
             while place < group.rows and len(found) < count:
                 piece = self._piece(group, place // _PIECE).slice(place % _PIECE, count - len(found))
-                found += [row_of(values, group.first + place + at) for at, values in enumerate(piece.to_pylist())]
+                found += piece.to_pylist()
                 place += piece.num_rows
         return found
 

@@ -84,7 +84,7 @@ def answer(client: Any, name: str, *given: object) -> Any:  # noqa: ANN401
 
 
 def test_rows_can_be_listed_and_shown(client: Any) -> None:  # noqa: ANN401
-    listed = answer(client, "list_rows", "no_pairs", "", "", "", "", 0, 0, "train")
+    listed = answer(client, "list_rows", "no_pairs", "", "", "", "", 0, 0, "", "train")
     assert [number for _, number in listed["rows"]] == [2] and "looked at rows 1 to 13 of 13" in listed["said"]
     document, pairs, chain, texts = answer(client, "show_row", 1)
     assert "<mark>Andes</mark>" in document and "no_answer" in pairs and "Row 1" in chain and "Andes" in texts
