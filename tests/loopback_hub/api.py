@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from loopback_hub.jobs import Jobs
 from loopback_hub.store import Repo, Store, Token
 from loopback_hub.trees import Refusal
 from loopback_hub.wire import Answer, Call, as_error, as_json, card_errors, card_metadata, ranged
@@ -64,6 +65,7 @@ class Api:
         self.uploads: dict[str, Upload] = {}
         self.sent: Counter[str] = Counter()
         self.xet = Storage(store, f"{storage}/{PREFIX}") if xet else None
+        self.jobs = Jobs(endpoint)
 
     def answer(self, call: Call) -> Answer:
         """Carry a call out, whole: no other call is carried out meanwhile."""
@@ -87,9 +89,18 @@ class Api:
             handler = self.routes.get((call.method, verb))
             if handler is not None:
                 return handler(self, call, repo, rest)
+        elif segments[1] == "jobs":
+            return self._on_jobs(call, segments[2:])
         elif (call.method, call.raw_path) in FIXED:
             return FIXED[call.method, call.raw_path](self, call)
         raise Refusal(404, UNKNOWN_PAGE)
+
+    def _on_jobs(self, call: Call, rest: list[str]) -> Answer:
+        if rest != ["hardware"]:
+            token = self._user(call)
+            if rest[0] not in (token.user, *token.orgs) or token.role != "write":
+                raise Refusal(403, f"Forbidden: you don't have the rights to run jobs under the namespace {rest[0]}")
+        return self.jobs.answer(call, rest, self.page_size)
 
     def _on_pages(self, call: Call, segments: list[str]) -> Answer:
         kind = KINDS[segments.pop(0)] if segments[0] in KINDS else "model"
@@ -255,6 +266,7 @@ class Api:
 
 
 FIXED: dict[tuple[str, str], Callable[[Api, Call], Answer]] = {
+    ("GET", "/api/agent-harnesses"): lambda api, call: as_json({}),
     ("GET", "/api/whoami-v2"): Api.whoami,
     ("POST", "/api/repos/create"): Api.create_repo,
     ("DELETE", "/api/repos/delete"): Api.delete_repo,

@@ -37,6 +37,7 @@ from started import start_process
 from loopback_hub.api import Api
 from loopback_hub.edits import WRITING
 from loopback_hub.faults import Fault, Faults, Match, Request, Rule
+from loopback_hub.jobs import Jobs
 from loopback_hub.places import take_place
 from loopback_hub.routes import READING
 from loopback_hub.store import Commit, Repo, Store, Token
@@ -95,7 +96,13 @@ class Hub:
     ) -> None:
         self._server.should_exit = True
         self._thread.join()
+        self.jobs.close()
         self._leave()
+
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs that run on this machine in the place of the Hub's."""
+        return self.api.jobs
 
     # What a test looks at
 
