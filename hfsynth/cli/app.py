@@ -121,6 +121,13 @@ def synthesize(
             "may be repeated."
         ),
     ] = None,
+    pii: Annotated[
+        str | None,
+        typer.Option(
+            help="Identifiers in documents (e-mail, IP, phone, card, IBAN, key), before pairs are written: mark "
+            "replaces each, drop screens out what has any, report counts them."
+        ),
+    ] = None,
     engine: Annotated[
         str | None,
         typer.Option(help="vllm, server, or scripted to try a pipeline without a model. [default: vllm]"),
@@ -214,7 +221,8 @@ def synthesize(
     arguments = key_values(engine_arg or []) | {name: value for name, value in server.items() if value is not None}
     others: dict[str, Any] = {"seed": seed, "chat.max_pairs": max_pairs, "keep": keep or None}
     others |= {"thinking": thinking, "keep_reasoning": keep_reasoning or None, "fill": fill}
-    others |= {"candidates": candidates, "choose_by": choose_by, "decontaminate": decontaminate or None}
+    others |= {"candidates": candidates, "choose_by": choose_by}
+    others |= {"decontaminate": decontaminate or None, "pii": pii}
     others |= {"exemplars": exemplars_of(exemplars, exemplars_per_prompt, exemplar_sets)}
     if prompt:
         others |= {"prompt": open_prompt(prompt), "prompt_format": chosen.prompt_format or "chat"}

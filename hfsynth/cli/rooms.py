@@ -36,6 +36,7 @@ SYNTHESIZE: Rooms = {
         "candidates",
         "choose_by",
         "decontaminate",
+        "pii",
         "judge",
         "pairs_only",
     ),

@@ -20,6 +20,7 @@ from hfsynth.core.errors import ConfigError
 from hfsynth.core.exemplars import Exemplars
 from hfsynth.core.prompt_recipes import PAIR_KINDS as CHAT_KINDS
 from hfsynth.core.prompt_recipes import PromptRecipe, require_usable
+from hfsynth.core.screening import PII_MODES
 from hfsynth.core.thinking import OFF, TEMPLATE, settled_thinking, thinks
 
 FORMAT_VERSION = 2
@@ -108,6 +109,7 @@ class SynthesizerConfig:
     `prompt` is what a chat model is asked about each document, instead of the `chat` format's own questions.
     `decontaminate` names benchmarks whose questions are kept out (`hfsynth.core.decontamination`): `core`, files,
     datasets. Without a condition on `contamination` in `keep`, `contamination<0.5` is added.
+    `pii` says what becomes of identifiers in documents before pairs are written: see `hfsynth.quality.marking`.
     `format_version` is never chosen: recipes and jobs of an earlier version of hfsynth keep theirs.
     """
 
@@ -131,6 +133,7 @@ class SynthesizerConfig:
     exemplars: Exemplars | None = None
     prompt: PromptRecipe | None = None
     decontaminate: Decontamination | None = None
+    pii: str | None = None
 
     def __post_init__(self) -> None:
         _require(isinstance(self.model, str) and bool(self.model.strip()), "model", "a name or a folder", self.model)
@@ -152,6 +155,7 @@ class SynthesizerConfig:
         _choice("choose_by", self.choose_by, CHOOSERS)
         self._require_different()
         _require(self.fill in (None, *FILLS), "fill", f"one of {', '.join(FILLS)}", self.fill)
+        _require(self.pii in (None, *PII_MODES), "pii", f"one of {', '.join(PII_MODES)}", self.pii)
         object.__setattr__(self, "exemplars", Exemplars.read(self.exemplars))
         _require(isinstance(self.keep_reasoning, bool), "keep_reasoning", "true or false", self.keep_reasoning)
         require_usable(
@@ -205,7 +209,7 @@ class SynthesizerConfig:
             del values["thinking"]
         if self.candidates == 1:
             del values["candidates"], values["choose_by"]
-        for name in ("keep_reasoning", "fill", "exemplars", "prompt", "decontaminate"):
+        for name in ("keep_reasoning", "fill", "exemplars", "prompt", "decontaminate", "pii"):
             if not values[name]:
                 del values[name]
         if self.exemplars is not None:
@@ -218,13 +222,14 @@ class SynthesizerConfig:
 
     @cached_property
     def extra_columns(self) -> tuple[str, ...]:
-        """The fields of `synthesis` of some recipes' rows alone: thoughts, what is filled, exemplars, prompts."""
+        """The fields of `synthesis` of some recipes' rows alone: thoughts, what is filled, exemplars, prompts, …"""
         thought = ("reasoning_tokens",) if thinks(self.thinking) else ()
         kept = ("reasoning",) if self.keep_reasoning else ()
         shown = ("exemplars", "exemplars_left_out") if self.exemplars else ()
         asked = ("prompt",) if self.prompt else ()
         rewritten = ("rewritten",) if self.prompt and self.prompt.writes_texts else ()
-        return (*thought, *kept, *(("mined",) if self.fill else ()), *shown, *asked, *rewritten)
+        found = ("identifiers",) if self.pii else ()
+        return (*thought, *kept, *(("mined",) if self.fill else ()), *shown, *asked, *rewritten, *found)
 
     @cached_property
     def fingerprint(self) -> str:

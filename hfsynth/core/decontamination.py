@@ -97,7 +97,7 @@ def counted_out(recipe: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str
     found = Decontamination.read(recipe.get("decontaminate"))
     if found is None:
         return {}
-    documents = stats["documents"].get("screened", 0)
+    documents = stats["documents"].get("screened", 0) - stats["rejected"].get("identifier", 0)
     pairs = stats["rejected"].get("contaminated", 0) - documents
     told = {name: value for name, value in found.to_dict().items() if name != "sources"}
     return {"decontamination": {**told, "documents_out": documents, "pairs_out": pairs}}

@@ -86,13 +86,15 @@ class Rejected:
 class Document:
     """One raw document. `text` is None when the row holds none; `unread` says why a text was not read.
 
-    `persona` is who a prompt recipe has ask, where a column of the row says it.
+    `persona` is who a prompt recipe has ask, where a column of the row says it. `identifiers` are the kinds of the
+    personal identifiers that its text had, one for each (`hfsynth.quality.marking`); None where nobody has looked.
     """
 
     id: str
     text: str | None
     unread: str | None = None
     persona: str | None = None
+    identifiers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ class Synthesis:
     where the model wrote none. `exemplars` are the ids of those that the prompt really showed, `exemplars_left_out` is
     how many more there would have been, had they fitted. `prompt` is the name of the
     recipe's prompt that was drawn, `rewritten` what it had the model write where it asks for a text and not for pairs.
+    `identifiers` are the kinds of the personal identifiers that were found in the document before, one for each.
     """
 
     status: Status
@@ -125,6 +128,7 @@ class Synthesis:
     exemplars_left_out: int = 0
     prompt: str | None = None
     rewritten: str | None = None
+    identifiers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +161,7 @@ _NUMBERS = (
 _LATER = frozenset({"reasoning_tokens", "fewer_exemplars", "rewritten"})
 _BY_STATUS = ("documents", "prompt_tokens_by_status", "output_tokens_by_status")
 _COUNTERS = (*_BY_STATUS, "rejected", "finish_reasons", "pairs_per_document")
-_OF_PASSES = ("verdicts", "screened")  # what a second pass over a finished corpus counts
+_AT_TIMES = ("verdicts", "screened", "identifiers")  # what only some recipes and passes count
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,8 @@ class Counts:
 
     `followed` counts documents whose prompt held an earlier shot, `truncated` those that were shortened to fit,
     `fewer_exemplars` those beside which not all exemplars did;
-    `verdicts` and `screened` are what second passes over a corpus count (`core.verdicts`, `core.screening`);
+    `verdicts` and `screened` are what second passes over a corpus count (`core.verdicts`, `core.screening`),
+    `identifiers` what was found in documents before pairs were written, by kind, and under `documents` in how many;
     `pairs_per_document` counts documents by their number of pairs; the tokens by status say what went into documents
     without any.
     """
@@ -179,6 +184,7 @@ class Counts:
     pairs_per_document: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
     screened: Counter[str] = field(default_factory=Counter)
+    identifiers: Counter[str] = field(default_factory=Counter)
     pairs: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -202,6 +208,7 @@ class Counts:
             finish_reasons=Counter(s.finish_reason for _, s in kept if s.finish_reason),
             pairs_per_document=Counter(str(number) for number, _ in kept),
             verdicts=_summed(item for one in results if one.scored for item in one.scored.counts().items()),
+            identifiers=Counter(name for _, s in kept if s.identifiers for name in ("documents", *s.identifiers)),
             pairs=sum(number for number, _ in kept),
             prompt_tokens=sum(s.prompt_tokens for _, s in kept),
             cached_tokens=sum(s.cached_tokens for _, s in kept),
@@ -214,7 +221,7 @@ class Counts:
         )
 
     def __add__(self, other: Self) -> Self:
-        sums = {name: getattr(self, name) + getattr(other, name) for name in (*_NUMBERS, *_COUNTERS, *_OF_PASSES)}
+        sums = {name: getattr(self, name) + getattr(other, name) for name in (*_NUMBERS, *_COUNTERS, *_AT_TIMES)}
         return type(self)(**sums)
 
     @property
@@ -238,14 +245,14 @@ class Counts:
         counters["pairs_per_document"] = dict(sorted(self.pairs_per_document.items(), key=lambda item: int(item[0])))
         for name in _BY_STATUS:
             counters[name] = {status.value: getattr(self, name)[status.value] for status in Status}
-        of_passes = {name: dict(sorted(found.items())) for name in _OF_PASSES if (found := getattr(self, name))}
-        return {**counters, **{name: getattr(self, name) for name in _NUMBERS}, **of_passes}
+        at_times = {name: dict(sorted(found.items())) for name in _AT_TIMES if (found := getattr(self, name))}
+        return {**counters, **{name: getattr(self, name) for name in _NUMBERS}, **at_times}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote, also that of a version that counted fewer things."""
         counters: dict[str, Any] = {name: +Counter(values[name]) for name in _COUNTERS}
-        counters |= {name: Counter(values.get(name, {})) for name in _OF_PASSES}
+        counters |= {name: Counter(values.get(name, {})) for name in _AT_TIMES}
         return cls(**counters, **{name: values.get(name, 0) if name in _LATER else values[name] for name in _NUMBERS})
 
 

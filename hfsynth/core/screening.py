@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from hfsynth.core.decontamination import DEFAULT_CONDITION, Decontamination, sentences
 from hfsynth.core.errors import ConfigError
+from hfsynth.core.records import Counts
 
 PII_MODES = ("mark", "drop", "report")
 SIMILARITY = 0.8
@@ -117,6 +118,18 @@ def _under(prefix: str, counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
+def told_of_documents(mode: str | None, counts: Counts) -> dict[str, Any]:
+    """Return what the statistics of a job say of identifiers in its documents, if any were looked for.
+
+    `documents` are those with identifiers, `documents_out` those of them about which no pairs were written.
+    """
+    if mode is None:
+        return {}
+    kinds = {kind: number for kind, number in sorted(counts.identifiers.items()) if kind != "documents"}
+    out = counts.rejected["identifier"]
+    return {"pii": {"mode": mode, "documents": counts.identifiers["documents"], "documents_out": out, "kinds": kinds}}
+
+
 def settings_of(step: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a recipe says of a step: the measure and its settings, and nothing that was counted."""
     names = ("measure", "mode", "languages", "similarity", "shingle_words")
@@ -138,9 +151,23 @@ def screening_sentences(stats: Mapping[str, Any]) -> list[str]:
     """
     steps = (stats.get("screen") or {}).get("steps", [])
     done = {step["measure"] for step in steps} | ({"benchmarks"} if stats.get("decontamination") else set())
+    done |= {"identifiers"} if stats.get("pii") else set()
+    before = [_of_documents(stats["pii"])] if stats.get("pii") else []
     missing = [name for measure, name in _NAMES.items() if measure not in done]
     left = f"Not screened for {_listed(missing)}."
-    return [*map(sentence, steps), *([left] if missing else [])]
+    return [*before, *map(sentence, steps), *([left] if missing else [])]
+
+
+def _of_documents(told: Mapping[str, Any]) -> str:
+    """Say what became of identifiers before pairs were written."""
+    number = f"{told['documents']:,} documents"
+    done = {
+        "mark": f"identifiers in {number} were replaced by marks",
+        "drop": f"no pairs were written about {number} with identifiers, which are not trained on",
+        "report": f"identifiers are in {number}, and were left there",
+    }[told["mode"]]
+    found = ", ".join(f"{number:,} {kind}" for kind, number in told["kinds"].items())
+    return f"Before pairs were written, {done}{f' ({found})' if found else ''}."
 
 
 def sentence(step: Mapping[str, Any]) -> str:

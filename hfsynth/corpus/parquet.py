@@ -131,10 +131,12 @@ SYNTHESIS_TYPE = pa.struct(
         "exemplars_left_out": pa.int64(),
         "prompt": _text,
         "rewritten": _text,
+        "identifiers": pa.list_(_text),
     }
 )
 _AT_TIMES = frozenset(
     {"recipe", "reasoning_tokens", "reasoning", "mined", "exemplars", "exemplars_left_out", "prompt", "rewritten"}
+    | {"identifiers"}
 )
 _SYNTHESIS = frozenset(field.name for field in fields(Synthesis))
 
@@ -186,7 +188,7 @@ def synthesized(row: Mapping[str, Any]) -> Synthesized:
     rejected = tuple(Rejected(Reason(one["reason"]), one["text"]) for one in found["rejected"] or ())
     pairs = tuple(Pair(pair["instruction"], pair["response"]) for pair in row["pairs"] or ())
     own = {name: found[name] for name in _SYNTHESIS if name in found}
-    own["exemplars"] = tuple(own.get("exemplars") or ())
+    own |= {name: tuple(own.get(name) or ()) for name in ("exemplars", "identifiers")}
     return Synthesized(pairs, Synthesis(**{**own, "status": Status(found["status"]), "rejected": rejected}))
 
 

@@ -33,6 +33,9 @@ LONGEST = 2**25
 UNREAD = "_unread"
 """The key under which a row says that its text was not read, and why. It is no column."""
 
+IDENTIFIED = "_identified"
+"""The key under which a row says which kinds of identifiers its text had, one for each. It is no column."""
+
 TABLE_ROWS = 64
 """How many rows are held at once: a text may have a megabyte."""
 

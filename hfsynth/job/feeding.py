@@ -16,8 +16,9 @@ from hfsynth.engine.protocol import Chain, Completion, Request
 from hfsynth.job.journal import NO_STRIKES, Death, Strikes
 from hfsynth.job.passes import RowChainer
 from hfsynth.job.shards import Unreadable
-from hfsynth.synthesis.chains import _NEAR, Splitter, documents_of, grouped
+from hfsynth.synthesis.chains import _NEAR, documents_of, grouped
 from hfsynth.synthesis.exemplars import Beginnings, neighbours
+from hfsynth.synthesis.identified import Cuts
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class RowsDigest:
 
 
 class ShardReader:
-    """Read a source shard by shard: `shard_rows` rows each, those too long cut by `splitter`, grouped into chains.
+    """Read a source shard by shard: `shard_rows` rows each, cut by `splitter` where need be, grouped into chains.
 
     `rows` reads the source from one row number to another. A row that cannot be read has a place in its chain, so that
     all other chains stay as they are when it is mended. Lone surrogates in a text are replaced: no file could
@@ -64,7 +65,7 @@ class ShardReader:
         *,
         shots: int,
         shard_rows: int,
-        splitter: Splitter | None,
+        splitter: Cuts | None,
     ) -> None:
         self._rows = rows
         self._shots = shots

@@ -18,6 +18,7 @@ from hfsynth.core.errors import OutputError
 from hfsynth.core.exemplars import public_recipe
 from hfsynth.core.files import file_digest, read_json, sync_folder, write_json, writing
 from hfsynth.core.records import Counts
+from hfsynth.core.screening import told_of_documents
 from hfsynth.corpus.folder import Corpus, part_name
 from hfsynth.corpus.readme import describe_configs
 from hfsynth.corpus.rewritten import write_rewritten
@@ -54,7 +55,7 @@ def finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
     _publish_pairs(corpus, records, names)
     Sessions(JournalPaths(corpus.journal).sessions).settle()
     stats = statistics(corpus, records, extent["rows"])
-    stats |= counted_out(identity["synthesizer"], stats)
+    stats |= screened_out(identity["synthesizer"], stats, sum((record.counts for record in records.values()), Counts()))
     files = {f"pairs/{names[shard]}": file_record(record) for shard, record in records.items()}
     rewritten = write_rewritten(corpus)
     others = _others(corpus, files)
@@ -67,6 +68,11 @@ def finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
     write_json(corpus.manifest, {"hfsynth": __version__, "files": {**(others or {}), **rewritten, **files}})
     _tidy(corpus)
     return stats
+
+
+def screened_out(recipe: Mapping[str, Any], stats: Mapping[str, Any], counts: Counts) -> dict[str, Any]:
+    """Return what statistics say of what was looked for in documents and pairs while these were written."""
+    return {**counted_out(recipe, stats), **told_of_documents(recipe.get("pii"), counts)}
 
 
 def _others(corpus: Corpus, files: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -200,7 +206,7 @@ def counted(counts: Counts, rows: int | None) -> dict[str, Any]:
         "hfsynth": __version__,
         "source_rows": rows,
         "total_documents": counts.total_documents,
-        **counts.to_dict(),
+        **{name: value for name, value in counts.to_dict().items() if name != "identifiers"},
         "computed_tokens": counts.computed_tokens,
         "cached_share": counts.cached_share,
     }

@@ -40,7 +40,13 @@ its use of memory. So a possible death says nothing of chains that were in compa
 """
 
 _LOG = logging.getLogger(__name__)
-_LATER = ("exemplars", "exemplars_left_out", "prompt", "rewritten")  # journals of earlier versions do not have them
+_LATER = (
+    "exemplars",
+    "exemplars_left_out",
+    "prompt",
+    "rewritten",
+    "identifiers",
+)  # journals of earlier versions do not have them
 _FIELDS = tuple(own.name for own in fields(Synthesis) if own.name != "rejected")
 
 
@@ -314,7 +320,7 @@ def _plain(result: Synthesized) -> dict[str, Any]:
 
 def _synthesized(values: Mapping[str, Any]) -> Synthesized:
     own = {name: values[name] for name in _FIELDS if name in values or name not in _LATER}
-    own["exemplars"] = tuple(own.get("exemplars", ()))
+    own |= {name: tuple(own.get(name, ())) for name in ("exemplars", "identifiers")}
     rejected = tuple(Rejected(Reason(reason), text) for reason, text in values["rejected"])
     synthesis = Synthesis(**{**own, "status": Status(own["status"])}, rejected=rejected)
     scored = Scored.from_list(values["scored"]) if "scored" in values else None

@@ -33,6 +33,7 @@ from hfsynth.quality.decontamination import SUFFIX, open_index
 from hfsynth.quality.rubric import RubricJudge
 from hfsynth.synthesis.chains import Chainer, Splitter
 from hfsynth.synthesis.exemplars import Beginnings
+from hfsynth.synthesis.identified import Cuts, Identifying
 from hfsynth.synthesis.judging import JudgingChainer, judged_rows
 from hfsynth.synthesis.loading import load
 
@@ -79,8 +80,8 @@ class Pass(Protocol):
     def load(self) -> Driven:
         """Return this process's engine, loaded the first time, and what goes with it."""
 
-    def splitter(self, chainer: RowChainer) -> Splitter | None:
-        """Return what cuts long documents, None where they are left whole."""
+    def splitter(self, chainer: RowChainer) -> Cuts | None:
+        """Return what marks and cuts documents, None where they are left as they are."""
 
     def rows(self, rows: Sequence[Row], results: Sequence[Synthesized]) -> list[Row]:
         """Return the rows of a part: those of the source, and what was made of them."""
@@ -119,9 +120,11 @@ class Synthesizing:
             open_index(self.spec.config.decontaminate, near=index_file(Corpus(Path(self.spec.out))))
         return load(self.spec.config, self.spec.engine)
 
-    def splitter(self, chainer: RowChainer) -> Splitter | None:
-        splits = self.spec.config.long_documents == "split" and isinstance(chainer, Chainer)
-        return Splitter.of(chainer) if splits and isinstance(chainer, Chainer) else None
+    def splitter(self, chainer: RowChainer) -> Cuts | None:
+        config = self.spec.config
+        splits = config.long_documents == "split" and isinstance(chainer, Chainer)
+        splitter = Splitter.of(chainer) if splits and isinstance(chainer, Chainer) else None
+        return splitter if config.pii is None else Identifying(config.pii, splitter)
 
     def rows(self, rows: Sequence[Row], results: Sequence[Synthesized]) -> list[Row]:
         config = self.spec.config
@@ -153,7 +156,7 @@ class Judging:
         judge = RubricJudge(engine.tokenizer, engine.window)
         return _Loaded(engine, JudgingChainer(judge, conditions, drawn), Generation(self.spec.config.sampling))
 
-    def splitter(self, chainer: RowChainer) -> Splitter | None:
+    def splitter(self, chainer: RowChainer) -> Cuts | None:
         return None
 
     def rows(self, rows: Sequence[Row], results: Sequence[Synthesized]) -> list[Row]:

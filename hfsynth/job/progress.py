@@ -248,6 +248,12 @@ def _benchmarks(recipe: Mapping[str, Any], stats: Mapping[str, Any]) -> Iterator
         yield f"Benchmarks {', '.join(found['sources'])}, index sha256 {found['sha256'][:12]}"
 
 
+def _identifiers(recipe: Mapping[str, Any], stats: Mapping[str, Any] | None) -> Iterator[str]:
+    """Say what becomes of identifiers, until the statistics say what became of them."""
+    if stats is None and recipe.get("pii"):
+        yield f"Identifiers {recipe['pii']}, in documents before pairs are written"
+
+
 def _state(facts: Mapping[str, Any]) -> str:
     return "damaged" if facts["damaged"] else "finished" if facts["finished"] else "unfinished"
 
@@ -272,6 +278,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"Kept only  {', '.join(recipe['keep'])}"
     yield from _exemplars(recipe, stats or {})
     yield from _benchmarks(recipe, stats or {})
+    yield from _identifiers(recipe, stats)
     if stats is None:
         yield from _unfinished(facts)
         return

@@ -27,7 +27,7 @@ from hfsynth.documents.dataset_splits import AnyDataset, Rows, require_same_colu
 from hfsynth.documents.origins import origin_of, stated_origin
 from hfsynth.documents.source import Source
 from hfsynth.job.begin import SHARD_ROWS
-from hfsynth.job.finish import counted, published_config
+from hfsynth.job.finish import counted, published_config, screened_out
 from hfsynth.publishing.saved_rows import OnePass, SavedSplit, open_rows, save_split
 from hfsynth.synthesis.synthesizer import Synthesizer
 from hfsynth.texts.corpus_folder import SplitTally, pairs_rows
@@ -98,7 +98,7 @@ def save_corpus(
         saved = _save_pairs(corpus, splits, synthesizer)
         rewritten = write_rewritten(corpus)
         facts, settings = _save_texts(corpus, text_splits, splits, mixture)
-        stats = {**_statistics(saved), **facts}
+        stats = {**_statistics(saved, synthesizer.config.to_dict()), **facts}
         identity = {"source": _source(origin, splits, synthesizer), "synthesizer": synthesizer.config.to_dict()}
         write_json(corpus.config, {**published_config(identity), **settings})
         write_json(corpus.stats, stats)
@@ -163,10 +163,11 @@ def _require_same_output(opened: Mapping[str, Any]) -> None:
             )
 
 
-def _statistics(saved: Mapping[str, SavedSplit]) -> dict[str, Any]:
+def _statistics(saved: Mapping[str, SavedSplit], recipe: Mapping[str, Any]) -> dict[str, Any]:
     counts = sum((split.counts for split in saved.values()), Counts())
     broken = sum(split.broken for split in saved.values())
     stats = counted(counts, sum(split.rows for split in saved.values()))
+    stats |= screened_out(recipe, stats, counts)
     return {**stats, **({"broken_chains": broken} if broken else {})}
 
 

@@ -23,7 +23,7 @@ _STATUSES = {
     "too_long": "did not fit into the model's window",
     "empty": "has no text",
     "failed": "the engine refused it or failed",
-    "screened": "taken out when the corpus was screened",
+    "screened": "taken out by screening",
 }
 _REASONS = {
     "no_question": "text that belongs to no question",

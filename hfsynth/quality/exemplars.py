@@ -24,7 +24,7 @@ from hfsynth.quality.task_categories import category_of
 from hfsynth.quality.words import UNKNOWN, language_of
 
 Flagged = Callable[[str], bool]
-"""Whether a text must not be shown to a model, because a benchmark holds it: the verdict of a decontamination index."""
+"""Whether a text must not be shown to a model: a benchmark holds it, or it holds a personal identifier."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _ENOUGH_PAIRS = 5
 class Chosen:
     """The exemplars that were chosen, set after set, and how many were left out, by reason.
 
-    Reasons: those of `read_examples`, `flagged` (a decontamination index knows the text), `small_stratum`.
+    Reasons: those of `read_examples`, `flagged` (a text that must not be shown), `small_stratum`.
     """
 
     exemplars: tuple[Exemplar, ...]
@@ -187,8 +187,8 @@ def _refuse_flagged(chosen: Sequence[Exemplar], flagged: Flagged | None) -> None
     found = [one.id for one in chosen if flagged is not None and is_flagged(one, flagged)]
     if found:
         raise ConfigError(
-            f"{len(found)} of the recipe's {len(chosen)} exemplars are texts that a benchmark holds: "
-            f"{', '.join(found[:5])}.",
+            f"{len(found)} of the recipe's {len(chosen)} exemplars must not be shown, for a benchmark holds "
+            f"them or they hold personal identifiers: {', '.join(found[:5])}.",
             hint="Name other exemplars: --exemplars NAME.",
         )
 

@@ -47,7 +47,9 @@ _EMAIL = re.compile(
 _EXAMPLE_DOMAINS = re.compile(r"@(?:[\w-]+\.)*(?:example(?:\.(?:com|org|net))?|test|invalid|localhost)$", re.IGNORECASE)
 # A pattern begins with the characters that it can begin with, and looks back behind them: that is searched for fast.
 _IPV4 = re.compile(r"\d(?<![\w.]\d)\d{0,2}\.(?:\d{1,3}\.){2}\d{1,3}(?!\w|\.\d)", re.ASCII)
-_IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:|:){2,7}(?::|[0-9A-Fa-f]{1,4})(?![\w:])", re.ASCII)
+_IPV6 = re.compile(
+    r"(?<![\w.])(?<!::)(?<![0-9A-Fa-f]:)(?:[0-9A-Fa-f]{1,4}:|:){2,7}(?::|[0-9A-Fa-f]{1,4})(?![\w:])", re.ASCII
+)
 _PHONE = re.compile(r"(?<![\w+])(?:\+|00(?=[1-9]))[1-9](?:[ \u00a0().\-/]{0,2}\d){7,14}(?!\w)", re.ASCII)
 _CARD = re.compile(
     r"[2-6](?<![\w.,+-].)(?:\d{12,18}|\d{3}([ -])\d{4}\1\d{4}\1\d{4}(?:\1\d{3})?|\d{3}([ -])\d{6}\2\d{4,5})"
@@ -56,6 +58,7 @@ _CARD = re.compile(
 )
 _IBAN = re.compile(r"[A-Z](?<!\w.)[A-Z]\d{2}(?:[ -]?[A-Z0-9]{1,4}){3,8}(?!\w)", re.ASCII)
 _SHORTEST_KEY = 20
+_NEUTRAL = "<"  # as a mark begins; no identifier has it
 _NOT_DIGIT = re.compile(r"\D")
 
 # ISO 13616, the IBAN registry of SWIFT: how long an account number of each country is.
@@ -100,7 +103,19 @@ _ISSUERS = re.compile(
 
 
 def identifiers(text: str) -> list[Identifier]:
-    """Return the identifiers of a text in the order of their places; of two that overlap, the one that begins first."""
+    """Return the identifiers of a text in the order of their places; of two that overlap, the one that begins first.
+
+    What is one only where its neighbour is taken out ("a@b.de+49 30 ...") is one: behind a mark nothing is left.
+    """
+    kept: list[Identifier] = []
+    while new := _found(text):
+        kept += new
+        for one in new:
+            text = f"{text[: one.start]}{_NEUTRAL * (one.end - one.start)}{text[one.end :]}"
+    return sorted(kept, key=lambda one: one.start)
+
+
+def _found(text: str) -> list[Identifier]:
     found = sorted(
         (Identifier(kind, *span) for kind, spans in _FINDERS.items() for span in spans(text)),
         key=lambda one: (one.start, -one.end),

@@ -18,15 +18,13 @@ from hfsynth.core.conditions import Condition
 from hfsynth.core.decontamination import DEFAULT_CONDITION
 from hfsynth.core.records import Reason, Row, Status
 from hfsynth.core.screening import Screening
-from hfsynth.quality.identifiers import Identifier, IdentifierKind, identifiers
+from hfsynth.quality.identifiers import Identifier, identifiers
+from hfsynth.quality.marking import marked
 from hfsynth.quality.measures import LooksForBenchmarks, contaminated
 from hfsynth.quality.words import language_of
 
 COLUMNS = ("text", "pairs", "synthesis", "verdicts")
 """The columns of a row that are read and may be changed; the last is there in judged corpora alone."""
-
-MARKS = {kind: f"<{kind.value.upper()}>" for kind in IdentifierKind}
-"""What stands in the place of an identifier."""
 
 _UNCONTAMINATED = (Condition.parse(DEFAULT_CONDITION),)
 _QUOTED = ("reasoning", "rewritten")  # texts in `synthesis`
@@ -158,15 +156,6 @@ def _entry(pair: Mapping[str, str], verdict: Mapping[str, Any] | None, reason: R
 
 
 # --- marking ----------------------------------------------------------------------------------------------------------
-
-
-def marked(text: str, found: Sequence[Identifier] | None = None) -> str:
-    """Return a text with a mark, such as `<EMAIL>`, in the place of each identifier."""
-    pieces, end = [], 0
-    for one in identifiers(text) if found is None else found:
-        pieces += [text[end : one.start], MARKS[one.kind]]
-        end = one.end
-    return "".join([*pieces, text[end:]]) if pieces else text
 
 
 def _marked_row(row: Row, own: Sequence[Identifier], *, marks_pairs: bool) -> Row:

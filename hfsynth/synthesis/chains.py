@@ -15,7 +15,7 @@ from hfsynth.core.conditions import Condition
 from hfsynth.core.config import SynthesizerConfig, require_room
 from hfsynth.core.records import Document, Parsed, Reason, Rejected, Row, Status, Synthesis, Synthesized, Turn, chain_id
 from hfsynth.core.text import encodable
-from hfsynth.documents.readers import UNREAD
+from hfsynth.documents.readers import IDENTIFIED, UNREAD
 from hfsynth.documents.splitting import piece_id, split_text, truncate_text
 from hfsynth.engine.protocol import Chain, Completion, Engine, Generation, Request, T
 from hfsynth.models.token_cuts import Known
@@ -23,6 +23,7 @@ from hfsynth.prompting.chat import Chat
 from hfsynth.prompting.formats import prompt_format
 from hfsynth.prompting.recipe_chat import Drawn, PromptDraw
 from hfsynth.quality.decontamination import open_index
+from hfsynth.quality.marking import cleared_document, dropped
 from hfsynth.quality.measures import LooksForBenchmarks, contaminated, keep_pairs
 from hfsynth.quality.rubric import RubricJudge
 from hfsynth.synthesis.candidates import Answered, Candidates
@@ -77,7 +78,8 @@ class Chainer:
     document a chain shows the exemplars of its beginning, if there are any. `draw` gives each document a prompt of a
     recipe; `prompts` are then the longest of them. `heard` is told what is read out of each completion. Documents that
     do not meet the conditions of `keep` on what the `index` of benchmarks tells are screened: no model is asked about
-    them, and no later shot shows them.
+    them, and no later shot shows them; so are those with identifiers where `pii` is `drop`. Prompts show documents as
+    `cleared` returns them.
     """
 
     prompts: PromptFormat
@@ -92,6 +94,7 @@ class Chainer:
     draw: DrawsPrompts | None = None
     heard: Callable[[Parsed], None] | None = None
     index: LooksForBenchmarks | None = None
+    pii: str | None = None
 
     def chains(self, documents: Iterable[Document]) -> Iterator[Chain[list[Synthesized]]]:
         """Yield one chain for every `shots` neighbouring documents; the last one may be short."""
@@ -106,9 +109,12 @@ class Chainer:
         """Synthesize the pairs of one chain's documents, one result a document, in order."""
         history: list[Turn] = []
         results: list[Synthesized] = []
+        documents = self.cleared(documents)
         shared = self._shared(documents)
         for shot, document in enumerate(documents):
             result, turn = yield from self._shot(document, history, shared, shot)
+            if document.identifiers:
+                result = replace(result, synthesis=replace(result.synthesis, identifiers=document.identifiers))
             if not result.synthesis.follows:
                 history = []
             history = [*history, turn] if result.pairs else []
@@ -126,7 +132,7 @@ class Chainer:
         if document.text is None or not document.text.strip():
             return Synthesized((), Synthesis(Status.EMPTY, name, shot)), _NOTHING
         text = encodable(document.text)
-        if (held := contaminated(text, self.keep, self.index)) is not None:
+        if (held := self.held(document, text)) is not None:
             return Synthesized((), Synthesis(Status.SCREENED, name, shot, rejected=(held,))), _NOTHING
         drawn = None if self.draw is None else self.draw.about(document, text)
         if drawn is None and self.draw is not None:
@@ -163,6 +169,14 @@ class Chainer:
         )
         asked = None if drawn is None or self.shots == 1 else drawn.prompts.message(shown)
         return Synthesized(parsed.pairs, synthesis), Turn(shown, parsed.pairs, asked)
+
+    def cleared(self, documents: Sequence[Document]) -> list[Document]:
+        """Return documents with their identifiers told, and marked where they must be."""
+        return [cleared_document(document, self.pii) for document in documents]
+
+    def held(self, document: Document, text: str) -> Rejected | None:
+        """Return why no pairs may be written about a document whose text is `text`, if so."""
+        return dropped(document.identifiers, self.pii) or contaminated(text, self.keep, self.index)
 
     def _answered(
         self, prompts: PromptFormat, request: Request, shown: str, name: str
@@ -231,7 +245,10 @@ def _texts(documents: Iterable[Document]) -> Iterator[str]:
 
 def documents_of(rows: Iterable[Row], persona_column: str | None = None) -> list[Document]:
     """Return the documents of a source's rows, with their personas where a column holds them."""
-    return [Document(row["id"], row["text"], row.get(UNREAD), _persona(row, persona_column)) for row in rows]
+    return [
+        Document(row["id"], row["text"], row.get(UNREAD), _persona(row, persona_column), row.get(IDENTIFIED))
+        for row in rows
+    ]
 
 
 def _persona(row: Row, column: str | None) -> str | None:
@@ -324,6 +341,7 @@ def chainer_for(config: SynthesizerConfig, engine: Engine, kind: type[Chainer] =
         beginnings=Beginnings.of(config, prompts, engine.window - config.sampling.max_tokens),
         draw=draw,
         index=None if config.decontaminate is None else open_index(config.decontaminate),
+        pii=config.pii,
     )
 
 

@@ -19,7 +19,8 @@ from hfsynth.models.token_cuts import Known
 from hfsynth.prompting.chat import Chat
 from hfsynth.prompting.instruction_pretrain import InstructionPretrain
 from hfsynth.quality.decontamination import open_index, settled_decontamination
-from hfsynth.quality.exemplars import settled_exemplars
+from hfsynth.quality.exemplars import Flagged, settled_exemplars
+from hfsynth.quality.marking import holds_identifier
 from hfsynth.quality.words import UNKNOWN, language_of
 
 T = TypeVar("T")
@@ -130,8 +131,9 @@ def neighbours(items: Iterable[T], key: Callable[[T], int], size: Callable[[T], 
 def settle(config: SynthesizerConfig, engine: EngineConfig, *, gpu: bool | None = None) -> SynthesizerConfig:
     """Return `config` with everything pinned that decides the result: model, precision, benchmarks, exemplars.
 
-    Exemplars that the benchmarks hold are not chosen. Raise ConfigError for exemplars where there is no prompt to begin
-    with them, and what `pinned`, `open_index` and `settled_exemplars` raise.
+    Exemplars that the benchmarks hold are not chosen, nor those with identifiers where these are marked or dropped.
+    Raise ConfigError for exemplars where there is no prompt to begin with them, and what `pinned`, `open_index` and
+    `settled_exemplars` raise.
     """
     config = pinned(config, engine, gpu=gpu)
     if config.decontaminate is not None:
@@ -140,8 +142,15 @@ def settle(config: SynthesizerConfig, engine: EngineConfig, *, gpu: bool | None 
         return config
     if config.model == MINED:
         raise ConfigError("Rules ask no model: there is no prompt to show exemplars in.", hint="Leave --exemplars out.")
-    flagged = None if config.decontaminate is None else open_index(config.decontaminate).is_flagged
-    return replace(config, exemplars=settled_exemplars(config.exemplars, flagged))
+    return replace(config, exemplars=settled_exemplars(config.exemplars, _flagged(config)))
+
+
+def _flagged(config: SynthesizerConfig) -> Flagged | None:
+    """Return what says of a text that no prompt may show it: a benchmark holds it, or it holds an identifier."""
+    index = None if config.decontaminate is None else open_index(config.decontaminate).is_flagged
+    if config.pii not in ("mark", "drop"):
+        return index
+    return lambda text: holds_identifier(text) or (index is not None and index(text))
 
 
 def with_exemplars(config: SynthesizerConfig, exemplars: str | Exemplars | None) -> SynthesizerConfig:

@@ -9,7 +9,7 @@ from hfsynth.core.records import Document, Parsed, Status, Synthesis, Synthesize
 from hfsynth.core.text import encodable
 from hfsynth.engine.protocol import Completion, Request
 from hfsynth.mining.mine import mine
-from hfsynth.quality.measures import contaminated, keep_pairs
+from hfsynth.quality.measures import keep_pairs
 from hfsynth.synthesis.chains import Chainer, Shared
 
 
@@ -25,7 +25,7 @@ class MiningChainer(Chainer):
         if document.text is None or not document.text.strip():
             return Synthesized((), Synthesis(Status.EMPTY, name, shot)), Turn("", ())
         text = encodable(document.text)
-        if (held := contaminated(text, self.keep, self.index)) is not None:
+        if (held := self.held(document, text)) is not None:
             return Synthesized((), Synthesis(Status.SCREENED, name, shot, rejected=(held,))), Turn("", ())
         kept = self._mined(document, text)
         status = Status.OK if kept.pairs else Status.NO_PAIRS
@@ -41,6 +41,7 @@ class FillingChainer(Chainer):
 
     def chain(self, documents: Sequence[Document]) -> Generator[Request, Completion, list[Synthesized]]:
         """Synthesize the pairs of one chain's documents, one result a document, in order."""
+        documents = self.cleared(documents)
         results = yield from Chainer.chain(self, documents)
         return [self._filled(document, result) for document, result in zip(documents, results, strict=True)]
 

@@ -27,6 +27,7 @@ from hfsynth.engine.loading import config_of
 from hfsynth.engine.protocol import Chain, Engine
 from hfsynth.models.resolve import recommended_sampling
 from hfsynth.publishing.recipe import RecipePushed, push_recipe
+from hfsynth.quality.marking import cleared_document
 from hfsynth.synthesis.chains import Chainer, grouped
 from hfsynth.synthesis.exemplars import neighbours, settle, with_exemplars
 from hfsynth.synthesis.loading import load
@@ -54,7 +55,8 @@ class Synthesizer:
 
     `keep` are conditions that pairs must meet, such as `"grounding>=0.5"`; the others go to `synthesis.rejected`.
     `decontaminate` names benchmarks (`core`, files, datasets on the Hub) whose questions are kept out: see
-    `docs/screening.md`.
+    `docs/screening.md`. `pii` says what becomes of personal identifiers in the documents: `mark` puts marks in their
+    places before any prompt is made, in the text column too, `drop` screens the document out, `report` counts them.
     `candidates` completions are drawn about each document, and the best of their pairs kept, chosen by `measures` of
     their text or by the model as its own `judge`.
 
@@ -88,6 +90,7 @@ class Synthesizer:
         exemplars: str | Exemplars | None = None,
         prompt: Named | None = None,
         decontaminate: str | Sequence[str] | None = None,
+        pii: str | None = None,
         engine: str | Engine = "vllm",
         engine_args: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
@@ -114,6 +117,7 @@ class Synthesizer:
             exemplars=Exemplars.read(exemplars),
             prompt=None if prompt is None else open_prompt(prompt),
             decontaminate=Decontamination.read(decontaminate),
+            pii=pii,
         )
         engine_config = _engine_config(engine, engine_args, trust_remote_code)
         self._settle(settle(config, engine_config), engine_config, text_column, id_column)
@@ -237,8 +241,15 @@ class Synthesizer:
             # `map` merges what a function puts into its lazy batch as it is: typed Arrow arrays keep their types
             # even when the first batch has no pair at all, where inferred types would fail on a later batch.
             batch.update(output_arrays(results, self.config.extra_columns, recipe=self.config.fingerprint))
+            batch.update(self._texts(documents))
             return {}
-        return output_values(results, self.config.extra_columns, recipe=self.config.fingerprint)
+        values = output_values(results, self.config.extra_columns, recipe=self.config.fingerprint)
+        return {**values, **self._texts(documents)}
+
+    def _texts(self, documents: Sequence[Document]) -> dict[str, list[str | None]]:
+        """Return the text column as it was shown to the model, where that is not what the dataset holds."""
+        shown = self.config.pii in ("mark", "drop")
+        return {self.text_column: [document.text for document in documents]} if shown else {}
 
     def synthesize(self, documents: Sequence[Document]) -> list[Synthesized]:
         """Synthesize documents in order: one result a document."""
@@ -266,8 +277,10 @@ class Synthesizer:
             )
         own = (self.text_column, self.id_column, self._persona_column)
         single = {name: [row[name]] for name in own if name and name in row}
-        results = self.synthesize(self._documents([text], single))
+        documents = self._documents([text], single)
+        results = self.synthesize(documents)
         values = output_values(results, self.config.extra_columns, recipe=self.config.fingerprint)
+        values |= self._texts(documents)
         return {name: column[0] for name, column in values.items()}
 
     def _documents(self, texts: Sequence[object], batch: Mapping[str, Any]) -> list[Document]:
@@ -289,7 +302,8 @@ class Synthesizer:
                 hint="Name the column that holds the documents with text_column=….",
             )
         own = content_id(text or "") if name is None else str(name)
-        return Document(own, text, persona=None if persona is None else str(persona))
+        document = Document(own, text, persona=None if persona is None else str(persona))
+        return cleared_document(document, self.config.pii)
 
     def _check_grouping(self, documents: Sequence[Document], indices: object, *, lazy: bool) -> None:
         """Refuse batches that would cut a chain in two; only the very last batch may end within one."""

@@ -13,7 +13,8 @@ from identifier_makers import MAKERS
 from hfsynth.core.errors import ConfigError
 from hfsynth.core.screening import Screening, screening_sentences, steps_of
 from hfsynth.quality.identifiers import identifiers
-from hfsynth.quality.screening import MARKS, Repeated, Screened, marked, screened, without_repeated
+from hfsynth.quality.marking import MARKS, marked
+from hfsynth.quality.screening import Repeated, Screened, screened, without_repeated
 
 MAIL = "jane@acme.io"
 
