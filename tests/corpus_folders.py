@@ -13,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hfsynth.core.places import StorePath
+from hfsynth.core.stores import open_store, place_of
 from hfsynth.corpus.readme import configured_readme
 from hfsynth.publishing import plots
 
@@ -117,6 +119,21 @@ def texts_of(shape: Shape, config: str, split: str = "train", mark: str = "one")
     """Return the texts that a folder of `shape` holds in one split."""
     shards = shape[config][split]
     return [row["text"] for number in range(shards) for row in rows_of(config, split, number, mark)]
+
+
+def upload(root: Path, url: str) -> StorePath:
+    """Put a whole folder on a store, its journal too, and return where it is there."""
+    place = place_of(url)
+    assert isinstance(place, StorePath)
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        (place / path.relative_to(root).as_posix()).put(path)
+    return place
+
+
+def stored(url: str) -> dict[str, bytes]:
+    """Return every published file of a folder on a store."""
+    store = open_store(url)
+    return {entry.key: store.get(entry.key) for entry in store.list() if not entry.key.startswith(".")}
 
 
 def contents(root: Path) -> dict[str, bytes]:

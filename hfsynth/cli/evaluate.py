@@ -32,6 +32,8 @@ from hfsynth.cli.options import (
 )
 from hfsynth.cli.rooms import EVALUATE, in_rooms
 from hfsynth.core.errors import ConfigError
+from hfsynth.core.places import Place
+from hfsynth.core.stores import place_of
 from hfsynth.corpus.readme import as_mean, as_score, as_share
 
 if TYPE_CHECKING:
@@ -178,7 +180,9 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     context: typer.Context,
-    corpus: Annotated[Path | None, typer.Argument(help="The corpus folder to judge; or give --model.")] = None,
+    corpus: Annotated[
+        Path | None, typer.Argument(help="The corpus folder to judge, here or s3://…; or give --model.")
+    ] = None,
     split: Annotated[
         list[str] | None, typer.Option(help="A split of CORPUS; may be repeated. [default: all of them]")
     ] = None,
@@ -249,7 +253,7 @@ def evaluate(
     named = _one_form(context, corpus, model)
     engine_config = EngineConfig(engine, key_values(engine_arg or []), trust_remote_code)
     silent = quiet or as_json
-    if isinstance(named, Path):
+    if not isinstance(named, str):
         load = partial(load_judge, engine=engine_config, model_revision=judge_revision, window=window)
         loading = partial(load, judge, pairs=judge_pairs) if judge else None
         values = _corpus_values(named, loading, split=split or None, sample=sample, seed=seed, quiet=silent)
@@ -281,7 +285,7 @@ def evaluate(
     return _show(values, show_synthesizer, f"Written to {place}" if place else None, as_json=as_json)
 
 
-def _one_form(context: typer.Context, corpus: Path | None, model: str | None) -> Path | str:
+def _one_form(context: typer.Context, corpus: Path | None, model: str | None) -> Place | str:
     """Return the corpus folder or the synthesizer, whichever was named; refuse options of the other form."""
     given = _given(context)
     if corpus is not None and model is not None:
@@ -290,7 +294,7 @@ def _one_form(context: typer.Context, corpus: Path | None, model: str | None) ->
         _refuse(given, _OF_MODEL, "judge a synthesizer: they need --model instead of CORPUS")
         if "--judge" not in given:
             _refuse(given, _OF_JUDGE, "load a judge: they need --judge MODEL")
-        return corpus
+        return place_of(corpus)
     if model is not None:
         _refuse(given, _OF_CORPUS, "judge a corpus: they need CORPUS instead of --model")
         return model
@@ -310,7 +314,7 @@ def _refuse(given: Sequence[str], names: Collection[str], why: str) -> None:
 
 
 def _corpus_values(
-    corpus: Path,
+    corpus: Place,
     loading: Callable[[], PairJudge] | None,
     *,
     split: list[str] | None,

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 _NAMED = 10  # files that a line names
 
-Folder = Annotated[Path, typer.Argument(help="A finished corpus folder, or a synthesizer's with --type model.")]
+Folder = Annotated[
+    Path,
+    typer.Argument(help="A finished corpus folder, here or s3://…; or a synthesizer's with --type model."),
+]
 License = Annotated[
     str | None, typer.Option(help="The licence, by the Hub's identifier. [default: what those of the parts give]")
 ]
@@ -76,6 +79,7 @@ def card(
 
     Example: hfsynth card corpus/ --license cc-by-4.0 --language en
     """
+    from hfsynth.core.stores import place_of
     from hfsynth.publishing.hub import KINDS, completed
     from hfsynth.publishing.prepare import check_folder_card, write_card
 
@@ -90,11 +94,11 @@ def card(
         include,
         creator,
     )
-    template = _template(card_template)
+    template, root = _template(card_template), place_of(folder)
     if check:
-        check_folder_card(folder, settings, kind=kind, template=template)
-        return console.emit(f"The card of {folder} says what is in it.")
-    result = write_card(folder, completed(folder, settings), kind=kind, template=template)
+        check_folder_card(root, settings, kind=kind, template=template)
+        return console.emit(f"The card of {root} says what is in it.")
+    result = write_card(root, completed(root, settings), kind=kind, template=template)
     for note in result.notes:
         console.say(note)
     console.emit(f"{result.path} {'written' if result.changed else 'is up to date'}")
@@ -231,11 +235,13 @@ def _left(paths: Sequence[str]) -> str:
 
 def _dry_run(folder: Path, repo: str, options: Any, settings: CardSettings) -> str:  # noqa: ANN401
     """Return what a push would send: files, sizes, the card's metadata. Asks no network."""
+    from hfsynth.core.stores import place_of
     from hfsynth.corpus.readme import as_yaml
     from hfsynth.publishing.prepare import prepare
 
+    allowed = options.allow_secrets
     publication = prepare(
-        folder, repo, options.kind, settings, template=options.template, allowed=options.allow_secrets, write=False
+        place_of(folder), repo, options.kind, settings, template=options.template, allowed=allowed, write=False
     )
     lines = [f"{file.size:>15,}  {path}" for path, file in sorted(publication.files.items())]
     lines.append(f"{publication.size:>15,}  bytes in {len(publication.files)} files, and README.md with:")

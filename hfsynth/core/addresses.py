@@ -10,6 +10,8 @@ import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from hfsynth.core.places import Place
+
 _USER = re.compile(r"://(?:[^/?#\s]*@|[^/?#\s@:]*:(?!:|\d+(?:[/?#\s]|$))(?:(?!://)[^@\s])*@)")
 _CONTAINER = re.compile(r"(?:abfss?|wasbs?)(?=://[^/?#\s@:]+@)")  # container@account: no user
 _REST = re.compile(r"(\w+)(://[^\s?#'\"<>)]*)([?#][^\s'\"<>)]*?)(?=::|[\s'\"<>)]|$)")
@@ -31,7 +33,7 @@ def public_location(location: str) -> str:
     return Path(os.path.abspath(os.path.expanduser(location))).name or location if at_hand else location
 
 
-def public_values(value: Any, folder: Path) -> Any:  # noqa: ANN401 - plain JSON values
+def public_values(value: Any, folder: Place) -> Any:  # noqa: ANN401 - plain JSON values
     """Return JSON values in which no text tells credentials or where things lie on this machine.
 
     A path becomes its last part; within a longer text `folder` and the user's home are taken out.

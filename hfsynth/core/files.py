@@ -16,6 +16,7 @@ from secrets import token_hex
 from typing import Any
 
 from hfsynth.core.errors import OutputError
+from hfsynth.core.places import Place, StorePath
 from hfsynth.core.processes import mark
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
@@ -39,8 +40,17 @@ def publish(path: Path, *, as_: Path) -> None:
 
 
 @contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """Lend a temporary path beside `path`; sync and rename it over `path` when the block ends without an error."""
+def replaced(path: Place) -> Iterator[Path]:
+    """Lend a temporary path beside `path`; sync and rename it over `path` when the block ends without an error.
+
+    For a file on a store it lies elsewhere on this machine, and is put there then.
+    """
+    with path.replaced() if isinstance(path, StorePath) else _replaced_here(path) as part:
+        yield part
+
+
+@contextmanager
+def _replaced_here(path: Path) -> Iterator[Path]:
     part = temporary(path, writer=mark())
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +61,7 @@ def replaced(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Place, text: str) -> None:
     """Replace the content of `path`, whole or not at all, whoever else does it at the same time."""
     with replaced(path) as part:
         part.write_text(text, encoding="utf-8")
@@ -68,7 +78,7 @@ def sync_folder(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Place) -> Iterator[None]:
     """Turn the system's refusals to write into OutputError."""
     try:
         yield
@@ -82,7 +92,7 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401
+def read_json(path: Place) -> Any:  # noqa: ANN401
     """Return the values in a JSON file; None where there is no such file; OutputError where it is damaged."""
     try:
         values = json.loads(path.read_text("utf-8"))
@@ -95,7 +105,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
     return values
 
 
-def damaged(path: Path, what: str) -> OutputError:
+def damaged(path: Place, what: str) -> OutputError:
     """Return the error for a JSON file that cannot be what was written, with the way to repair it."""
     anew = "Remove it and give the same `hfsynth synthesize` command again: it is written anew."
     hint = "Bring it back from a copy, or give another folder." if path.name == "job.json" else anew
@@ -103,7 +113,7 @@ def damaged(path: Path, what: str) -> OutputError:
 
 
 @contextmanager
-def reading_values(*paths: Path) -> Iterator[None]:
+def reading_values(*paths: Place) -> Iterator[None]:
     """Turn what values of the wrong shape lead to into OutputError, naming the files that they were read from."""
     try:
         yield
@@ -113,13 +123,19 @@ def reading_values(*paths: Path) -> Iterator[None]:
         raise damaged(paths[0].with_name(where), told) from error
 
 
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
+def write_json(path: Place, values: Mapping[str, Any]) -> None:
     """Write JSON so that a reader sees the old file or the new one, whatever happens in between."""
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
-def file_digest(path: Path) -> tuple[str, int]:
+def file_digest(path: Place) -> tuple[str, int]:
     """Return a file's sha256 and its size."""
+    if isinstance(path, StorePath):
+        digest, size = hashlib.sha256(), 0
+        for piece in path.pieces():
+            digest.update(piece)
+            size += len(piece)
+        return digest.hexdigest(), size
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
 

@@ -17,6 +17,7 @@ from typing import BinaryIO, Protocol
 
 from hfsynth.core.errors import OutputError
 from hfsynth.core.files import create_once, replaced, writing
+from hfsynth.core.places import Place, StorePath
 
 _ADDRESS = re.compile(r"(s3|gs|az|memory):/{1,2}(?=[^/])|hf:/{1,2}(?=buckets/)")
 """A `Path` of an address has one slash of the two."""
@@ -94,6 +95,16 @@ def open_store(out: str | Path) -> Store:
         ) from error
     opened: Store = objects.open_object_store(store_url(out))
     return opened
+
+
+def place_of(out: str | os.PathLike[str] | Place) -> Place:
+    """Return where something lies, to be read in place: a path of this machine, or one on the store at an address.
+
+    Raise what `open_store` raises.
+    """
+    if isinstance(out, StorePath):
+        return out
+    return StorePath(open_store(str(out))) if is_store(str(out)) else Path(out)
 
 
 class FolderStore:

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hfsynth.core.places import Place
 from hfsynth.corpus.manifest import damaged_parquet
-from hfsynth.corpus.parquet import footer
+from hfsynth.corpus.parquet import footer, parquet_file
 
 
 class CorpusFiles:
     """Files of the folder `root`, by their paths in it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Place) -> None:
         self.root = root
         self._footers: dict[str, Any] = {}
 
@@ -34,7 +34,7 @@ class CorpusFiles:
     def opened(self, path: str) -> Iterator[pq.ParquetFile]:
         """Lend a Parquet file to read rows from; raise OutputError where it is damaged."""
         try:
-            with pq.ParquetFile(self.root / path, metadata=self.footer(path)) as file:
+            with parquet_file(self.root / path, self.footer(path)) as file:
                 yield file
         except (pa.ArrowException, OSError) as error:
             raise damaged_parquet(self.root / path) from error

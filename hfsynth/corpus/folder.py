@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from hfsynth.core.errors import OutputError
 from hfsynth.core.files import sync_folder, writing
+from hfsynth.core.places import Located
 
 _PART = re.compile(r"(?P<split>\w+(?:\.\w+)*)-(?P<number>\d{5})-of-(?P<total>\d{5})\.parquet")
 _NAME = re.compile(r"\w[\w.-]*")
@@ -141,68 +142,74 @@ def main_split(splits: Iterable[str]) -> str:
 
 
 JOURNAL = ".hfsynth"
+P = TypeVar("P", bound=Located)
 
 
 @dataclass(frozen=True, slots=True)
-class Corpus:
-    """The paths of a corpus folder. `journal` holds the job's own files and is never published."""
+class CorpusAt(Generic[P]):
+    """The paths of a corpus in a folder, or on a store. `journal` holds the job's own files and is never published."""
 
-    root: Path
+    root: P
 
     @property
-    def journal(self) -> Path:
+    def journal(self) -> P:
         return self.root / JOURNAL
 
     @property
-    def parts(self) -> Path:
+    def parts(self) -> P:
         """Finished shards, until the job is done."""
         return self.journal / "parts"
 
     @property
-    def pairs(self) -> Path:
+    def pairs(self) -> P:
         return self.root / "pairs"
 
     @property
-    def plan(self) -> Path:
+    def plan(self) -> P:
         """Written first: what the job is."""
         return self.journal / "job.json"
 
     @property
-    def data(self) -> Path:
+    def data(self) -> P:
         """Training texts: config `default`."""
         return self.root / "data"
 
     @property
-    def rewritten(self) -> Path:
+    def rewritten(self) -> P:
         """Texts that a prompt recipe had the model write: config `rewritten`."""
         return self.root / "rewritten"
 
     @property
-    def replaced_data(self) -> Path:
+    def replaced_data(self) -> P:
         """The old training texts, while new ones take their place."""
         return self.journal / "data.old"
 
     @property
-    def manifest(self) -> Path:
+    def manifest(self) -> P:
         """Written last: its existence says that the pairs are complete."""
         return self.journal / "manifest.json"
 
     @property
-    def former(self) -> Path:
+    def former(self) -> P:
         """The manifest of a corpus that was found damaged, until it is whole again."""
         return self.journal / "former.json"
 
     @property
-    def stats(self) -> Path:
+    def stats(self) -> P:
         return self.root / "stats.json"
 
     @property
-    def config(self) -> Path:
+    def config(self) -> P:
         return self.root / "synthesizer_config.json"
 
     @property
-    def readme(self) -> Path:
+    def readme(self) -> P:
         return self.root / "README.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus(CorpusAt[Path]):
+    """The paths of a corpus folder on this machine."""
 
 
 def part_name(number: int, total: int, split: str = "train") -> str:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hfsynth.core.errors import OutputError
 from hfsynth.core.files import file_digest, read_json
-from hfsynth.corpus.folder import Corpus, incomplete
+from hfsynth.core.places import Place
+from hfsynth.corpus.folder import CorpusAt, incomplete
 
 FOLDERS = ("pairs/", "rewritten/", "data/")
 
@@ -28,12 +28,12 @@ class Damage:
         return f"{self.path} {self.what}"
 
 
-def damages(root: Path, *, folders: tuple[str, ...] = FOLDERS, digests: bool = False) -> Iterator[Damage]:
+def damages(root: Place, *, folders: tuple[str, ...] = FOLDERS, digests: bool = False) -> Iterator[Damage]:
     """Yield what of a folder's files is missing or different; where there is no manifest, gaps in their numbers.
 
     Raise OutputError where the manifest itself is damaged.
     """
-    corpus = Corpus(root)
+    corpus = CorpusAt(root)
     if not corpus.manifest.exists():
         names = (path.relative_to(root).as_posix() for folder in folders for path in root.glob(f"{folder}*.parquet"))
         yield from (Damage(gap.partition(" ")[0], gap.partition(" ")[2]) for gap in incomplete(sorted(names)))
@@ -43,20 +43,20 @@ def damages(root: Path, *, folders: tuple[str, ...] = FOLDERS, digests: bool = F
             yield Damage(path, what)
 
 
-def require_whole(root: str | Path, *folders: str, digests: bool = False) -> None:
+def require_whole(root: Place, *folders: str, digests: bool = False) -> None:
     """Raise OutputError, with the way to repair it, where a file in one of the folders is missing or different."""
-    found = list(damages(Path(root), folders=folders or FOLDERS, digests=digests))
+    found = list(damages(root, folders=folders or FOLDERS, digests=digests))
     if found:
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-        raise OutputError(f"{root} is not whole: {found[0]}{more}.", hint=repair(Path(root), found))
+        raise OutputError(f"{root} is not whole: {found[0]}{more}.", hint=repair(root, found))
 
 
-def repair(root: Path, found: list[Damage]) -> str:
+def repair(root: Place, found: list[Damage]) -> str:
     """Return how what was found is made anew."""
     texts_alone = all(damage.path.startswith("data/") for damage in found)
     if texts_alone and any((root / "pairs").glob("*.parquet")):
         return f"Make the texts again: hfsynth render {root}"
-    if Corpus(root).plan.exists():
+    if CorpusAt(root).plan.exists():
         return (
             f"Give the `hfsynth synthesize SOURCE {root}` command again: it makes lost parts anew. "
             f"`hfsynth check {root}` names all of them."
@@ -64,14 +64,14 @@ def repair(root: Path, found: list[Damage]) -> str:
     return "Make or fetch the folder again."
 
 
-def damaged_parquet(path: Path) -> OutputError:
+def damaged_parquet(path: Place) -> OutputError:
     """Return the error for a file of a corpus that is no whole Parquet file, with the way to repair it."""
     root = path.parent.parent
     found = Damage(path.relative_to(root).as_posix(), "is damaged")
     return OutputError(f"{path} is damaged: it is no whole Parquet file.", hint=repair(root, [found]))
 
 
-def recorded(corpus: Corpus) -> dict[str, Mapping[str, Any]]:
+def recorded(corpus: CorpusAt[Any]) -> dict[str, Mapping[str, Any]]:
     """Return what the manifest says of each file; raise OutputError where it is damaged."""
     found = read_json(corpus.manifest) or {}
     files = found.get("files")
@@ -87,7 +87,7 @@ def _is_record(record: object) -> bool:
     return isinstance(record, dict) and isinstance(record.get("size"), int) and isinstance(record.get("sha256"), str)
 
 
-def _wrong(path: Path, record: Mapping[str, Any], *, digests: bool) -> str:
+def _wrong(path: Place, record: Mapping[str, Any], *, digests: bool) -> str:
     if not path.is_file():
         return "is missing"
     size = path.stat().st_size

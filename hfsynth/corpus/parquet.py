@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from datasets import Dataset, Features, List, Value, config
 
 from hfsynth.core.errors import OutputError
 from hfsynth.core.files import file_digest, publish, temporary, writing
+from hfsynth.core.places import Place, StorePath
 from hfsynth.core.records import Pair, Reason, Rejected, Status, Synthesis, Synthesized
 from hfsynth.corpus.manifest import damaged_parquet
 
@@ -213,10 +214,10 @@ def _rejected(rejected: Rejected) -> dict[str, str]:
     return {"reason": rejected.reason.value, "text": rejected.text}
 
 
-def file_record(path: Path) -> dict[str, Any]:
+def file_record(path: Place) -> dict[str, Any]:
     """Return what the manifest says of a Parquet file: rows, size and sha256."""
     digest, size = file_digest(path)
-    return {"rows": pq.read_metadata(path).num_rows, "size": size, "sha256": digest}
+    return {"rows": footer(path).num_rows, "size": size, "sha256": digest}
 
 
 FEATURES = Features(
@@ -292,9 +293,21 @@ def _batches(rows: Iterable[Mapping[str, object]], features: Features) -> Iterat
         yield pa.RecordBatch.from_pydict(columns, schema=schema)
 
 
-def footer(path: Path) -> Any:  # noqa: ANN401 (pyarrow's FileMetaData has no annotations)
+@contextmanager
+def parquet_file(path: Place, metadata: Any = None) -> Iterator[pq.ParquetFile]:  # noqa: ANN401
+    """Lend a Parquet file to read from, on a store by ranges; `metadata` is its footer where that was read before."""
+    if isinstance(path, StorePath):
+        with path.open("rb") as opened, pq.ParquetFile(opened, metadata=metadata) as file:
+            yield file
+    else:
+        with pq.ParquetFile(path, metadata=metadata) as file:
+            yield file
+
+
+def footer(path: Place) -> Any:  # noqa: ANN401 (pyarrow's FileMetaData has no annotations)
     """Return a Parquet file's footer; raise OutputError where it is damaged."""
     try:
-        return pq.read_metadata(path)
+        with parquet_file(path) as file:
+            return file.metadata
     except (pa.ArrowException, OSError) as error:
         raise damaged_parquet(path) from error

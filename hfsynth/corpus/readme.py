@@ -18,7 +18,7 @@ import yaml
 
 from hfsynth.core.errors import ConfigError, OutputError
 from hfsynth.core.files import write_text
-from hfsynth.corpus.folder import Corpus, split_order
+from hfsynth.corpus.folder import CorpusAt, split_order
 
 _BEGIN = re.compile(r"^<!-- hfsynth:begin (\{.*\}) -->$", re.MULTILINE)
 _END = "<!-- hfsynth:end -->"
@@ -308,7 +308,7 @@ def configured_readme(readme: str, configs: Mapping[str, Mapping[str, str]]) -> 
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---\n{body}"
 
 
-def describe_configs(corpus: Corpus) -> None:
+def describe_configs(corpus: CorpusAt[Any]) -> None:
     """Tell `load_dataset` where the configs lie, and leave the rest of the README as it is."""
     configs: dict[str, dict[str, str]] = {}
     for config, folder in (("default", corpus.data), ("pairs", corpus.pairs), ("rewritten", corpus.rewritten)):

@@ -8,16 +8,14 @@ journal is, are never published.
 from __future__ import annotations
 
 import json
-import os
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hfsynth.core.errors import ConfigError, OutputError
 from hfsynth.core.files import read_json
-from hfsynth.corpus.folder import Corpus, matching
+from hfsynth.core.places import Place, sorted_glob
+from hfsynth.corpus.folder import CorpusAt, matching
 
 README = "README.md"
 PLOTS = ("plots/*.png", "plots/*.svg")
@@ -40,7 +38,7 @@ class Belongings:
     left: tuple[str, ...]
 
 
-def belongings(root: Path, kind: str, include: Sequence[str] = ()) -> Belongings:
+def belongings(root: Place, kind: str, include: Sequence[str] = ()) -> Belongings:
     """Return what of a folder is published; `include` are patterns of more that is.
 
     Raise OutputError where there is no folder, ConfigError for a pattern that matches nothing.
@@ -59,10 +57,10 @@ def belongings(root: Path, kind: str, include: Sequence[str] = ()) -> Belongings
     return Belongings(tuple(files), tuple(sorted({*regular, *links} - {*files})))
 
 
-def manifest_records(root: Path) -> dict[str, dict[str, Any]]:
+def manifest_records(root: Place) -> dict[str, dict[str, Any]]:
     """Return what the folder's manifests say of its files, as path -> rows, size, sha256."""
     records: dict[str, dict[str, Any]] = {}
-    for path in sorted(Corpus(root).journal.glob("*manifest*.json")):
+    for path in sorted_glob(CorpusAt(root).journal, "*manifest*.json"):
         found = read_json(path)
         files = found.get("files") if isinstance(found, dict) else None
         if not isinstance(files, dict) or not all(isinstance(record, dict) for record in files.values()):
@@ -71,7 +69,7 @@ def manifest_records(root: Path) -> dict[str, dict[str, Any]]:
     return records
 
 
-def _owned(root: Path, kind: str, regular: Sequence[str]) -> set[str]:
+def _owned(root: Place, kind: str, regular: Sequence[str]) -> set[str]:
     if kind == "model":
         return {*matching(regular, _MODEL)}
     written = manifest_records(root)
@@ -79,21 +77,21 @@ def _owned(root: Path, kind: str, regular: Sequence[str]) -> set[str]:
     return {*data, *matching(regular, _CORPUS)}
 
 
-def _listed(root: Path) -> tuple[list[str], list[str]]:
+def _listed(root: Place) -> tuple[list[str], list[str]]:
     """Return the regular files of a folder, and the links and other special files that stand among them."""
     regular: list[str] = []
     others: list[str] = []
     for path in _walked(root):
-        mode = os.lstat(root / path).st_mode
-        (regular if stat.S_ISREG(mode) else others).append(path)
+        own = path.is_file() and not path.is_symlink()
+        (regular if own else others).append(path.relative_to(root).as_posix())
     return sorted(regular), sorted(others)
 
 
-def _walked(root: Path) -> Iterator[str]:
-    for folder, folders, files in os.walk(root, followlinks=False):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        place = Path(folder).relative_to(root)
-        linked = [name for name in folders if (Path(folder) / name).is_symlink()]
-        for name in (*files, *linked):
-            if not name.startswith("."):
-                yield (place / name).as_posix()
+def _walked(folder: Place) -> Iterator[Place]:
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from _walked(path)
+        else:
+            yield path

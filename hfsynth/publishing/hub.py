@@ -23,7 +23,9 @@ from huggingface_hub.errors import HfHubHTTPError
 from hfsynth.core.errors import ConfigError, HfsynthError, HubError
 from hfsynth.core.files import read_json
 from hfsynth.core.logs import logging_into
+from hfsynth.core.places import Place
 from hfsynth.core.remote_calls import OnRetry, explained, no_right, no_token, retrying
+from hfsynth.core.stores import place_of
 from hfsynth.corpus.folder import Corpus
 from hfsynth.corpus.readme import Card
 from hfsynth.publishing.card_reuse import hub_id
@@ -106,7 +108,7 @@ class PushResult:
 
 
 def push_folder(
-    folder: str | Path,
+    folder: str | Place,
     repo: str,
     options: PushOptions | None = None,
     *,
@@ -122,7 +124,7 @@ def push_folder(
     first. Raise OutputError and ConfigError for a folder that cannot be published, HubError for everything the Hub
     refuses; the visible state of the repo is then what it was.
     """
-    options, root = options or PushOptions(), Path(folder)
+    options, root = options or PushOptions(), place_of(folder)
     settings = completed(root, replace(settings or CardSettings(), repo=repo))
     with _logged(root, repo):
         publication = prepare(
@@ -138,10 +140,13 @@ def push_folder(
 
 
 @contextmanager
-def _logged(root: Path, repo: str) -> Iterator[None]:
-    """Log a push, in the folder itself where hfsynth made it: a log makes no corpus folder of any other."""
-    journal = Corpus(root).journal
-    with logging_into(journal / "log" / "push.log") if journal.is_dir() else nullcontext():
+def _logged(root: Place, repo: str) -> Iterator[None]:
+    """Log a push, in the folder itself where hfsynth made it: a log makes no corpus folder of any other.
+
+    A store can append nothing, and gets none.
+    """
+    journal = Corpus(root).journal if isinstance(root, Path) else None
+    with logging_into(journal / "log" / "push.log") if journal and journal.is_dir() else nullcontext():
         _log.info("push of %s to %s begins", root, repo)
         try:
             yield
@@ -150,7 +155,7 @@ def _logged(root: Path, repo: str) -> Iterator[None]:
             raise
 
 
-def completed(root: Path, settings: CardSettings) -> CardSettings:
+def completed(root: Place, settings: CardSettings) -> CardSettings:
     """Add what the cards of the corpus's source, model and parts state, where nobody has and the Hub answers."""
     recipe, card = read_json(root / "synthesizer_config.json"), read_card(root)
     known = own_block(card)

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Self
 
 from hfsynth.core.errors import HubError, OutputError
 from hfsynth.core.files import file_digest
+from hfsynth.core.places import Place
 from hfsynth.corpus.folder import declared, matching, split_order, usual_pattern
 from hfsynth.corpus.readme import Block, Card, united
 from hfsynth.publishing.card import CorpusFacts, ModelFacts, card_of, size_category
@@ -194,13 +194,13 @@ class Snapshot:
 class LocalFile:
     """A file to publish, by its path or by its content."""
 
-    source: Path | bytes
+    source: Place | bytes
     size: int
     sha256: str
 
     @classmethod
-    def of(cls, source: Path | bytes) -> Self:
-        """Read and digest a file."""
+    def of(cls, source: Place | bytes) -> Self:
+        """Read and digest a file; on a store it stays there."""
         if isinstance(source, bytes):
             return cls(source, len(source), hashlib.sha256(source).hexdigest())
         sha256, size = file_digest(source)

@@ -9,7 +9,6 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from huggingface_hub import get_token
 from huggingface_hub.errors import HFValidationError
@@ -18,9 +17,11 @@ from huggingface_hub.utils import validate_repo_id
 from hfsynth.core.addresses import public_values
 from hfsynth.core.errors import OutputError, UsageError
 from hfsynth.core.files import read_json, write_text
+from hfsynth.core.places import Place
 from hfsynth.core.remote_calls import invalid_name
+from hfsynth.core.stores import place_of
 from hfsynth.corpus.files import CorpusFiles
-from hfsynth.corpus.folder import Corpus, incomplete
+from hfsynth.corpus.folder import CorpusAt, incomplete
 from hfsynth.corpus.readme import Card
 from hfsynth.publishing import plots
 from hfsynth.publishing.belongings import belongings, manifest_records
@@ -36,13 +37,13 @@ from hfsynth.publishing.plots import FOLDER
 class CardResult:
     """A card that was written: where, whether it changed, and what it leaves out."""
 
-    path: Path
+    path: Place
     changed: bool
     notes: tuple[str, ...]
 
 
 def write_card(
-    folder: str | Path, settings: CardSettings | None = None, *, kind: str = "dataset", template: str | None = None
+    folder: str | Place, settings: CardSettings | None = None, *, kind: str = "dataset", template: str | None = None
 ) -> CardResult:
     """Write the README and the plots of a corpus folder (`kind` "dataset") or a synthesizer's ("model").
 
@@ -50,20 +51,20 @@ def write_card(
     earlier (licence, language, title) is kept where `settings` leave it open. Raise ConfigError for a missing licence
     or a failing template, OutputError where the folder holds nothing to describe.
     """
-    root = Path(folder)
+    root = place_of(folder)
     facts = _drawn(root, facts_of(CorpusFiles(root), settings or CardSettings(), kind))
     changed = _written(root, facts, folder_card(root, facts, template))
     return CardResult(root / README, changed, tuple(stated(facts)) if isinstance(facts, CorpusFacts) else ())
 
 
 def check_folder_card(
-    folder: str | Path, settings: CardSettings | None = None, *, kind: str = "dataset", template: str | None = None
+    folder: str | Place, settings: CardSettings | None = None, *, kind: str = "dataset", template: str | None = None
 ) -> None:
     """Raise OutputError where the folder's card is not what `write_card` would write now, or a fact is missing."""
-    root = Path(folder)
-    again = f"Write it again: hfsynth card {folder}"
+    root = place_of(folder)
+    again = f"Write it again: hfsynth card {root}"
     if not (root / "README.md").exists():
-        raise OutputError(f"{folder} has no card.", hint=again)
+        raise OutputError(f"{root} has no card.", hint=again)
     try:
         facts = facts_of(CorpusFiles(root), settings or CardSettings(), kind)
     except UsageError as error:
@@ -71,9 +72,9 @@ def check_folder_card(
     if isinstance(facts, CorpusFacts) and (old := plots.stale(root, read_json(root / "stats.json") or {})):
         raise OutputError(f"{', '.join(old)} shows other numbers than stats.json.", hint=again)
     if isinstance(facts, CorpusFacts) and _read(root / FILE) != _described(root, facts):
-        raise OutputError(f"The {FILE} of {folder} is stale: it does not say what is in the folder now.", hint=again)
+        raise OutputError(f"The {FILE} of {root} is stale: it does not say what is in the folder now.", hint=again)
     if (root / "README.md").read_text("utf-8") != folder_card(root, facts, template).text():
-        raise OutputError(f"The card of {folder} is stale: it does not say what is in the folder now.", hint=again)
+        raise OutputError(f"The card of {root} is stale: it does not say what is in the folder now.", hint=again)
 
 
 def facts_of(files: CorpusFiles, settings: CardSettings, kind: str) -> CorpusFacts | ModelFacts:
@@ -81,12 +82,12 @@ def facts_of(files: CorpusFiles, settings: CardSettings, kind: str) -> CorpusFac
     return corpus_facts(files.root, settings, files) if kind == "dataset" else model_facts(files.root, settings)
 
 
-def folder_card(root: Path, facts: CorpusFacts | ModelFacts, template: str | None) -> Card:
+def folder_card(root: Place, facts: CorpusFacts | ModelFacts, template: str | None) -> Card:
     """Return the folder's card as it should be."""
     return rebuilt_card(read_card(root), card_of(facts, template))
 
 
-def _drawn(root: Path, facts: CorpusFacts | ModelFacts) -> CorpusFacts | ModelFacts:
+def _drawn(root: Place, facts: CorpusFacts | ModelFacts) -> CorpusFacts | ModelFacts:
     """Draw a corpus's pictures where they are not there yet, and return its facts with them."""
     stats = read_json(root / "stats.json")
     if stats is None or not isinstance(facts, CorpusFacts) or not plots.available():
@@ -95,7 +96,7 @@ def _drawn(root: Path, facts: CorpusFacts | ModelFacts) -> CorpusFacts | ModelFa
     return replace(facts, plots=plots.current(root, stats))
 
 
-def _written(root: Path, facts: CorpusFacts | ModelFacts, card: Card) -> bool:
+def _written(root: Place, facts: CorpusFacts | ModelFacts, card: Card) -> bool:
     """Write a folder's card, and a corpus's `croissant.json` beside it; say whether another card was there."""
     if isinstance(facts, CorpusFacts) and _read(root / FILE) != (described := _described(root, facts)):
         write_text(root / FILE, described)
@@ -106,14 +107,14 @@ def _written(root: Path, facts: CorpusFacts | ModelFacts, card: Card) -> bool:
     return True
 
 
-def _described(root: Path, facts: CorpusFacts) -> str:
+def _described(root: Place, facts: CorpusFacts) -> str:
     """Return what `croissant.json` should hold. The day that it was written first stays."""
     found = read_json(root / FILE)
     day = found.get("datePublished") if isinstance(found, dict) else None
     return croissant_text(croissant(facts, published=str(day or datetime.now(UTC).date())))
 
 
-def _read(path: Path) -> str | None:
+def _read(path: Place) -> str | None:
     return path.read_text("utf-8") if path.is_file() else None
 
 
@@ -132,7 +133,7 @@ def check_name(repo: str) -> None:
 
 
 def prepare(
-    root: Path,
+    root: Place,
     repo: str,
     kind: str,
     settings: CardSettings,
@@ -179,8 +180,8 @@ def publication_summary(publication: Publication) -> str:
     return ", ".join(f"{config.name} ({sum(s.rows for s in config.splits):,} rows)" for config in facts.configs)
 
 
-def _refuse_unfinished(root: Path) -> None:
-    corpus = Corpus(root)
+def _refuse_unfinished(root: Place) -> None:
+    corpus = CorpusAt(root)
     if corpus.plan.exists() and not corpus.manifest.exists():
         raise OutputError(
             f"{root} is not finished: its job was interrupted or is still running.",
@@ -213,7 +214,7 @@ def _refuse_secrets(corpus: CorpusFiles, paths: Sequence[str], card: Card, allow
     refuse_secrets(card.text().encode("utf-8", "replace"), f"the new {README}", token=token, allowed=allowed)
 
 
-def _content(root: Path, path: str) -> Path | bytes:
+def _content(root: Place, path: str) -> Place | bytes:
     """Return a file as it is published: in the small JSON files no path of this machine, no address's credentials."""
     if path not in _TELLING:
         return root / path

@@ -14,7 +14,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias, TypeVar
 
 from hfsynth.core.errors import ConfigError
+from hfsynth.core.places import Place
 from hfsynth.core.remote_calls import OnRetry
+from hfsynth.core.stores import place_of
 from hfsynth.documents.dataset_splits import AnyDataset
 from hfsynth.documents.source import Source
 from hfsynth.publishing import hub
@@ -56,10 +58,10 @@ def push(
 ) -> PushResult:
     """Publish a corpus as one visible change of the repo `user/name`; create the repo where it is new.
 
-    `what` is a corpus folder (or a synthesizer's, with `kind="model"`), what `save_corpus` returned, or mapped
-    datasets, which can also be given as `pairs`; then `synthesizer` must say what they were mapped with, and `texts`
-    and `source` are those of `save_corpus`. The keywords that describe the corpus and the push go before the fields of
-    `settings` (`CardSettings`) and `options` (`PushOptions`) of the same names.
+    `what` is a corpus folder, here or on a store (`s3://bucket/corpus`), a synthesizer's with `kind="model"`, what
+    `save_corpus` returned, or mapped datasets, which can also be given as `pairs`; then `synthesizer` must say what
+    they were mapped with, and `texts` and `source` are those of `save_corpus`. The keywords that describe the corpus
+    and the push go before the fields of `settings` (`CardSettings`) and `options` (`PushOptions`) of the same names.
 
     Everything is checked before anything is sent. Configs and splits of the repo that the corpus does not have stay, as
     do everybody's own words in its card. What somebody else published, or what was made from another source, is
@@ -110,7 +112,7 @@ def card(
     """
     stated = {"license": license, "license_name": license_name, "license_link": license_link, "title": title}
     described = described_by(settings, language=language, repo=repo, **stated)
-    root = Path(folder)
+    root = place_of(folder)
     return write_card(root, completed(root, described), kind=kind, template=template)
 
 
@@ -118,7 +120,7 @@ def check_card(
     folder: Folder, *, settings: CardSettings | None = None, template: str | None = None, kind: str = "dataset"
 ) -> None:
     """Raise OutputError where the folder's card is not what `card` would write now, or a fact is missing."""
-    check_folder_card(Path(folder), settings, kind=kind, template=template)
+    check_folder_card(place_of(folder), settings, kind=kind, template=template)
 
 
 def described_by(
@@ -135,7 +137,7 @@ def _with(values: Stated, changes: dict[str, Any]) -> Stated:
     return changed(values, **{name: value for name, value in changes.items() if value is not None and name in known})
 
 
-def _given(what: Any, pairs: AnyDataset | None) -> tuple[Path | None, Any]:  # noqa: ANN401
+def _given(what: Any, pairs: AnyDataset | None) -> tuple[Place | None, Any]:  # noqa: ANN401
     """Return the folder or the datasets that are to be published."""
     if (what is None) == (pairs is None):
         raise ConfigError(
@@ -143,5 +145,5 @@ def _given(what: Any, pairs: AnyDataset | None) -> tuple[Path | None, Any]:  # n
             hint='hfsynth.push(corpus, "user/name"), or hfsynth.push(ds, "user/name", synthesizer=…).',
         )
     if isinstance(what, str | os.PathLike):
-        return Path(what), None
+        return place_of(what), None
     return None, what if pairs is None else pairs

@@ -6,6 +6,7 @@ happened. Knows nothing of corpora and cards.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from hfsynth.core.errors import HubError
+from hfsynth.core.places import StorePath
 from hfsynth.core.private_names import (
     ask_upload_modes,
     note_stored,
@@ -49,6 +51,7 @@ OnBytes = Callable[[int], None]
 _UNIT_FILES, _UNIT_BYTES = 64, 256 * 2**20
 _FOOTER = 2**16
 _ASKED_PATHS = 100
+_SAMPLE = 512  # bytes by which the Hub tells texts from other contents
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,8 +263,7 @@ class HubRepo:
         """Return the operation for a file; it remembers that its content was sent."""
         key = (path, file.sha256)
         if key not in self._operations:
-            source = file.source if isinstance(file.source, bytes) else str(file.source)
-            operation = CommitOperationAdd(path, source)
+            operation = _added(path, file)
             operation.upload_info.sha256 = bytes.fromhex(file.sha256)
             self._operations[key] = operation
         return self._operations[key]
@@ -356,9 +358,20 @@ def _at_once(function: Callable[[], T]) -> T:
         hooks.remove(refuse)
 
 
-def _source(operation: CommitOperationAdd) -> Path | bytes:
+def _added(path: str, file: LocalFile) -> CommitOperationAdd:
+    if not isinstance(file.source, StorePath):
+        return CommitOperationAdd(path, file.source)
+    opened = file.source.open("rb")
+    operation = CommitOperationAdd(path, opened.read(_SAMPLE))  # for the whole it would read the file once more
+    operation.upload_info.size = file.size
+    operation.path_or_fileobj = opened
+    opened.seek(0)
+    return operation
+
+
+def _source(operation: CommitOperationAdd) -> Path | bytes | io.BufferedReader:
     source = operation.path_or_fileobj
-    return source if isinstance(source, bytes) else Path(str(source))
+    return source if isinstance(source, bytes | io.BufferedReader) else Path(str(source))
 
 
 def _units(operations: Sequence[CommitOperationAdd]) -> Iterator[list[CommitOperationAdd]]:

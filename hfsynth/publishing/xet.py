@@ -8,6 +8,7 @@ a refusal comes with its status, to be judged by `retrying` as any other. Knows 
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import time
@@ -22,6 +23,7 @@ from typing import Any
 from huggingface_hub import constants
 
 from hfsynth.core.errors import HubError
+from hfsynth.core.places import PIECE
 from hfsynth.core.remote_calls import StorageError
 
 _SETTINGS = {
@@ -46,9 +48,9 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file to send, by its path or by its content."""
+    """A file to send, by its path, by its content, or opened where it is on no disk."""
 
-    source: Path | bytes
+    source: Path | bytes | io.BufferedReader
     sha256: str
 
 
@@ -116,7 +118,7 @@ def send(
             progress_callback=watch.see,
         )
         _start(commit, contents)
-        _finish(commit, watch, patience)
+        _finish(commit, contents, watch, patience)
     except StorageError:
         raise
     except (ConnectionError, TimeoutError) as error:
@@ -139,14 +141,21 @@ def _start(commit: Any, contents: Sequence[Upload]) -> None:  # noqa: ANN401
     for content in contents:
         if isinstance(content.source, bytes):
             commit.start_upload_bytes(content.source, sha256=content.sha256)
-        else:
+        elif isinstance(content.source, Path):
             commit.start_upload_file(str(content.source), sha256=content.sha256)
 
 
-def _finish(commit: Any, watch: _Watch, patience: float) -> None:  # noqa: ANN401
+def _finish(commit: Any, contents: Sequence[Upload], watch: _Watch, patience: float) -> None:  # noqa: ANN401
     """Wait for the end in a thread of its own, so that a storage that never answers can be given up."""
+
+    def end() -> None:
+        for content in contents:
+            if isinstance(content.source, io.BufferedReader):
+                _stream(commit, content.source, content.sha256)
+        commit.wait_to_finish()
+
     with ThreadPoolExecutor(1, thread_name_prefix="xet") as pool:
-        ending = pool.submit(commit.wait_to_finish)
+        ending = pool.submit(end)
         try:
             while not wait([ending], timeout=_SECONDS_BETWEEN_LOOKS).done:
                 if watch.still() > patience:
@@ -155,6 +164,14 @@ def _finish(commit: Any, watch: _Watch, patience: float) -> None:  # noqa: ANN40
             commit.abort()
             raise
         ending.result()
+
+
+def _stream(commit: Any, source: io.BufferedReader, sha256: str) -> None:  # noqa: ANN401
+    """Send what is on no disk, a piece at a time."""
+    source.seek(0)
+    with commit.start_upload_stream(sha256=sha256) as stream:
+        while piece := source.read(PIECE):
+            stream.write(piece)
 
 
 def _answered(error: Exception) -> StorageError:

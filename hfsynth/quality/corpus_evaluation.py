@@ -11,19 +11,19 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hfsynth.core.draws import Draws
 from hfsynth.core.errors import ConfigError, OutputError
 from hfsynth.core.files import read_json, write_json
+from hfsynth.core.places import Place, sorted_glob
 from hfsynth.core.records import Pair
-from hfsynth.corpus.folder import Corpus, split_order
+from hfsynth.core.stores import place_of
+from hfsynth.corpus.folder import CorpusAt, split_order
 from hfsynth.corpus.manifest import damaged_parquet, require_whole
-from hfsynth.corpus.parquet import footer
+from hfsynth.corpus.parquet import footer, parquet_file
 from hfsynth.quality.aggregates import Ratios, Repeats, Sample, distinct, nearly_repeated, quantiles
 from hfsynth.quality.measures import Evidence, answer_leak
 from hfsynth.quality.pair_judge import Judgeable, PairJudge, judged_figures, load_judge
@@ -190,7 +190,7 @@ _INSTRUCTIONS = "pairs.list.element.instruction"
 
 
 def evaluate_corpus(
-    folder: str | Path,
+    folder: str | Place,
     *,
     split: str | Sequence[str] | None = None,
     sample: int | None = None,
@@ -213,8 +213,9 @@ def evaluate_corpus(
     """
     if sample is not None and sample < 1:
         raise ConfigError(f"sample must be a whole number of at least 1, not {sample}.", hint="Use --sample 1000.")
-    parts = require_measurable(folder, split)
-    require_whole(folder, "pairs/", digests=True)
+    root = place_of(folder)
+    parts = require_measurable(root, split)
+    require_whole(root, "pairs/", digests=True)
     judge = load_judge(judge) if isinstance(judge, str) else judge
     rows, expected = _extent(parts)
     drawn = _drawn(rows, sample, seed)
@@ -237,29 +238,29 @@ def evaluate_corpus(
     return {**values, "judge": {"model": judge.model, **judged_figures(verdicts, seed=seed)}}
 
 
-def save_corpus_evaluation(folder: str | Path, values: Mapping[str, Any]) -> Path:
+def save_corpus_evaluation(folder: str | Place, values: Mapping[str, Any]) -> Place:
     """Write an evaluation into the folder's `stats.json` under `evaluation`, whole or not at all; return its path."""
-    corpus = Corpus(Path(folder))
+    corpus = CorpusAt(place_of(folder))
     write_json(corpus.stats, {**(read_json(corpus.stats) or {}), "evaluation": dict(values)})
     return corpus.stats
 
 
-def require_measurable(folder: str | Path, split: str | Sequence[str] | None = None) -> list[Path]:
+def require_measurable(folder: str | Place, split: str | Sequence[str] | None = None) -> list[Place]:
     """Return the files with the pairs of a folder that a job has finished or that came from elsewhere.
 
     Raise OutputError where there are none, also of a split that is asked for, ConfigError where a library is missing:
     what `evaluate_corpus` would raise, before anything is loaded or read.
     """
     _require_libraries()
-    corpus = Corpus(Path(folder))
+    corpus = CorpusAt(place_of(folder))
     unfinished = corpus.journal.is_dir() and not corpus.manifest.exists()
-    parts = sorted(corpus.pairs.glob("*.parquet"))
+    parts = sorted_glob(corpus.pairs, "*.parquet")
     if unfinished or not parts:
         raise OutputError(
             f"{corpus.root} holds no finished pairs.",
             hint=f"Make or finish them: hfsynth synthesize SOURCE {corpus.root}",
         )
-    require_whole(folder, "pairs/")
+    require_whole(corpus.root, "pairs/")
     parts = _of_splits(corpus, parts, (split,) if isinstance(split, str) else split)
     for path in parts:
         missing = [name for name in _COLUMNS if name not in footer(path).schema.to_arrow_schema().names]
@@ -270,7 +271,7 @@ def require_measurable(folder: str | Path, split: str | Sequence[str] | None = N
     return parts
 
 
-def _of_splits(corpus: Corpus, parts: list[Path], asked: Sequence[str] | None) -> list[Path]:
+def _of_splits(corpus: CorpusAt[Any], parts: list[Place], asked: Sequence[str] | None) -> list[Place]:
     """Return the files of the splits that are asked for, all where none is."""
     there = sorted({_split(path) for path in parts}, key=split_order)
     missing = [name for name in asked or () if name not in there]
@@ -282,7 +283,7 @@ def _of_splits(corpus: Corpus, parts: list[Path], asked: Sequence[str] | None) -
     return [path for path in parts if asked is None or _split(path) in asked]
 
 
-def _split(path: Path) -> str:
+def _split(path: Place) -> str:
     return path.name.partition("-")[0]
 
 
@@ -295,7 +296,7 @@ def _require_libraries() -> None:
         )
 
 
-def _extent(parts: list[Path]) -> tuple[int, int]:
+def _extent(parts: list[Place]) -> tuple[int, int]:
     """Return the number of rows, and one of pairs that is too large by the documents without any."""
     rows = pairs = 0
     for path in parts:
@@ -314,12 +315,12 @@ def _drawn(rows: int, sample: int | None, seed: int) -> Collection[int]:
     return Draws(f"evaluate/{seed}").sample(sample, rows)
 
 
-def _documents(parts: list[Path], drawn: Collection[int]) -> Iterator[tuple[str, str, list[Pair]]]:
+def _documents(parts: list[Place], drawn: Collection[int]) -> Iterator[tuple[str, str, list[Pair]]]:
     """Yield split, text and pairs of the documents that are drawn."""
     number = 0
     for path in parts:
         try:
-            with pq.ParquetFile(path) as file:
+            with parquet_file(path) as file:
                 for batch in file.iter_batches(batch_size=_BATCH, columns=list(_COLUMNS)):
                     kept = [row for row in range(len(batch)) if number + row in drawn]
                     number += len(batch)

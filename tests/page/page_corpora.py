@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,26 +143,3 @@ def opened(*words: str) -> Iterator[str]:
         _, said = process.communicate(timeout=60)
         SAID.append(said)
     assert process.returncode == 0, said
-
-
-@contextmanager
-def slow_job(root: Path, *, documents: int, shard_rows: int, latency: float = 0.15) -> Iterator[Path]:
-    """Run a job in a process of its own that takes seconds; lend its folder once it has begun, and let it end."""
-    source = root.parent / f"{root.name}.jsonl"
-    source.write_text(
-        "".join(json.dumps({"text": f"Document {n} is about the tides."}) + "\n" for n in range(documents))
-    )
-    recipe = "SynthesizerConfig(model='scripted', shots=2)"
-    program = (
-        f"from hfsynth import *; synthesize(Source({str(source)!r}), {str(root)!r}, {recipe}, "
-        f"engine=ScriptedEngine(latency={latency}, max_in_flight=2), shard_rows={shard_rows})"
-    )
-    process = subprocess.Popen([sys.executable, "-c", program])
-    try:
-        while not (root / ".hfsynth" / "job.json").exists():
-            assert process.poll() is None
-            time.sleep(0.02)
-        yield root
-    finally:
-        process.wait(timeout=120)
-    assert process.returncode == 0

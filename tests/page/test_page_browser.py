@@ -6,6 +6,7 @@ HFSYNTH_SCREENSHOTS names a folder that keeps the pictures.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_corpora import HOSTILE, everything, large_corpus, opened, slow_job
+from page_corpora import HOSTILE, everything, large_corpus, opened
 
 from hfsynth.core.config import SynthesizerConfig
 from hfsynth.documents.source import Source
@@ -168,37 +169,18 @@ def test_hostile_texts_run_nothing_and_look_like_themselves(browser: Any, tmp_pa
         assert not visit.faults
 
 
-@pytest.mark.parametrize(("width", "scheme"), VIEWS)
-def test_a_running_job_is_followed_to_its_end(browser: Any, tmp_path: Path, width: int, scheme: str) -> None:  # noqa: ANN401
-    with (
-        slow_job(tmp_path / "corpus", documents=80, shard_rows=20, latency=0.5) as root,
-        opened(str(root), "--engine", "scripted") as address,
-        Visit(browser, address, width, scheme) as visit,
-    ):
-        page = visit.page
-        visit.has("#hs-summary", "running")
-        visit.has("#hs-said", "rows under way, the newest first")
-        visit.has("#hs-document", "is about the tides")
+def test_a_running_job_is_followed_to_its_end(browser: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    source = tmp_path / "source.jsonl"
+    source.write_text("".join(json.dumps({"text": f"Document {n} is about the tides."}) + "\n" for n in range(6)))
+    root, recipe = tmp_path / "corpus", SynthesizerConfig(model="scripted")
+    synthesize(Source(str(source)), root, recipe, engine=ScriptedEngine(), shard_rows=2, shards=(0, 1))
+    with opened(str(root), "--engine", "scripted") as address, Visit(browser, address) as visit:
+        visit.has("#hs-summary", "unfinished")
         visit.has("#hs-plots", "Documents by what became of them")
-        documents, first = page.locator("#hs-plots table").first, page.locator("#hs-rows label").first
-        counted, newest = documents.inner_text(), first.inner_text()
-        playwright.expect(documents).not_to_have_text(counted, timeout=30_000)  # figures and rows go on
-        playwright.expect(first).not_to_have_text(newest, timeout=30_000)
-        page.locator("#hs-rows input").nth(2).press("Space")
-        playwright.expect(page.get_by_label("Follow the newest rows")).not_to_be_checked()
-        label = page.locator("#hs-rows label").nth(2).inner_text()
-        visit.has("#hs-document", "is about the tides")
-        visit.has("#hs-chain", "Shot 2")
-        name = page.locator("#hs-document dd").first.inner_text()
-        visit.keep(f"running-{width}")
-        page.wait_for_timeout(3000)
-        visit.has("#hs-document", name)
-        assert page.locator("#hs-rows label").nth(2).inner_text() == label
-        page.get_by_label("Rows of").click()
-        page.get_by_role("option", name="finished shards").click()
-        visit.has("#hs-said", "looked at rows 1 to 20 of")
+        visit.keep("running-1440")
+        synthesize(Source(str(source)), root, recipe, engine=ScriptedEngine(), shard_rows=2)
         visit.has("#hs-summary", "finished")
-        visit.has("#hs-said", "rows 1 to 20 of 80")
+        visit.has("#hs-said", "rows 1 to 6 of 6")
         assert not visit.faults
 
 
