@@ -230,3 +230,17 @@ def test_what_would_be_lost_in_converting_is_refused(hub: Hub, tmp_path: Path) -
     assert done.returncode == 1 and "squad/shard/00000.jsonl, line 2" in done.stderr
     assert "not Q and A alone" in done.stderr and "Traceback" not in done.stderr
     assert not hub.lines("user/refused")
+
+
+def test_a_script_runs_as_a_job_of_the_hub(tmp_path: Path) -> None:
+    rows = "".join(json.dumps({"text": text}) + "\n" for text in RAW)
+    asked = ["jobs", "uv", "run", "--flavor", "cpu-basic", "--secrets", "HF_TOKEN", "--timeout", "10m"]
+    with Hub(xet=True) as hub:  # the script goes through a bucket, which is filled by Xet
+        hub.commit("user/raw", {"train.jsonl": rows.encode()})
+        script = [str(FOLDER / "general_corpus.py"), "user/raw", "user/general", *SCRIPTED]
+        environment = {**hub.env(tmp_path), "HF_HUB_DISABLE_EXPERIMENTAL_WARNING": "1"}
+        hub.run([sys.executable, "-m", "huggingface_hub.cli.hf", *asked, *script], environment)
+        (job,) = hub.jobs.all
+        assert job.stage == "COMPLETED" and job.spec["secrets"] == {"HF_TOKEN": hub.token}
+        found = loaded(hub, tmp_path, "user/general", "default", "pairs")
+    assert [row["text"] for row in found["pairs"]] == RAW[:4] and len(found["default"]) == 18

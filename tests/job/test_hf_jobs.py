@@ -213,7 +213,7 @@ def test_three_jobs_of_which_one_runs_out_of_time_and_one_is_cancelled_and_the_c
     out = described(source, tmp_path / "out", 1.5)
     hub.jobs.limits["0"] = 8.0
     first = call(hub, tmp_path, out, jobs=3, timeout="10m")
-    wait(lambda: len(hub.jobs.all) == 3 and done(out) >= 1, first)
+    wait(lambda: len(hub.jobs.all) >= 3 and done(out) >= 1, first)
     hub.jobs.end(hub.jobs.at(1)[0])
     wait(lambda: len(hub.jobs.at(1)) == 2 and len(hub.jobs.at(0)) == 2, first)
     first.send_signal(signal.SIGKILL)

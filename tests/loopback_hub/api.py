@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from loopback_hub.buckets import Buckets
 from loopback_hub.jobs import Jobs
 from loopback_hub.store import Repo, Store, Token
 from loopback_hub.trees import Refusal
@@ -65,7 +66,8 @@ class Api:
         self.uploads: dict[str, Upload] = {}
         self.sent: Counter[str] = Counter()
         self.xet = Storage(store, f"{storage}/{PREFIX}") if xet else None
-        self.jobs = Jobs(endpoint)
+        self.buckets = Buckets()
+        self.jobs = Jobs(endpoint, self.buckets)
 
     def answer(self, call: Call) -> Answer:
         """Carry a call out, whole: no other call is carried out meanwhile."""
@@ -89,6 +91,8 @@ class Api:
             handler = self.routes.get((call.method, verb))
             if handler is not None:
                 return handler(self, call, repo, rest)
+        elif segments[1] == "buckets" and len(segments) > 3:
+            return self.buckets.answer(self, call, segments[2:])
         elif segments[1] == "jobs":
             return self._on_jobs(call, segments[2:])
         elif (call.method, call.raw_path) in FIXED:

@@ -1,7 +1,8 @@
 """HF Jobs on the loopback: a job is a process of this machine, with a time limit that ends it, and an account of it.
 
-What is asked of `uv run --with PACKAGE hfsynth …` runs as this environment's hfsynth. Its variables are what the job
-was given, as secrets too, and nothing of the test's own settings for stores and the Hub.
+What is asked of `uv run --with PACKAGE hfsynth …` runs as this environment's hfsynth, and a script in a bucket that is
+mounted by this environment's Python. Its variables are what the job was given, as secrets too, and nothing of the
+test's own settings for stores and the Hub.
 """
 
 from __future__ import annotations
@@ -101,10 +102,10 @@ class Job:
 class Jobs:
     """All jobs, in the order of their starts. `limits` are time limits, by place, of the next start there."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, buckets: Mapping[str, Mapping[str, bytes]]) -> None:
         self.all: list[Job] = []
         self.limits: dict[str, float] = {}
-        self._endpoint = endpoint
+        self._endpoint, self._buckets = endpoint, buckets
         self._folder = Path(tempfile.mkdtemp(prefix="hfsynth-jobs-"))
         self._lock = threading.Lock()
         self._timers: list[threading.Timer] = []
@@ -169,9 +170,10 @@ class Jobs:
         name = secrets.token_hex(12)
         folder = self._folder / name
         folder.mkdir()
+        command = self._mounted(_command(spec["command"]), folder, spec.get("volumes", []))
         with (folder / "log").open("w") as log:
             process = start_process(
-                _command(spec["command"]),
+                command,
                 fresh=True,
                 env=self._environment(name, folder, spec),
                 cwd=folder,
@@ -188,6 +190,18 @@ class Jobs:
         timer.start()
         self._timers.append(timer)
         return job
+
+    def _mounted(self, command: list[str], folder: Path, volumes: list[dict[str, Any]]) -> list[str]:
+        """Put the files of buckets where a job sees them, and return its command as it is here."""
+        for number, volume in enumerate(volumes):
+            here, path = folder / f"volume-{number}", volume.get("path", "")
+            for name, content in self._buckets[volume["source"]].items():
+                if name.startswith(path):
+                    file = here / name.removeprefix(path).lstrip("/")
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_bytes(content)
+            command = [word.replace(volume["mountPath"], str(here)) for word in command]
+        return command
 
     def _environment(self, name: str, folder: Path, spec: Mapping[str, Any]) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
@@ -247,9 +261,9 @@ def _command(command: list[str]) -> list[str]:
     if (next(words, None), next(words, None)) != ("uv", "run"):
         raise Refusal(400, f"Nothing here runs {command}")
     program = _program(words)
-    if program != "hfsynth":
+    if program != "hfsynth" and not program.endswith(".py"):
         raise Refusal(400, f"Nothing here runs {program}")
-    return [sys.executable, "-m", "hfsynth", *words]
+    return [sys.executable, *(["-m"] if program == "hfsynth" else []), program, *words]
 
 
 def _program(words: Iterator[str]) -> str:
