@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hfsynth.core.draws import Draws
     from hfsynth.core.errors import HfsynthError
     from hfsynth.core.exemplars import Exemplars
+    from hfsynth.core.identifier_models import IdentifierModel
     from hfsynth.core.prompt_recipes import Prompt, PromptRecipe
     from hfsynth.core.recipes import open_recipe, recipe_steps
     from hfsynth.core.records import content_id
@@ -134,6 +135,7 @@ _HOMES = {
     "save_corpus": "publishing.saving",
     "split_documents": "documents.split_documents",
     "describe_job": "job.run",
+    "IdentifierModel": "core.identifier_models",
     "ScreenResult": "job.screen",
     "screen": "job.screen",
     "synthesize": "job.run",
@@ -168,6 +170,7 @@ __all__ = [
     "PushOptions",
     "Sampling",
     "SavedCorpus",
+    "IdentifierModel",
     "ScreenResult",
     "ScriptedEngine",
     "Source",

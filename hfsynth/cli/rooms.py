@@ -92,7 +92,7 @@ VERIFY: Rooms = {
     "Output": ("quiet", "verbose", "as_json"),
 }
 SCREEN: Rooms = {
-    "Used most": ("pii", "duplicates", "language", "decontaminate", "workers", "dry_run"),
+    "Used most": ("pii", "pii_model", "pii_kinds", "duplicates", "language", "decontaminate", "workers", "dry_run"),
     "Output": ("grace", "quiet", "verbose", "as_json"),
 }
 PUSH: Rooms = {

@@ -26,6 +26,13 @@ def screen(
             "report counts them."
         ),
     ] = None,
+    pii_model: Annotated[
+        str | None,
+        typer.Option(help="A token classifier (folder or USER/MODEL[@REVISION]) that tells persons beside them."),
+    ] = None,
+    pii_kinds: Annotated[
+        str | None, typer.Option(help="What that model is to tell, person,location. [default: person]")
+    ] = None,
     duplicates: Annotated[
         bool,
         typer.Option("--duplicates", help="Take out documents that repeat an earlier one, or nearly so; and pairs."),
@@ -42,7 +49,10 @@ def screen(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Worker processes; 0 works in this one. [default: one per core, for files enough]"),
+        typer.Option(
+            min=0,
+            help="Worker processes; 0 works in this one. [default: one per core; 0 with a model]",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be done; change nothing.")] = False,
     grace: Grace = 30.0,
@@ -59,16 +69,21 @@ def screen(
     Example: hfsynth screen corpus/ --pii mark --duplicates
     """
     from hfsynth.cli import launchers
+    from hfsynth.core.errors import ConfigError
+    from hfsynth.core.identifier_models import IdentifierModel
     from hfsynth.core.screening import sentence
     from hfsynth.job.screen import default_workers
     from hfsynth.job.screen import screen as screen_corpus
 
-    number = default_workers(corpus) if workers is None else workers
+    if pii_kinds and not pii_model:
+        raise ConfigError("--pii-kinds are those of a model, and none is named.", hint="Name one: --pii-model MODEL")
+    number = workers if workers is not None else 0 if pii_model else default_workers(corpus)
     wanted = launchers.Wanted("local", number, 1, None, None, "none")
     with launchers.interruptible(), console.job_progress(quiet=quiet or as_json) as display:
         result = screen_corpus(
             corpus,
             pii=pii,
+            pii_model=IdentifierModel.named(pii_model, pii_kinds) if pii_model else None,
             duplicates=duplicates,
             language=[code.strip() for code in language.split(",")] if language else (),
             decontaminate=decontaminate or (),

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from hfsynth.core.decontamination import DEFAULT_CONDITION, Decontamination, sentences
 from hfsynth.core.errors import ConfigError
+from hfsynth.core.identifier_models import IdentifierModel
 from hfsynth.core.records import Counts
 
 PII_MODES = ("mark", "drop", "report")
@@ -21,6 +22,7 @@ SIMILARITY = 0.8
 SHINGLE_WORDS = 5
 """How many neighbouring words are compared as one."""
 
+_USE = "Use --pii mark, drop or report beside it."
 _OPTIONS = "--pii mark|drop|report, --duplicates, --language en,de, --decontaminate core"
 _NAMES = {
     "benchmarks": "benchmark questions",
@@ -34,17 +36,21 @@ _NAMES = {
 class Screening:
     """What to screen for. `languages` are codes as `hfsynth.quality.words.language_codes` gives them.
 
-    `benchmarks` are settled: they name the index that they made (`hfsynth.quality.decontamination`).
+    `benchmarks` are settled: they name the index that they made (`hfsynth.quality.decontamination`). So is `pii_model`,
+    which tells names and the like beside the identifiers that rules find.
     """
 
     pii: str | None = None
     duplicates: bool = False
     languages: tuple[str, ...] = ()
     benchmarks: Decontamination | None = None
+    pii_model: IdentifierModel | None = None
 
     def __post_init__(self) -> None:
         if self.pii not in (None, *PII_MODES):
             raise ConfigError(f"pii must be one of {', '.join(PII_MODES)}, not {self.pii!r}.", hint="Use --pii mark.")
+        if self.pii_model is not None and self.pii is None:
+            raise ConfigError("A model that tells identifiers was named; nothing is to be done with them.", hint=_USE)
         if not self.measures:
             raise ConfigError("Nothing was asked for: a corpus is screened for something.", hint=f"Use {_OPTIONS}.")
 
@@ -53,7 +59,8 @@ class Screening:
         """Return the measures in the order in which they are taken, each with its settings, as plain values."""
         language = {"measure": "language", "languages": list(self.languages)}
         benchmarks = {"measure": "benchmarks", **_index(self.benchmarks)}
-        identifiers = {"measure": "identifiers", "mode": self.pii}
+        model = self.pii_model.told if self.pii_model else {}
+        identifiers = {"measure": "identifiers", "mode": self.pii, **model}
         duplicates = {"measure": "duplicates", "similarity": SIMILARITY, "shingle_words": SHINGLE_WORDS}
         wanted = (self.languages, self.benchmarks, self.pii, self.duplicates)
         measures: tuple[dict[str, Any], ...] = (language, benchmarks, identifiers, duplicates)
@@ -62,13 +69,15 @@ class Screening:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; `from_dict` reads them back."""
         own = {"pii": self.pii, "duplicates": self.duplicates, "languages": list(self.languages)}
-        return {**own, **({"benchmarks": self.benchmarks.to_dict()} if self.benchmarks else {})}
+        model = {"pii_model": self.pii_model.to_dict()} if self.pii_model else {}
+        return {**own, **model, **({"benchmarks": self.benchmarks.to_dict()} if self.benchmarks else {})}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
-        benchmarks = Decontamination.read(values.get("benchmarks"))
-        return cls(**{**values, "languages": tuple(values["languages"]), "benchmarks": benchmarks})
+        own = {"languages": tuple(values["languages"]), "benchmarks": Decontamination.read(values.get("benchmarks"))}
+        model = values.get("pii_model")
+        return cls(**{**values, **own, "pii_model": model and IdentifierModel.from_dict(model)})
 
 
 def _index(benchmarks: Decontamination | None) -> dict[str, Any]:
@@ -132,7 +141,7 @@ def told_of_documents(mode: str | None, counts: Counts) -> dict[str, Any]:
 
 def settings_of(step: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a recipe says of a step: the measure and its settings, and nothing that was counted."""
-    names = ("measure", "mode", "languages", "similarity", "shingle_words")
+    names = ("measure", "mode", "model", "revision", "model_kinds", "languages", "similarity", "shingle_words")
     index = ("condition", "sha256", "benchmarks", "not_read")
     return {name: step[name] for name in (*names, *index) if name in step}
 
@@ -185,6 +194,9 @@ def _of_identifiers(step: Mapping[str, Any]) -> Iterator[str]:
     yield f"Screened for personal identifiers: {done}"
     numbers = {kind: found["documents"] + found["pairs"] for kind, found in step["kinds"].items()}
     yield f" ({', '.join(f'{number:,} {kind}' for kind, number in numbers.items())})." if numbers else "."
+    if step.get("model"):
+        asked = f"{_listed(step['model_kinds'])} was told by the model {step['model']} at {step['revision'][:12]}"
+        yield f" What is a {asked}, which misses some and takes other words for one."
 
 
 def _of_duplicates(step: Mapping[str, Any]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from hfsynth.core.decontamination import Decontamination
 from hfsynth.core.devices import usable_cores
 from hfsynth.core.errors import OutputError
 from hfsynth.core.files import file_digest, read_json, write_json
+from hfsynth.core.identifier_models import IdentifierModel
 from hfsynth.core.records import Counts
 from hfsynth.core.screening import Screening, joined, settings_of, steps_of
 from hfsynth.corpus.exchange import mend_folder
@@ -42,6 +43,7 @@ from hfsynth.job.spec import JobSpec, ScreeningSpec
 from hfsynth.job.working import patience, work
 from hfsynth.models.mined import MINED
 from hfsynth.quality.decontamination import open_index, settled_decontamination
+from hfsynth.quality.token_classifier import settled_model
 from hfsynth.quality.words import language_codes
 
 _FOLDER = "screen"
@@ -66,9 +68,10 @@ def screen(
     folder: str | Path,
     *,
     pii: str | None = None,
+    pii_model: str | IdentifierModel | None = None,
     duplicates: bool = False,
     language: Iterable[str] = (),
-    decontaminate: str | Sequence[str] = (),
+    decontaminate: str | Sequence[str] | Decontamination = (),
     dry_run: bool = False,
     launcher: Launcher | None = None,
     grace: float = 30.0,
@@ -77,7 +80,9 @@ def screen(
     """Screen the finished corpus `folder`; the same call goes on after a kill.
 
     `pii` says what becomes of identifiers (`hfsynth.quality.identifiers`): `mark` puts a mark such as `<EMAIL>` in the
-    place of each, `drop` takes documents and pairs with any out, `report` counts them. `duplicates` takes out documents
+    place of each, `drop` takes out documents and pairs with any, `report` counts them. `pii_model` names a token
+    classifier, a folder or one on the Hub, that tells persons beside them; an `hfsynth.IdentifierModel` says which
+    kinds and revision (needs `hfsynth[pii]`). `duplicates` takes out documents
     that are the same as an earlier one or nearly so (Jaccard similarity of 5-word shingles, 0.8), and repeated pairs.
     `language` are codes of ISO 639, or `unknown`: documents in others go. `decontaminate` names benchmarks as
     `hfsynth.open_index` takes them: documents and pairs that hold a question by half or more are taken out.
@@ -97,7 +102,9 @@ def screen(
     root = Corpus(Path(folder)).root
     benchmarks = Decontamination.read(decontaminate or None)
     settled = None if benchmarks is None else settled_decontamination(benchmarks)
-    settings = Screening(pii, duplicates, language_codes(language) if language else (), settled)
+    asked = IdentifierModel(pii_model) if isinstance(pii_model, str) else pii_model
+    languages = language_codes(language) if language else ()
+    settings = Screening(pii, duplicates, languages, settled, None if asked is None else settled_model(asked))
     mend_folder(root)
     corpus = Corpus(root)
     pairs = require_pairs(corpus)

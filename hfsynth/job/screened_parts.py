@@ -24,8 +24,10 @@ from hfsynth.core.screening import Screening
 from hfsynth.corpus.folder import Corpus, split_order
 from hfsynth.corpus.manifest import damaged_parquet
 from hfsynth.corpus.parquet import RowGroupWriter, synthesized
+from hfsynth.quality.identifiers import identifiers
 from hfsynth.quality.measures import LooksForBenchmarks
-from hfsynth.quality.screening import COLUMNS, Repeated, Screened, is_in, screened, without_repeated
+from hfsynth.quality.screening import COLUMNS, Repeated, Screened, is_in, screened, texts_of, without_repeated
+from hfsynth.quality.token_classifier import TokenClassifier
 
 ROWS_AT_A_TIME = 1000
 
@@ -178,10 +180,14 @@ class RowScreen:
     settings: Screening
     repeated: Mapping[int, Repeated]
     index: LooksForBenchmarks | None = None
+    classifier: TokenClassifier | None = None
 
     def screened(self, rows: Sequence[Row], first: int) -> list[Screened]:
         """Screen rows, of which the first has the number `first` in its file."""
-        found = [screened(row, self.settings, self.index) for row in rows]
+        if self.classifier is not None:
+            self.classifier.prepare(text for row in rows for text in texts_of(row))
+        find = self.classifier or identifiers
+        found = [screened(row, self.settings, self.index, find) for row in rows]
         if not self.repeated:
             return found
         return [

@@ -29,6 +29,7 @@ from hfsynth.job.shards import Claims, ShardRecord, lease_name, part_path, read_
 from hfsynth.job.spec import JobSpec, ScreeningSpec
 from hfsynth.quality.decontamination import open_index
 from hfsynth.quality.screening import Repeated
+from hfsynth.quality.token_classifier import TokenClassifier
 
 _LOOK_AGAIN = 0.2  # for what other workers do
 
@@ -87,6 +88,8 @@ class ScreeningWorker:
         self._started, self._worked = now(), 0.0
         benchmarks, near = screening.settings.benchmarks, ScreeningFolders(self._out.root.parent).index
         self._index = None if benchmarks is None else open_index(benchmarks, near=near)
+        model = screening.settings.pii_model
+        self._classifier = None if model is None else TokenClassifier(model)
 
     def run(self) -> None:
         """Work until every file is done, by this worker or by others, or until a stop is asked for."""
@@ -166,9 +169,12 @@ class ScreeningWorker:
         rows = counts.total_documents
         return ShardRecord(rows, rows, described[1], described[0], time.monotonic() - began, counts)
 
+    def _row_screen(self, repeated: Mapping[int, Repeated]) -> RowScreen:
+        return RowScreen(self._screening.settings, repeated, self._index, self._classifier)
+
     def _screened(self, shard: int, repeated: Mapping[int, Repeated], take: Callable[..., None]) -> Counts | None:
         """Screen the rows of a file and hand them on; return their counts, None where a stop was asked for."""
-        path, screen = self._files[shard], RowScreen(self._screening.settings, repeated, self._index)
+        path, screen = self._files[shard], self._row_screen(repeated)
         counts = Counts()
         for batch in batches(path):
             self._repeating.check()

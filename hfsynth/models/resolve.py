@@ -59,6 +59,24 @@ def _revision(config: SynthesizerConfig) -> tuple[str, Path | None]:
     return settings.parent.name, settings if settings.name == _MODEL_CONFIG else None
 
 
+def settings_file(model: str, revision: str | None) -> tuple[Path, str]:
+    """Return the `config.json` of a model, a folder or a name on the Hub, and the revision that it is at.
+
+    Raise ModelError for a model that does not exist, or that is at another revision than the one that is asked for.
+    """
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        settings = _hub_settings(model, revision)
+        return settings, settings.parent.name
+    found = folder_revision(folder)
+    if revision not in (None, found):
+        raise ModelError(
+            f"{model!r} should be at revision {revision}, and is at {found}.",
+            hint="The folder has changed since: bring the model back, or name it without a revision.",
+        )
+    return folder / _MODEL_CONFIG, found
+
+
 def recommended_sampling(model: str) -> Sampling:
     """Return the sampling that a synthesizer recommends in the `synthesizer_config.json` of its folder.
 

@@ -9,7 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hfsynth.core.decontamination import Decontamination
 from hfsynth.core.errors import ConfigError
+from hfsynth.core.identifier_models import IdentifierModel
 from hfsynth.core.recipes import trusted_model
 from hfsynth.core.screening import Screening
 from hfsynth.core.steps import ITSELF, Step
@@ -18,7 +20,7 @@ from hfsynth.publishing.card_reuse import hub_id
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ALONE = "Take the synthesis alone (--pairs-only), and give the other commands yourself."
-_MEASURES = ("language", "identifiers", "duplicates")  # in the order in which one pass takes them
+_MEASURES = ("language", "benchmarks", "identifiers", "duplicates")  # in the order in which one pass takes them
 _NUMBER, _TEXT, _LIST, _MAPPING = (int, float), (str,), (list, tuple), (Mapping,)
 _SETTINGS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     "screen": {"measures": _LIST},
@@ -83,16 +85,37 @@ def _screening(measures: Sequence[Mapping[str, Any]]) -> Screening:
     """Return a pass, and make sure that it is what the recipe says, its constants included."""
     found = {str(told["measure"]): told for told in measures}
     languages = found.get("language", {}).get("languages") or ()
+    identifiers = found.get("identifiers", {})
     made = Screening(
-        found.get("identifiers", {}).get("mode"),
+        identifiers.get("mode"),
         "duplicates" in found,
         tuple(map(str, languages)) if isinstance(languages, list | tuple) else (),
+        _benchmarks(found["benchmarks"]) if "benchmarks" in found else None,
+        _model(identifiers) if "model" in identifiers else None,
     )
     if made.measures != [dict(told) for told in measures]:
         raise ConfigError(
             f"The recipe screens in another way than this version: {list(measures)!r}"[:300] + ".", hint=_ALONE
         )
     return made
+
+
+def _benchmarks(told: Mapping[str, Any]) -> Decontamination:
+    """Return the benchmarks of a step; raise ConfigError where they lie in files of somebody's machine."""
+    given = {name: value for name, value in told.items() if name not in ("measure", "condition")}
+    names = [one.get("name") for one in told.get("benchmarks") or () if isinstance(one, Mapping)]
+    found = Decontamination.read({**given, "sources": list(dict.fromkeys(names))})
+    if found is None or not found.is_pinned:
+        raise ConfigError("The recipe screens for benchmarks in files of somebody's machine.", hint=_ALONE)
+    return found
+
+
+def _model(told: Mapping[str, Any]) -> IdentifierModel:
+    """Return the model of a step; raise ConfigError where it is a folder of somebody's machine."""
+    name, revision = str(told["model"]), str(told.get("revision"))
+    if not hub_id(name) or not _COMMIT.fullmatch(revision):
+        raise ConfigError(f"The recipe looks for identifiers with a model of its author's: {name[:100]}.", hint=_ALONE)
+    return IdentifierModel(name, revision, tuple(told.get("model_kinds") or ()))
 
 
 def _require_known(step: Step) -> None:

@@ -83,6 +83,8 @@ def _screen(corpus: Corpus, settings: Mapping[str, Any], means: Means) -> bool:
         screen(
             corpus.root,
             pii=one.pii,
+            pii_model=one.pii_model,
+            decontaminate=one.benchmarks or (),
             duplicates=one.duplicates,
             language=one.languages,
             grace=means.grace,

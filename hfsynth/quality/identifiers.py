@@ -30,11 +30,18 @@ class IdentifierKind(StrEnum):
     KEY = "key"
 
 
+Find = Callable[[str], "list[Identifier]"]
+"""What finds the identifiers of a text, in the order of their places; they do not overlap."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identifier:
-    """An identifier and the characters of the text that it takes, from `start` to before `end`."""
+    """An identifier and the characters of the text that it takes, from `start` to before `end`.
 
-    kind: IdentifierKind
+    Its kind is an `IdentifierKind`, or what a model tells: see `hfsynth.core.identifier_models`.
+    """
+
+    kind: str
     start: int
     end: int
 

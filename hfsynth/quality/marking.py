@@ -11,10 +11,7 @@ from dataclasses import dataclass, replace
 
 from hfsynth.core.records import Document, Reason, Rejected
 from hfsynth.core.text import encodable
-from hfsynth.quality.identifiers import Identifier, IdentifierKind, identifiers
-
-MARKS = {kind: f"<{kind.value.upper()}>" for kind in IdentifierKind}
-"""What stands in the place of an identifier."""
+from hfsynth.quality.identifiers import Identifier, identifiers
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +27,16 @@ class Cleared:
         return tuple(kind for kind, place in zip(self.kinds, self.places, strict=True) if start <= place < end)
 
 
+def mark_of(kind: str) -> str:
+    """Return what stands in the place of an identifier of a kind, such as `<EMAIL>`."""
+    return f"<{kind.upper()}>"
+
+
 def marked(text: str, found: Sequence[Identifier] | None = None) -> str:
     """Return a text with a mark, such as `<EMAIL>`, in the place of each identifier."""
     pieces, end = [], 0
     for one in identifiers(text) if found is None else found:
-        pieces += [text[end : one.start], MARKS[one.kind]]
+        pieces += [text[end : one.start], mark_of(one.kind)]
         end = one.end
     return "".join([*pieces, text[end:]]) if pieces else text
 
@@ -42,13 +44,13 @@ def marked(text: str, found: Sequence[Identifier] | None = None) -> str:
 def cleared(text: str, mode: str) -> Cleared:
     """Return a text with its identifiers told, and marked unless they are only to be reported."""
     found = identifiers(text)
-    kinds = tuple(one.kind.value for one in found)
+    kinds = tuple(str(one.kind) for one in found)
     if mode == "report" or not found:
         return Cleared(text, kinds, tuple(one.start for one in found))
     places, moved = [], 0
     for one in found:
         places.append(one.start + moved)
-        moved += len(MARKS[one.kind]) - (one.end - one.start)
+        moved += len(mark_of(one.kind)) - (one.end - one.start)
     return Cleared(marked(text, found), kinds, tuple(places))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from hfsynth.core.conditions import Condition
 from hfsynth.core.decontamination import DEFAULT_CONDITION
 from hfsynth.core.records import Reason, Row, Status
 from hfsynth.core.screening import Screening
-from hfsynth.quality.identifiers import Identifier, identifiers
+from hfsynth.quality.identifiers import Find, Identifier, identifiers
 from hfsynth.quality.marking import marked
 from hfsynth.quality.measures import LooksForBenchmarks, contaminated
 from hfsynth.quality.words import language_of
@@ -47,17 +47,19 @@ class Repeated:
     pairs: frozenset[int] = frozenset()
 
 
-def screened(row: Row, settings: Screening, index: LooksForBenchmarks | None = None) -> Screened:
+def screened(
+    row: Row, settings: Screening, index: LooksForBenchmarks | None = None, find: Find = identifiers
+) -> Screened:
     """Screen a row by all that it tells alone. A document that was screened out before keeps its reason.
 
-    `index` is that of the benchmarks that are looked for, where there are any.
+    `index` is that of the benchmarks that are looked for, where there are any; `find` finds identifiers.
     """
     found = Screened(row)
     if settings.languages:
         found = _by_language(found, settings.languages)
     if index is not None:
         found = _by_benchmarks(found, index)
-    return _by_identifiers(found, settings.pii) if settings.pii else found
+    return _by_identifiers(found, settings.pii, find) if settings.pii else found
 
 
 def without_repeated(found: Screened, repeated: Repeated) -> Screened:
@@ -95,22 +97,34 @@ def _by_benchmarks(found: Screened, index: LooksForBenchmarks) -> Screened:
     return _without_pairs(found, unmet, Reason.CONTAMINATED)
 
 
-def _by_identifiers(found: Screened, mode: str) -> Screened:
+def texts_of(row: Row) -> Iterator[str]:
+    """Yield the texts of a row in which identifiers are looked for."""
+    yield row["text"] or ""
+    for pair in row["pairs"] or []:
+        yield from (pair["instruction"], pair["response"])
+    synthesis = row["synthesis"]
+    yield from (synthesis[name] for name in _QUOTED if synthesis.get(name))
+    for one in synthesis["rejected"] or []:
+        values = _entry_values(one["text"])
+        yield from (one["text"],) if values is None else (text for text in values.values() if isinstance(text, str))
+
+
+def _by_identifiers(found: Screened, mode: str, find: Find) -> Screened:
     row, pairs = found.row, found.row["pairs"] or []
-    own = identifiers(row["text"] or "")
-    of_pairs = [[*identifiers(pair["instruction"]), *identifiers(pair["response"])] for pair in pairs]
-    counts = found.counts + Counter(f"documents/{one.kind.value}" for one in own)
-    counts += Counter(f"pairs/{one.kind.value}" for some in of_pairs for one in some)
+    own = find(row["text"] or "")
+    of_pairs = [[*find(pair["instruction"]), *find(pair["response"])] for pair in pairs]
+    counts = found.counts + Counter(f"documents/{one.kind}" for one in own)
+    counts += Counter(f"pairs/{one.kind}" for some in of_pairs for one in some)
     counts += Counter({"holding/documents": bool(own), "holding/pairs": sum(map(bool, of_pairs))})
     if mode == "report":
         return Screened(row, counts)
-    marked = Screened(_marked_row(row, own, marks_pairs=any(of_pairs)), counts)
+    clean = Screened(_marked_row(row, own, find, marks_pairs=any(of_pairs)), counts)
     if mode == "mark":
-        return marked
+        return clean
     if own and is_in(row):
-        kinds = ", ".join(sorted({one.kind.value for one in own}))
-        return _without_document(marked, Reason.IDENTIFIER, kinds)
-    return _without_pairs(marked, {number for number, some in enumerate(of_pairs) if some}, Reason.IDENTIFIER)
+        kinds = ", ".join(sorted({str(one.kind) for one in own}))
+        return _without_document(clean, Reason.IDENTIFIER, kinds)
+    return _without_pairs(clean, {number for number, some in enumerate(of_pairs) if some}, Reason.IDENTIFIER)
 
 
 # --- taking out -------------------------------------------------------------------------------------------------------
@@ -158,17 +172,21 @@ def _entry(pair: Mapping[str, str], verdict: Mapping[str, Any] | None, reason: R
 # --- marking ----------------------------------------------------------------------------------------------------------
 
 
-def _marked_row(row: Row, own: Sequence[Identifier], *, marks_pairs: bool) -> Row:
+def _marked_row(row: Row, own: Sequence[Identifier], find: Find, *, marks_pairs: bool) -> Row:
     """Return a row with marks in its text, its pairs, and what its `synthesis` quotes; itself where there are none."""
     changed: dict[str, Any] = {}
-    synthesis = _marked_synthesis(row["synthesis"])
+
+    def clean(text: str) -> str:
+        return marked(text, find(text))
+
+    synthesis = _marked_synthesis(row["synthesis"], clean)
     if own:
         text = row["text"]
         changed["text"] = marked(text, own)
         if truncated := synthesis["truncated"]:
             synthesis = {**synthesis, "truncated": _moved(len(text) - truncated, text, own)}
     if marks_pairs:
-        changed["pairs"] = [{**pair, **_all(marked, pair, ("instruction", "response"))} for pair in row["pairs"]]
+        changed["pairs"] = [{**pair, **_all(clean, pair, ("instruction", "response"))} for pair in row["pairs"]]
     if synthesis is not row["synthesis"]:
         changed["synthesis"] = synthesis
     return {**row, **changed} if changed else row
@@ -180,27 +198,34 @@ def _moved(seen: int, text: str, found: Sequence[Identifier]) -> int:
     return len(marked(text, found)) - len(marked(text[:last], [one for one in found if one.start < seen]))
 
 
-def _marked_synthesis(synthesis: dict[str, Any]) -> dict[str, Any]:
+def _marked_synthesis(synthesis: dict[str, Any], clean: Callable[[str], str]) -> dict[str, Any]:
     rejected = synthesis["rejected"] or []
-    cleaned = [{**one, "text": _marked_entry(one["text"])} for one in rejected]
+    cleaned = [{**one, "text": _marked_entry(one["text"], clean)} for one in rejected]
     changed: dict[str, Any] = {"rejected": cleaned} if cleaned != list(rejected) else {}
-    quoted = _all(marked, synthesis, [name for name in _QUOTED if synthesis.get(name)])
+    quoted = _all(clean, synthesis, [name for name in _QUOTED if synthesis.get(name)])
     changed |= {name: text for name, text in quoted.items() if text != synthesis[name]}
     return {**synthesis, **changed} if changed else synthesis
 
 
-def _marked_entry(text: str) -> str:
+def _marked_entry(text: str, clean: Callable[[str], str]) -> str:
     """Mark the text of a rejected entry: within its values where it is JSON, so that it stays JSON."""
-    if marked(text) == text:
-        return text
+    values = _entry_values(text)
+    if values is None:
+        return clean(text)
+    quoted = _all(clean, values, [name for name, value in values.items() if isinstance(value, str)])
+    same = all(quoted[name] == values[name] for name in quoted)
+    return text if same else json.dumps({**values, **quoted}, ensure_ascii=False)
+
+
+def _entry_values(text: str) -> dict[str, Any] | None:
+    """Return the values of a rejected pair; None for what is kept as it was said."""
+    if not text.startswith("{"):
+        return None
     try:
         values = json.loads(text)
     except ValueError:
-        return marked(text)
-    if not isinstance(values, dict):
-        return marked(text)
-    texts = [name for name, value in values.items() if isinstance(value, str)]
-    return json.dumps({**values, **_all(marked, values, texts)}, ensure_ascii=False)
+        return None
+    return values if isinstance(values, dict) else None
 
 
 def _all(change: Callable[[str], str], values: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:

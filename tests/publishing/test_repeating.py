@@ -183,3 +183,29 @@ def test_what_cannot_be_repeated_is_refused_before_anything_is_done(
 def test_a_recipe_that_somebody_wrote_has_no_later_steps(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("model: scripted\nshots: 2\n")
     assert recipe_steps(str(tmp_path / "recipe.yaml")) == ()
+
+
+def test_what_was_screened_for_is_screened_for_again(hub: Hub, tmp_path: Path) -> None:
+    question = "Why did the keeper of the northern lamp row across the bay in the winter of the great storm?"
+    texts = [f"Text number {n:04} says little." for n in range(8)]
+    texts[2], texts[5], texts[6] = f"Quiz: {question}", "Ask a.b@lamp.org about it.", "Text number 0001 says little."
+    lines = [json.dumps({"id": f"d{n}", "text": text}) for n, text in enumerate(texts)]
+    hub.commit("me/quiz", {"train.jsonl": "\n".join(lines).encode(), "README.md": b"---\nlicense: mit\n---\n"})
+    exam = (json.dumps({"question": question, "answer": "a boat"}) + "\n").encode()
+    hub.commit("me/exam", {"test.jsonl": exam, "README.md": b"---\nlicense: mit\n---\n"})
+    command(hub, tmp_path, "synthesize", "me/quiz", "made", "--pii", "drop", *SCRIPTED)
+    asked = ("--decontaminate", "me/exam", "--duplicates", "--quiet", "--workers", "0")
+    assert "1 documents and" in command(hub, tmp_path, "screen", "made", *asked)
+    command(hub, tmp_path, "push", "made", "user/made", "--license", "mit", "--quiet")
+    command(hub, tmp_path, "synthesize", "me/quiz", "again", "--recipe", "user/made", *SCRIPTED)
+    assert files_of(tmp_path / "again") == files_of(tmp_path / "made")
+    told = [json.loads((tmp_path / name / "stats.json").read_text()) for name in ("made", "again")]
+    assert told[0]["screen"] == told[1]["screen"] and told[0]["pii"] == told[1]["pii"]
+    assert told[1]["documents"]["screened"] == 3
+
+
+def test_benchmarks_in_files_of_another_machine_are_not_screened_for_again() -> None:
+    record = {"name": "suite.jsonl", "revision": "c" * 32, "rows": 3}
+    told = {"measure": "benchmarks", "condition": "contamination<0.5", "sha256": "a" * 64, "benchmarks": [record]}
+    with pytest.raises(ConfigError, match="files of somebody's machine"):
+        require_repeatable([Step("screen", {"measures": [told]})], "vllm", None)

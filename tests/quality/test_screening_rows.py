@@ -13,7 +13,7 @@ from identifier_makers import MAKERS
 from hfsynth.core.errors import ConfigError
 from hfsynth.core.screening import Screening, screening_sentences, steps_of
 from hfsynth.quality.identifiers import identifiers
-from hfsynth.quality.marking import MARKS, marked
+from hfsynth.quality.marking import mark_of, marked
 from hfsynth.quality.screening import Repeated, Screened, screened, without_repeated
 
 MAIL = "jane@acme.io"
@@ -71,7 +71,7 @@ def test_five_hundred_identifiers_of_every_kind_are_marked_and_none_is_left() ->
         for one, before in zip(planted, given, strict=True):
             found = screened(before, Screening(pii="mark"))
             counts += found.counts
-            assert found.row["text"] == f"Word {marked(one)}, and more." and marked(one) in MARKS.values()
+            assert found.row["text"] == f"Word {marked(one)}, and more." and marked(one) in map(mark_of, MAKERS)
             assert not identifiers(json.dumps(found.row))
         assert counts[f"documents/{kind}"] == counts[f"pairs/{kind}"] == 500
 

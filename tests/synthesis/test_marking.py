@@ -30,7 +30,7 @@ from hfsynth.documents.source import Source
 from hfsynth.job.run import JobResult, synthesize
 from hfsynth.prompting.parsing import render_pairs
 from hfsynth.quality.identifiers import identifiers
-from hfsynth.quality.marking import MARKS, cleared, cleared_document, marked
+from hfsynth.quality.marking import cleared, cleared_document, mark_of, marked
 from hfsynth.synthesis.synthesizer import Synthesizer
 
 ASKED: list[str] = []
@@ -96,7 +96,7 @@ def counted(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def in_texts() -> dict[str, int]:
-    return dict(sorted(Counter(one.kind.value for text in planted()[0].values() for one in identifiers(text)).items()))
+    return dict(sorted(Counter(str(one.kind) for text in planted()[0].values() for one in identifiers(text)).items()))
 
 
 # --- texts ------------------------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ def test_a_marked_text_has_no_identifier_and_says_where_each_was(pieces: list[st
     assert not identifiers(found.text)
     for kind, place in zip(found.kinds, found.places, strict=True):
         assert found.text[place:].startswith(f"<{kind.upper()}>")
-    assert found.kinds == tuple(one.kind.value for one in identifiers(text)) == found.within(0, len(found.text))
+    assert found.kinds == tuple(str(one.kind) for one in identifiers(text)) == found.within(0, len(found.text))
     assert cleared(text, "drop") == found
     assert cleared(text, "report").text == text and cleared(text, "report").kinds == found.kinds
 
@@ -162,7 +162,7 @@ def test_no_prompt_pair_or_text_quotes_what_is_marked(tmp_path: Path, more: dict
         name = row.get("source_id") or row["id"]
         assert len(whole.get(name, "")) == row.get("offset", 0)
         whole[name] = whole.get(name, "") + row["text"]
-        marks = Counter(kind for kind, mark in MARKS.items() for _ in range(row["text"].count(mark)))
+        marks = Counter(kind for kind in MAKERS for _ in range(row["text"].count(mark_of(kind))))
         assert marks == Counter(row["synthesis"]["identifiers"])
     assert list(whole.values()) == [marked(text) for text in texts.values()]
     assert more or len(rows) > NUMBER
