@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hfsynth.core.places import StorePath
-from hfsynth.core.stores import open_store, place_of
+from hfsynth.core.store_paths import StorePath
+from hfsynth.core.stores import any_path, open_store
 from hfsynth.corpus.readme import configured_readme
 from hfsynth.publishing import plots
 
@@ -123,7 +123,7 @@ def texts_of(shape: Shape, config: str, split: str = "train", mark: str = "one")
 
 def upload(root: Path, url: str) -> StorePath:
     """Put a whole folder on a store, its journal too, and return where it is there."""
-    place = place_of(url)
+    place = any_path(url)
     assert isinstance(place, StorePath)
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         (place / path.relative_to(root).as_posix()).put(path)

@@ -32,8 +32,8 @@ from hfsynth.cli.options import (
 )
 from hfsynth.cli.rooms import EVALUATE, in_rooms
 from hfsynth.core.errors import ConfigError
-from hfsynth.core.places import Place
-from hfsynth.core.stores import place_of
+from hfsynth.core.store_paths import AnyPath
+from hfsynth.core.stores import any_path
 from hfsynth.corpus.readme import as_mean, as_score, as_share
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ def evaluate(
     return _show(values, show_synthesizer, f"Written to {place}" if place else None, as_json=as_json)
 
 
-def _one_form(context: typer.Context, corpus: Path | None, model: str | None) -> Place | str:
+def _one_form(context: typer.Context, corpus: Path | None, model: str | None) -> AnyPath | str:
     """Return the corpus folder or the synthesizer, whichever was named; refuse options of the other form."""
     given = _given(context)
     if corpus is not None and model is not None:
@@ -294,7 +294,7 @@ def _one_form(context: typer.Context, corpus: Path | None, model: str | None) ->
         _refuse(given, _OF_MODEL, "judge a synthesizer: they need --model instead of CORPUS")
         if "--judge" not in given:
             _refuse(given, _OF_JUDGE, "load a judge: they need --judge MODEL")
-        return place_of(corpus)
+        return any_path(corpus)
     if model is not None:
         _refuse(given, _OF_CORPUS, "judge a corpus: they need CORPUS instead of --model")
         return model
@@ -314,7 +314,7 @@ def _refuse(given: Sequence[str], names: Collection[str], why: str) -> None:
 
 
 def _corpus_values(
-    corpus: Place,
+    corpus: AnyPath,
     loading: Callable[[], PairJudge] | None,
     *,
     split: list[str] | None,

@@ -79,7 +79,7 @@ def card(
 
     Example: hfsynth card corpus/ --license cc-by-4.0 --language en
     """
-    from hfsynth.core.stores import place_of
+    from hfsynth.core.stores import any_path
     from hfsynth.publishing.hub import KINDS, completed
     from hfsynth.publishing.prepare import check_folder_card, write_card
 
@@ -94,7 +94,7 @@ def card(
         include,
         creator,
     )
-    template, root = _template(card_template), place_of(folder)
+    template, root = _template(card_template), any_path(folder)
     if check:
         check_folder_card(root, settings, kind=kind, template=template)
         return console.emit(f"The card of {root} says what is in it.")
@@ -235,13 +235,13 @@ def _left(paths: Sequence[str]) -> str:
 
 def _dry_run(folder: Path, repo: str, options: Any, settings: CardSettings) -> str:  # noqa: ANN401
     """Return what a push would send: files, sizes, the card's metadata. Asks no network."""
-    from hfsynth.core.stores import place_of
+    from hfsynth.core.stores import any_path
     from hfsynth.corpus.readme import as_yaml
     from hfsynth.publishing.prepare import prepare
 
     allowed = options.allow_secrets
     publication = prepare(
-        place_of(folder), repo, options.kind, settings, template=options.template, allowed=allowed, write=False
+        any_path(folder), repo, options.kind, settings, template=options.template, allowed=allowed, write=False
     )
     lines = [f"{file.size:>15,}  {path}" for path, file in sorted(publication.files.items())]
     lines.append(f"{publication.size:>15,}  bytes in {len(publication.files)} files, and README.md with:")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 _TRAINERS = "axolotl, litdata, litgpt, llama-factory, megatron, nanotron, olmo, sft, text, torchtitan or trl"
-Folder = Annotated[Path, typer.Argument(help="A corpus folder.")]
+Folder = Annotated[Path, typer.Argument(help="A corpus folder, here or s3://….")]
 Locations = Annotated[list[str] | None, typer.Option(help="May be repeated.")]
 
 
@@ -74,7 +74,7 @@ def render(
 
 
 def mix(
-    out: Annotated[Path, typer.Argument(help="The corpus folder to write the mixture into.")],
+    out: Annotated[Path, typer.Argument(help="The corpus folder to write the mixture into, here or s3://….")],
     tokenizer: Annotated[str, typer.Option(help="The tokenizer that shares are counted with.")],
     augmented: Locations = None,
     raw: Locations = None,
@@ -242,6 +242,8 @@ def _names(parts: list[Part]) -> str:
 
 
 def _show(report: Any, as_json: bool) -> None:  # noqa: ANN401
+    from hfsynth.corpus.folder import loading_call
+
     values = {"out": str(report.root), "texts": dict(report.texts), **report.facts}
     if as_json:
         console.emit_json(values)
@@ -256,4 +258,4 @@ def _show(report: Any, as_json: bool) -> None:  # noqa: ANN401
                 f"  {part['name']:12} {part['documents']:>10,} documents {part['tokens']:>14,} tokens "
                 f"{part['share_got']:7.2%}"
             )
-    console.emit(f'Load it    load_dataset("{report.root}")')
+    console.emit(f"Load it    {loading_call(report.root, 'default', report.texts)}")

@@ -10,7 +10,7 @@ import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from hfsynth.core.places import Place
+from hfsynth.core.store_paths import AnyPath
 
 _USER = re.compile(r"://(?:[^/?#\s]*@|[^/?#\s@:]*:(?!:|\d+(?:[/?#\s]|$))(?:(?!://)[^@\s])*@)")
 _CONTAINER = re.compile(r"(?:abfss?|wasbs?)(?=://[^/?#\s@:]+@)")  # container@account: no user
@@ -33,7 +33,7 @@ def public_location(location: str) -> str:
     return Path(os.path.abspath(os.path.expanduser(location))).name or location if at_hand else location
 
 
-def public_values(value: Any, folder: Place) -> Any:  # noqa: ANN401 - plain JSON values
+def public_values(value: Any, folder: AnyPath) -> Any:  # noqa: ANN401 - plain JSON values
     """Return JSON values in which no text tells credentials or where things lie on this machine.
 
     A path becomes its last part; within a longer text `folder` and the user's home are taken out.

@@ -10,20 +10,23 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, TypeVar
 
 from hfsynth.core.errors import OutputError
-from hfsynth.core.places import Place, StorePath
 from hfsynth.core.processes import mark
+from hfsynth.core.store_paths import AnyPath, Located, StorePath
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 """What file systems without hard links say: exFAT, some of FUSE and SMB."""
 
 
-def temporary(path: Path, *, writer: str = "") -> Path:
+Somewhere = TypeVar("Somewhere", bound=Located)
+
+
+def temporary(path: Somewhere, *, writer: str = "") -> Somewhere:
     """Name the file under which `path` is written until it is whole; it lies in the same folder.
 
     Where several may write it at once, each is a `writer` of its own.
@@ -31,16 +34,27 @@ def temporary(path: Path, *, writer: str = "") -> Path:
     return path.with_name(f".{path.name}{writer and f'.{writer}'}.tmp")
 
 
-def publish(path: Path, *, as_: Path) -> None:
-    """Flush the file `path` to the disk and rename it to `as_`, replacing what was there."""
+def publish(path: AnyPath, *, as_: AnyPath) -> None:
+    """Flush the file `path` to the disk and rename it to `as_`, replacing what was there; within a store copy it."""
+    if isinstance(path, StorePath):
+        path.copy_to(as_)
+        path.unlink()
+        return
     with path.open("rb+") as file:
         os.fsync(file.fileno())
     os.replace(path, as_)
-    sync_folder(as_.parent)
+    sync_folder(Path(as_.parent))
 
 
 @contextmanager
-def replaced(path: Place) -> Iterator[Path]:
+def created(path: AnyPath) -> Iterator[Path]:
+    """Lend a path of this machine to write a new file to; one for a store is put there when the block ends well."""
+    with path.replaced() if isinstance(path, StorePath) else nullcontext(path) as part:
+        yield part
+
+
+@contextmanager
+def replaced(path: AnyPath) -> Iterator[Path]:
     """Lend a temporary path beside `path`; sync and rename it over `path` when the block ends without an error.
 
     For a file on a store it lies elsewhere on this machine, and is put there then.
@@ -61,7 +75,7 @@ def _replaced_here(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
-def write_text(path: Place, text: str) -> None:
+def write_text(path: AnyPath, text: str) -> None:
     """Replace the content of `path`, whole or not at all, whoever else does it at the same time."""
     with replaced(path) as part:
         part.write_text(text, encoding="utf-8")
@@ -78,7 +92,7 @@ def sync_folder(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Place) -> Iterator[None]:
+def writing(path: AnyPath) -> Iterator[None]:
     """Turn the system's refusals to write into OutputError."""
     try:
         yield
@@ -92,7 +106,7 @@ def writing(path: Place) -> Iterator[None]:
         ) from error
 
 
-def read_json(path: Place) -> Any:  # noqa: ANN401
+def read_json(path: AnyPath) -> Any:  # noqa: ANN401
     """Return the values in a JSON file; None where there is no such file; OutputError where it is damaged."""
     try:
         values = json.loads(path.read_text("utf-8"))
@@ -105,7 +119,7 @@ def read_json(path: Place) -> Any:  # noqa: ANN401
     return values
 
 
-def damaged(path: Place, what: str) -> OutputError:
+def damaged(path: AnyPath, what: str) -> OutputError:
     """Return the error for a JSON file that cannot be what was written, with the way to repair it."""
     anew = "Remove it and give the same `hfsynth synthesize` command again: it is written anew."
     hint = "Bring it back from a copy, or give another folder." if path.name == "job.json" else anew
@@ -113,7 +127,7 @@ def damaged(path: Place, what: str) -> OutputError:
 
 
 @contextmanager
-def reading_values(*paths: Place) -> Iterator[None]:
+def reading_values(*paths: AnyPath) -> Iterator[None]:
     """Turn what values of the wrong shape lead to into OutputError, naming the files that they were read from."""
     try:
         yield
@@ -123,12 +137,12 @@ def reading_values(*paths: Place) -> Iterator[None]:
         raise damaged(paths[0].with_name(where), told) from error
 
 
-def write_json(path: Place, values: Mapping[str, Any]) -> None:
+def write_json(path: AnyPath, values: Mapping[str, Any]) -> None:
     """Write JSON so that a reader sees the old file or the new one, whatever happens in between."""
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
-def file_digest(path: Place) -> tuple[str, int]:
+def file_digest(path: AnyPath) -> tuple[str, int]:
     """Return a file's sha256 and its size."""
     if isinstance(path, StorePath):
         digest, size = hashlib.sha256(), 0

@@ -17,7 +17,7 @@ from typing import BinaryIO, Protocol
 
 from hfsynth.core.errors import OutputError
 from hfsynth.core.files import create_once, replaced, writing
-from hfsynth.core.places import Place, StorePath
+from hfsynth.core.store_paths import AnyPath, StorePath
 
 _ADDRESS = re.compile(r"(s3|gs|az|memory):/{1,2}(?=[^/])|hf:/{1,2}(?=buckets/)")
 """A `Path` of an address has one slash of the two."""
@@ -97,7 +97,7 @@ def open_store(out: str | Path) -> Store:
     return opened
 
 
-def place_of(out: str | os.PathLike[str] | Place) -> Place:
+def any_path(out: str | os.PathLike[str] | AnyPath) -> AnyPath:
     """Return where something lies, to be read in place: a path of this machine, or one on the store at an address.
 
     Raise what `open_store` raises.

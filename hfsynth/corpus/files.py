@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hfsynth.core.places import Place
+from hfsynth.core.store_paths import AnyPath
 from hfsynth.corpus.manifest import damaged_parquet
 from hfsynth.corpus.parquet import footer, parquet_file
 
@@ -20,7 +20,7 @@ from hfsynth.corpus.parquet import footer, parquet_file
 class CorpusFiles:
     """Files of the folder `root`, by their paths in it."""
 
-    def __init__(self, root: Place) -> None:
+    def __init__(self, root: AnyPath) -> None:
         self.root = root
         self._footers: dict[str, Any] = {}
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from hfsynth.core.errors import OutputError
-from hfsynth.core.files import sync_folder, writing
-from hfsynth.core.places import Located
+from hfsynth.core.files import publish, sync_folder, writing
+from hfsynth.core.store_paths import AnyPath, Located, sorted_glob
 
 _PART = re.compile(r"(?P<split>\w+(?:\.\w+)*)-(?P<number>\d{5})-of-(?P<total>\d{5})\.parquet")
 _NAME = re.compile(r"\w[\w.-]*")
@@ -217,8 +217,31 @@ def part_name(number: int, total: int, split: str = "train") -> str:
     return f"{split}-{number:05d}-of-{total:05d}.parquet"
 
 
-def exchange(corpus: Corpus, staged: Path) -> None:
-    """Put the folder `staged` in place of `data/`. `mend_exchange` undoes one that was cut off half-way."""
+def loading_call(root: AnyPath, config: str, splits: Iterable[str]) -> str:
+    """Return the call of `datasets` that loads a config (`default`, `pairs`); of a store it must be told the files."""
+    if isinstance(root, Path):
+        return f'load_dataset("{root}")' if config == "default" else f'load_dataset("{root}", "{config}")'
+    files = ", ".join(f'"{split}": "{root}/{usual_pattern(config, split)}"' for split in splits)
+    return f'load_dataset("parquet", data_files={{{files}}})'
+
+
+def exchange(corpus: CorpusAt[AnyPath], staged: AnyPath) -> None:
+    """Put the folder `staged` in place of `data/`. `mend_exchange` undoes one that was cut off half-way.
+
+    On a store it is done file by file: the manifest must not vouch for `data/` meanwhile.
+    """
+    if isinstance(corpus.root, Path):
+        _exchange_here(Corpus(corpus.root), Path(staged))
+        return
+    names = {path.name for path in staged.iterdir()}
+    for path in sorted_glob(staged, "*"):
+        publish(path, as_=corpus.data / path.name)
+    for path in sorted_glob(corpus.data, "*"):
+        if path.name not in names:
+            path.unlink()
+
+
+def _exchange_here(corpus: Corpus, staged: Path) -> None:
     with writing(corpus.data):
         if corpus.data.exists():
             os.replace(corpus.data, corpus.replaced_data)

@@ -11,7 +11,7 @@ from typing import Any
 
 from hfsynth.core.errors import OutputError
 from hfsynth.core.files import file_digest, read_json
-from hfsynth.core.places import Place
+from hfsynth.core.store_paths import AnyPath
 from hfsynth.corpus.folder import CorpusAt, incomplete
 
 FOLDERS = ("pairs/", "rewritten/", "data/")
@@ -28,7 +28,7 @@ class Damage:
         return f"{self.path} {self.what}"
 
 
-def damages(root: Place, *, folders: tuple[str, ...] = FOLDERS, digests: bool = False) -> Iterator[Damage]:
+def damages(root: AnyPath, *, folders: tuple[str, ...] = FOLDERS, digests: bool = False) -> Iterator[Damage]:
     """Yield what of a folder's files is missing or different; where there is no manifest, gaps in their numbers.
 
     Raise OutputError where the manifest itself is damaged.
@@ -43,7 +43,7 @@ def damages(root: Place, *, folders: tuple[str, ...] = FOLDERS, digests: bool = 
             yield Damage(path, what)
 
 
-def require_whole(root: Place, *folders: str, digests: bool = False) -> None:
+def require_whole(root: AnyPath, *folders: str, digests: bool = False) -> None:
     """Raise OutputError, with the way to repair it, where a file in one of the folders is missing or different."""
     found = list(damages(root, folders=folders or FOLDERS, digests=digests))
     if found:
@@ -51,7 +51,7 @@ def require_whole(root: Place, *folders: str, digests: bool = False) -> None:
         raise OutputError(f"{root} is not whole: {found[0]}{more}.", hint=repair(root, found))
 
 
-def repair(root: Place, found: list[Damage]) -> str:
+def repair(root: AnyPath, found: list[Damage]) -> str:
     """Return how what was found is made anew."""
     texts_alone = all(damage.path.startswith("data/") for damage in found)
     if texts_alone and any((root / "pairs").glob("*.parquet")):
@@ -64,7 +64,7 @@ def repair(root: Place, found: list[Damage]) -> str:
     return "Make or fetch the folder again."
 
 
-def damaged_parquet(path: Place) -> OutputError:
+def damaged_parquet(path: AnyPath) -> OutputError:
     """Return the error for a file of a corpus that is no whole Parquet file, with the way to repair it."""
     root = path.parent.parent
     found = Damage(path.relative_to(root).as_posix(), "is damaged")
@@ -87,7 +87,7 @@ def _is_record(record: object) -> bool:
     return isinstance(record, dict) and isinstance(record.get("size"), int) and isinstance(record.get("sha256"), str)
 
 
-def _wrong(path: Place, record: Mapping[str, Any], *, digests: bool) -> str:
+def _wrong(path: AnyPath, record: Mapping[str, Any], *, digests: bool) -> str:
     if not path.is_file():
         return "is missing"
     size = path.stat().st_size

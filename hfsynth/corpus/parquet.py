@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Features, List, Value, config
 
 from hfsynth.core.errors import OutputError
-from hfsynth.core.files import file_digest, publish, temporary, writing
-from hfsynth.core.places import Place, StorePath
+from hfsynth.core.files import created, file_digest, publish, temporary, writing
 from hfsynth.core.records import Pair, Reason, Rejected, Status, Synthesis, Synthesized
+from hfsynth.core.store_paths import AnyPath, StorePath
 from hfsynth.corpus.manifest import damaged_parquet
 
 GROUP_BYTES = 64 * 2**20
@@ -214,7 +214,7 @@ def _rejected(rejected: Rejected) -> dict[str, str]:
     return {"reason": rejected.reason.value, "text": rejected.text}
 
 
-def file_record(path: Place) -> dict[str, Any]:
+def file_record(path: AnyPath) -> dict[str, Any]:
     """Return what the manifest says of a Parquet file: rows, size and sha256."""
     digest, size = file_digest(path)
     return {"rows": footer(path).num_rows, "size": size, "sha256": digest}
@@ -229,29 +229,31 @@ FILE_BYTES = 500_000_000
 
 def write_split(
     rows: Iterable[Mapping[str, object]],
-    folder: Path,
+    folder: AnyPath,
     *,
     split: str,
     features: Features,
     file_bytes: int = FILE_BYTES,
-) -> list[Path]:
+) -> list[AnyPath]:
     """Write the rows of a split as the Hub names its Parquet files, and return their paths.
 
     A new file is begun when the Arrow size of the rows passes `file_bytes`. The files get their names together at the
-    end: an error on the way leaves none. Raises OutputError where the split is there already.
+    end: an error on the way leaves none. On a store only the file that is being written is on the disk. Raises
+    OutputError where the split is there already.
     """
     if any(folder.glob(f"{split}-*.parquet")):
         raise OutputError(f"{folder} already holds the split {split!r}.", hint="Choose an empty folder.")
-    parts: list[Path] = []
+    parts: list[AnyPath] = []
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(folder, Path):
+            folder.mkdir(parents=True, exist_ok=True)
         try:
             _write_parts(_batches(rows, features), folder / split, parts, file_bytes, features)
         except BaseException:
             for part in parts:
                 part.unlink(missing_ok=True)
             raise
-        names = [folder / f"{split}-{at:05d}-of-{len(parts):05d}.parquet" for at in range(len(parts))]
+        names: list[AnyPath] = [folder / f"{split}-{at:05d}-of-{len(parts):05d}.parquet" for at in range(len(parts))]
         for part, name in zip(parts, names, strict=True):
             publish(part, as_=name)
     return names
@@ -259,27 +261,48 @@ def write_split(
 
 def to_dataset(rows: Iterable[Mapping[str, object]], *, name: str, features: Features = FEATURES) -> Dataset:
     """Write the rows to the file `name` of the datasets cache, replacing it, and return them memory-mapped."""
-    path = Path(config.HF_DATASETS_CACHE) / "hfsynth" / f"{name}.arrow"
+    return _cached(_batches(rows, features), _in_cache(name), features.arrow_schema)
+
+
+def cached_dataset(files: Sequence[AnyPath], *, name: str) -> Dataset:
+    """Return the rows of Parquet files memory-mapped: from the file `name` of the datasets cache, else copied there."""
+    path = _in_cache(name)
+    if path.exists():
+        return Dataset.from_file(str(path))
+    return _cached(_batches_of(files), path, footer(files[0]).schema.to_arrow_schema())
+
+
+def _in_cache(name: str) -> Path:
+    return Path(config.HF_DATASETS_CACHE) / "hfsynth" / f"{name}.arrow"
+
+
+def _cached(batches: Iterable[pa.RecordBatch], path: Path, schema: pa.Schema) -> Dataset:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = temporary(path)
     with suppress(FileNotFoundError):
         part.unlink()
-    with pa.OSFile(str(part), "wb") as file, pa.ipc.new_stream(file, features.arrow_schema) as writer:
-        for batch in _batches(rows, features):
+    with pa.OSFile(str(part), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        for batch in batches:
             writer.write_batch(batch)
     publish(part, as_=path)
     return Dataset.from_file(str(path))
 
 
+def _batches_of(files: Iterable[AnyPath]) -> Iterator[pa.RecordBatch]:
+    for path in files:
+        with parquet_file(path) as file:
+            yield from file.iter_batches(batch_size=ROWS_AT_A_TIME)
+
+
 def _write_parts(
-    batches: Iterator[pa.RecordBatch], stem: Path, parts: list[Path], file_bytes: int, features: Features
+    batches: Iterator[pa.RecordBatch], stem: AnyPath, parts: list[AnyPath], file_bytes: int, features: Features
 ) -> None:
     """Write at least one file, also of no rows; `parts` names those begun."""
     batch = next(batches, None)
     while batch is not None or not parts:
         parts.append(temporary(stem.with_name(f"{stem.name}-{len(parts):05d}.parquet")))
         size = 0
-        with RowGroupWriter(parts[-1], features.arrow_schema) as writer:
+        with created(parts[-1]) as path, RowGroupWriter(path, features.arrow_schema) as writer:
             while batch is not None and size < file_bytes:
                 writer.write(batch)
                 size += batch.nbytes
@@ -294,7 +317,7 @@ def _batches(rows: Iterable[Mapping[str, object]], features: Features) -> Iterat
 
 
 @contextmanager
-def parquet_file(path: Place, metadata: Any = None) -> Iterator[pq.ParquetFile]:  # noqa: ANN401
+def parquet_file(path: AnyPath, metadata: Any = None) -> Iterator[pq.ParquetFile]:  # noqa: ANN401
     """Lend a Parquet file to read from, on a store by ranges; `metadata` is its footer where that was read before."""
     if isinstance(path, StorePath):
         with path.open("rb") as opened, pq.ParquetFile(opened, metadata=metadata) as file:
@@ -304,7 +327,7 @@ def parquet_file(path: Place, metadata: Any = None) -> Iterator[pq.ParquetFile]:
             yield file
 
 
-def footer(path: Place) -> Any:  # noqa: ANN401 (pyarrow's FileMetaData has no annotations)
+def footer(path: AnyPath) -> Any:  # noqa: ANN401 (pyarrow's FileMetaData has no annotations)
     """Return a Parquet file's footer; raise OutputError where it is damaged."""
     try:
         with parquet_file(path) as file:

@@ -7,6 +7,7 @@ datasets. Knows nothing of what they are for.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx2
@@ -22,9 +23,14 @@ from datasets import (
 )
 from datasets.exceptions import DatasetsError
 
+from hfsynth.core.config import digest
 from hfsynth.core.errors import SourceError
+from hfsynth.core.files import file_digest
+from hfsynth.core.store_paths import AnyPath, StorePath, sorted_glob
+from hfsynth.core.stores import any_path, is_store
 from hfsynth.corpus.folder import split_order
 from hfsynth.corpus.manifest import require_whole
+from hfsynth.corpus.parquet import cached_dataset
 from hfsynth.documents.column_types import features_of
 from hfsynth.documents.files import File, reading
 from hfsynth.documents.locate import find_files, locate
@@ -42,6 +48,9 @@ def open_texts(location: str | Path, *, split: str = "train", revision: str | No
     """
     if revision is not None:
         return _of_hub(str(location), split, revision)
+    stored = _corpus_on_store(location)
+    if stored is not None:
+        return _of_store(stored, split)
     folder = Path(location)
     rendered = sorted(folder.glob(f"data/{split}-*.parquet"))
     require_whole(folder, "data/", digests=True)
@@ -49,9 +58,7 @@ def open_texts(location: str | Path, *, split: str = "train", revision: str | No
         if rendered:
             return _files("parquet", [str(path) for path in rendered])
         if (folder / ".hfsynth").is_dir():
-            raise SourceError(
-                f"{location} has no training texts in split {split!r}.", hint=f"Make them: hfsynth render {location}"
-            )
+            raise _no_texts(folder, split)
         return _elsewhere(str(location), split)
     except StopIteration as error:  # what `datasets` raises for files without a byte
         raise SourceError(f"{location} holds no rows.", hint="Check the file or the folder.") from error
@@ -80,8 +87,8 @@ def open_splits(location: str, splits: Collection[str] | None = None) -> Dataset
 
 def _splits_there(location: str) -> list[str] | None:
     """Return the splits of a corpus folder, a saved dict or a dataset on the Hub; None where there are none to tell."""
-    folder = Path(location)
-    rendered = {path.name.partition("-")[0] for path in folder.glob("data/*-*.parquet")}
+    folder = _corpus_on_store(location) or Path(location)
+    rendered = {path.name.partition("-")[0] for path in sorted_glob(folder, "data/*-*.parquet")}
     if rendered or (folder / ".hfsynth").is_dir():
         return sorted(rendered, key=split_order)
     try:
@@ -92,6 +99,30 @@ def _splits_there(location: str) -> list[str] | None:
         return list(saved) if isinstance(saved, DatasetDict) else None
     except (OSError, ValueError, DatasetsError) as error:
         raise SourceError(f"{location} cannot be read: {error}", hint="Check the name and the path.") from error
+
+
+def _corpus_on_store(location: str | Path) -> StorePath | None:
+    """Return a corpus that lies on a store; None for all else, files there too, which fsspec opens."""
+    if not is_store(location) or find_spec("obstore") is None:
+        return None
+    root = any_path(location)
+    return root if isinstance(root, StorePath) and (root / ".hfsynth").is_dir() else None
+
+
+def _of_store(root: StorePath, split: str) -> Dataset:
+    """Copy a split's training texts into the datasets cache, where `datasets` maps them from, and return them."""
+    require_whole(root, "data/")
+    files = sorted_glob(root / "data", f"{split}-*.parquet")
+    if not files:
+        raise _no_texts(root, split)
+    digests = {path.name: file_digest(path)[0] for path in files}
+    return cached_dataset(files, name=f"{root.name}-{split}-{digest(digests)}")
+
+
+def _no_texts(folder: AnyPath, split: str) -> SourceError:
+    return SourceError(
+        f"{folder} has no training texts in split {split!r}.", hint=f"Make them: hfsynth render {folder}"
+    )
 
 
 def _of_hub(name: str, split: str, revision: str) -> Dataset:

@@ -14,7 +14,7 @@ from typing import Any
 
 from hfsynth.core.errors import ConfigError, OutputError
 from hfsynth.core.files import read_json
-from hfsynth.core.places import Place, sorted_glob
+from hfsynth.core.store_paths import AnyPath, sorted_glob
 from hfsynth.corpus.folder import CorpusAt, matching
 
 README = "README.md"
@@ -38,7 +38,7 @@ class Belongings:
     left: tuple[str, ...]
 
 
-def belongings(root: Place, kind: str, include: Sequence[str] = ()) -> Belongings:
+def belongings(root: AnyPath, kind: str, include: Sequence[str] = ()) -> Belongings:
     """Return what of a folder is published; `include` are patterns of more that is.
 
     Raise OutputError where there is no folder, ConfigError for a pattern that matches nothing.
@@ -57,7 +57,7 @@ def belongings(root: Place, kind: str, include: Sequence[str] = ()) -> Belonging
     return Belongings(tuple(files), tuple(sorted({*regular, *links} - {*files})))
 
 
-def manifest_records(root: Place) -> dict[str, dict[str, Any]]:
+def manifest_records(root: AnyPath) -> dict[str, dict[str, Any]]:
     """Return what the folder's manifests say of its files, as path -> rows, size, sha256."""
     records: dict[str, dict[str, Any]] = {}
     for path in sorted_glob(CorpusAt(root).journal, "*manifest*.json"):
@@ -69,7 +69,7 @@ def manifest_records(root: Place) -> dict[str, dict[str, Any]]:
     return records
 
 
-def _owned(root: Place, kind: str, regular: Sequence[str]) -> set[str]:
+def _owned(root: AnyPath, kind: str, regular: Sequence[str]) -> set[str]:
     if kind == "model":
         return {*matching(regular, _MODEL)}
     written = manifest_records(root)
@@ -77,7 +77,7 @@ def _owned(root: Place, kind: str, regular: Sequence[str]) -> set[str]:
     return {*data, *matching(regular, _CORPUS)}
 
 
-def _listed(root: Place) -> tuple[list[str], list[str]]:
+def _listed(root: AnyPath) -> tuple[list[str], list[str]]:
     """Return the regular files of a folder, and the links and other special files that stand among them."""
     regular: list[str] = []
     others: list[str] = []
@@ -87,7 +87,7 @@ def _listed(root: Place) -> tuple[list[str], list[str]]:
     return sorted(regular), sorted(others)
 
 
-def _walked(folder: Place) -> Iterator[Place]:
+def _walked(folder: AnyPath) -> Iterator[AnyPath]:
     for path in folder.iterdir():
         if path.name.startswith("."):
             continue

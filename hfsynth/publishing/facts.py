@@ -19,7 +19,7 @@ from huggingface_hub import DatasetCardData
 from hfsynth.core.addresses import public_values
 from hfsynth.core.errors import ConfigError, OutputError
 from hfsynth.core.files import read_json
-from hfsynth.core.places import Place
+from hfsynth.core.store_paths import AnyPath
 from hfsynth.corpus.files import CorpusFiles
 from hfsynth.corpus.folder import CorpusAt, SplitFiles, assigned
 from hfsynth.corpus.manifest import require_whole
@@ -79,7 +79,7 @@ class CardSettings:
     part_licenses: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_card(root: Place) -> Card:
+def read_card(root: AnyPath) -> Card:
     """Return the folder's README taken apart; an empty one where there is none."""
     if (root / "README.md").is_symlink():
         raise OutputError(
@@ -98,7 +98,7 @@ def own_block(card: Card) -> Mapping[str, Any]:
     return next((block.known for block in card.blocks), {})
 
 
-def corpus_facts(root: Place, settings: CardSettings, files: CorpusFiles | None = None) -> CorpusFacts:
+def corpus_facts(root: AnyPath, settings: CardSettings, files: CorpusFiles | None = None) -> CorpusFacts:
     """Return what the card of the corpus in `root` says; `files` are its files where they are read elsewhere, too.
 
     Raise OutputError where there is no whole corpus, ConfigError where the licence is missing or a value cannot be.
@@ -144,7 +144,7 @@ def corpus_facts(root: Place, settings: CardSettings, files: CorpusFiles | None 
     )
 
 
-def model_facts(root: Place, settings: CardSettings) -> ModelFacts:
+def model_facts(root: AnyPath, settings: CardSettings) -> ModelFacts:
     """Return what the card of the synthesizer in `root` says: an adapter or full weights."""
     card = read_card(root)
     files = belongings(root, "model", settings.include).files
@@ -189,12 +189,12 @@ def languages_of(settings: CardSettings, metadata: Mapping[str, Any]) -> tuple[s
     return languages
 
 
-def _evaluation(root: Place, stats: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+def _evaluation(root: AnyPath, stats: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     found = _told(root / "evaluation.json") or (stats or {}).get("evaluation")
     return _scalars(found) if isinstance(found, dict) else None
 
 
-def _told(path: Place) -> dict[str, Any]:
+def _told(path: AnyPath) -> dict[str, Any]:
     """Return what a JSON file says, as it may be told to others; nothing where there is no file."""
     found = public_values(read_json(path) or {}, path.parent)
     if not isinstance(found, dict):

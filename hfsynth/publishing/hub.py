@@ -23,9 +23,9 @@ from huggingface_hub.errors import HfHubHTTPError
 from hfsynth.core.errors import ConfigError, HfsynthError, HubError
 from hfsynth.core.files import read_json
 from hfsynth.core.logs import logging_into
-from hfsynth.core.places import Place
 from hfsynth.core.remote_calls import OnRetry, explained, no_right, no_token, retrying
-from hfsynth.core.stores import place_of
+from hfsynth.core.store_paths import AnyPath
+from hfsynth.core.stores import any_path
 from hfsynth.corpus.folder import Corpus
 from hfsynth.corpus.readme import Card
 from hfsynth.publishing.card_reuse import hub_id
@@ -108,7 +108,7 @@ class PushResult:
 
 
 def push_folder(
-    folder: str | Place,
+    folder: str | AnyPath,
     repo: str,
     options: PushOptions | None = None,
     *,
@@ -124,7 +124,7 @@ def push_folder(
     first. Raise OutputError and ConfigError for a folder that cannot be published, HubError for everything the Hub
     refuses; the visible state of the repo is then what it was.
     """
-    options, root = options or PushOptions(), place_of(folder)
+    options, root = options or PushOptions(), any_path(folder)
     settings = completed(root, replace(settings or CardSettings(), repo=repo))
     with _logged(root, repo):
         publication = prepare(
@@ -140,7 +140,7 @@ def push_folder(
 
 
 @contextmanager
-def _logged(root: Place, repo: str) -> Iterator[None]:
+def _logged(root: AnyPath, repo: str) -> Iterator[None]:
     """Log a push, in the folder itself where hfsynth made it: a log makes no corpus folder of any other.
 
     A store can append nothing, and gets none.
@@ -155,7 +155,7 @@ def _logged(root: Place, repo: str) -> Iterator[None]:
             raise
 
 
-def completed(root: Place, settings: CardSettings) -> CardSettings:
+def completed(root: AnyPath, settings: CardSettings) -> CardSettings:
     """Add what the cards of the corpus's source, model and parts state, where nobody has and the Hub answers."""
     recipe, card = read_json(root / "synthesizer_config.json"), read_card(root)
     known = own_block(card)

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from hfsynth.core.errors import HubError, OutputError
 from hfsynth.core.files import file_digest
-from hfsynth.core.places import Place
+from hfsynth.core.store_paths import AnyPath
 from hfsynth.corpus.folder import declared, matching, split_order, usual_pattern
 from hfsynth.corpus.readme import Block, Card, united
 from hfsynth.publishing.card import CorpusFacts, ModelFacts, card_of, size_category
@@ -194,12 +194,12 @@ class Snapshot:
 class LocalFile:
     """A file to publish, by its path or by its content."""
 
-    source: Place | bytes
+    source: AnyPath | bytes
     size: int
     sha256: str
 
     @classmethod
-    def of(cls, source: Place | bytes) -> Self:
+    def of(cls, source: AnyPath | bytes) -> Self:
         """Read and digest a file; on a store it stays there."""
         if isinstance(source, bytes):
             return cls(source, len(source), hashlib.sha256(source).hexdigest())

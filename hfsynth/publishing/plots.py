@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfsynth.core.config import digest
 from hfsynth.core.files import replaced
-from hfsynth.core.places import Place
+from hfsynth.core.store_paths import AnyPath
 from hfsynth.publishing.card import Plot
 
 if TYPE_CHECKING:
@@ -30,18 +30,18 @@ def available() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def current(root: Place, stats: Mapping[str, Any]) -> tuple[Plot, ...]:
+def current(root: AnyPath, stats: Mapping[str, Any]) -> tuple[Plot, ...]:
     """Return the pictures in `root` that show these statistics."""
     return tuple(plot for name, plot in _PLOTS.items() if _shows(root / plot.path, _DATA[name](stats)))
 
 
-def stale(root: Place, stats: Mapping[str, Any]) -> list[str]:
+def stale(root: AnyPath, stats: Mapping[str, Any]) -> list[str]:
     """Return the pictures in `root` that show other numbers."""
     there = {plot.path for plot in _PLOTS.values() if (root / plot.path).exists()}
     return sorted(there - {plot.path for plot in current(root, stats)})
 
 
-def draw(root: Place, stats: Mapping[str, Any]) -> None:
+def draw(root: AnyPath, stats: Mapping[str, Any]) -> None:
     """Draw the pictures of `stats` under `root` where they are not there yet, and remove those of other numbers."""
     for name, plot in _PLOTS.items():
         data = _DATA[name](stats)
@@ -53,7 +53,7 @@ def draw(root: Place, stats: Mapping[str, Any]) -> None:
             _draw(root / plot.path, data, plot.about, _DRAWINGS[name])
 
 
-def _shows(path: Place, data: Mapping[str, int]) -> bool:
+def _shows(path: AnyPath, data: Mapping[str, int]) -> bool:
     return path.is_file() and _mark(data).encode() in path.read_bytes()
 
 
@@ -86,7 +86,9 @@ def _verdicts(stats: Mapping[str, Any]) -> dict[str, int]:
     return {f"{name} {tenth}": int(number) for name in scores for tenth, number in enumerate(scores[name])}
 
 
-def _draw(path: Place, data: Mapping[str, int], title: str, drawing: Callable[[Axes, Mapping[str, int]], None]) -> None:
+def _draw(
+    path: AnyPath, data: Mapping[str, int], title: str, drawing: Callable[[Axes, Mapping[str, int]], None]
+) -> None:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

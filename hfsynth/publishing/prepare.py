@@ -17,9 +17,9 @@ from huggingface_hub.utils import validate_repo_id
 from hfsynth.core.addresses import public_values
 from hfsynth.core.errors import OutputError, UsageError
 from hfsynth.core.files import read_json, write_text
-from hfsynth.core.places import Place
 from hfsynth.core.remote_calls import invalid_name
-from hfsynth.core.stores import place_of
+from hfsynth.core.store_paths import AnyPath
+from hfsynth.core.stores import any_path
 from hfsynth.corpus.files import CorpusFiles
 from hfsynth.corpus.folder import CorpusAt, incomplete
 from hfsynth.corpus.readme import Card
@@ -37,13 +37,13 @@ from hfsynth.publishing.plots import FOLDER
 class CardResult:
     """A card that was written: where, whether it changed, and what it leaves out."""
 
-    path: Place
+    path: AnyPath
     changed: bool
     notes: tuple[str, ...]
 
 
 def write_card(
-    folder: str | Place, settings: CardSettings | None = None, *, kind: str = "dataset", template: str | None = None
+    folder: str | AnyPath, settings: CardSettings | None = None, *, kind: str = "dataset", template: str | None = None
 ) -> CardResult:
     """Write the README and the plots of a corpus folder (`kind` "dataset") or a synthesizer's ("model").
 
@@ -51,17 +51,17 @@ def write_card(
     earlier (licence, language, title) is kept where `settings` leave it open. Raise ConfigError for a missing licence
     or a failing template, OutputError where the folder holds nothing to describe.
     """
-    root = place_of(folder)
+    root = any_path(folder)
     facts = _drawn(root, facts_of(CorpusFiles(root), settings or CardSettings(), kind))
     changed = _written(root, facts, folder_card(root, facts, template))
     return CardResult(root / README, changed, tuple(stated(facts)) if isinstance(facts, CorpusFacts) else ())
 
 
 def check_folder_card(
-    folder: str | Place, settings: CardSettings | None = None, *, kind: str = "dataset", template: str | None = None
+    folder: str | AnyPath, settings: CardSettings | None = None, *, kind: str = "dataset", template: str | None = None
 ) -> None:
     """Raise OutputError where the folder's card is not what `write_card` would write now, or a fact is missing."""
-    root = place_of(folder)
+    root = any_path(folder)
     again = f"Write it again: hfsynth card {root}"
     if not (root / "README.md").exists():
         raise OutputError(f"{root} has no card.", hint=again)
@@ -82,12 +82,12 @@ def facts_of(files: CorpusFiles, settings: CardSettings, kind: str) -> CorpusFac
     return corpus_facts(files.root, settings, files) if kind == "dataset" else model_facts(files.root, settings)
 
 
-def folder_card(root: Place, facts: CorpusFacts | ModelFacts, template: str | None) -> Card:
+def folder_card(root: AnyPath, facts: CorpusFacts | ModelFacts, template: str | None) -> Card:
     """Return the folder's card as it should be."""
     return rebuilt_card(read_card(root), card_of(facts, template))
 
 
-def _drawn(root: Place, facts: CorpusFacts | ModelFacts) -> CorpusFacts | ModelFacts:
+def _drawn(root: AnyPath, facts: CorpusFacts | ModelFacts) -> CorpusFacts | ModelFacts:
     """Draw a corpus's pictures where they are not there yet, and return its facts with them."""
     stats = read_json(root / "stats.json")
     if stats is None or not isinstance(facts, CorpusFacts) or not plots.available():
@@ -96,7 +96,7 @@ def _drawn(root: Place, facts: CorpusFacts | ModelFacts) -> CorpusFacts | ModelF
     return replace(facts, plots=plots.current(root, stats))
 
 
-def _written(root: Place, facts: CorpusFacts | ModelFacts, card: Card) -> bool:
+def _written(root: AnyPath, facts: CorpusFacts | ModelFacts, card: Card) -> bool:
     """Write a folder's card, and a corpus's `croissant.json` beside it; say whether another card was there."""
     if isinstance(facts, CorpusFacts) and _read(root / FILE) != (described := _described(root, facts)):
         write_text(root / FILE, described)
@@ -107,14 +107,14 @@ def _written(root: Place, facts: CorpusFacts | ModelFacts, card: Card) -> bool:
     return True
 
 
-def _described(root: Place, facts: CorpusFacts) -> str:
+def _described(root: AnyPath, facts: CorpusFacts) -> str:
     """Return what `croissant.json` should hold. The day that it was written first stays."""
     found = read_json(root / FILE)
     day = found.get("datePublished") if isinstance(found, dict) else None
     return croissant_text(croissant(facts, published=str(day or datetime.now(UTC).date())))
 
 
-def _read(path: Place) -> str | None:
+def _read(path: AnyPath) -> str | None:
     return path.read_text("utf-8") if path.is_file() else None
 
 
@@ -133,7 +133,7 @@ def check_name(repo: str) -> None:
 
 
 def prepare(
-    root: Place,
+    root: AnyPath,
     repo: str,
     kind: str,
     settings: CardSettings,
@@ -180,7 +180,7 @@ def publication_summary(publication: Publication) -> str:
     return ", ".join(f"{config.name} ({sum(s.rows for s in config.splits):,} rows)" for config in facts.configs)
 
 
-def _refuse_unfinished(root: Place) -> None:
+def _refuse_unfinished(root: AnyPath) -> None:
     corpus = CorpusAt(root)
     if corpus.plan.exists() and not corpus.manifest.exists():
         raise OutputError(
@@ -214,7 +214,7 @@ def _refuse_secrets(corpus: CorpusFiles, paths: Sequence[str], card: Card, allow
     refuse_secrets(card.text().encode("utf-8", "replace"), f"the new {README}", token=token, allowed=allowed)
 
 
-def _content(root: Place, path: str) -> Place | bytes:
+def _content(root: AnyPath, path: str) -> AnyPath | bytes:
     """Return a file as it is published: in the small JSON files no path of this machine, no address's credentials."""
     if path not in _TELLING:
         return root / path

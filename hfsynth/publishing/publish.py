@@ -14,9 +14,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias, TypeVar
 
 from hfsynth.core.errors import ConfigError
-from hfsynth.core.places import Place
 from hfsynth.core.remote_calls import OnRetry
-from hfsynth.core.stores import place_of
+from hfsynth.core.store_paths import AnyPath
+from hfsynth.core.stores import any_path
 from hfsynth.documents.dataset_splits import AnyDataset
 from hfsynth.documents.source import Source
 from hfsynth.publishing import hub
@@ -112,7 +112,7 @@ def card(
     """
     stated = {"license": license, "license_name": license_name, "license_link": license_link, "title": title}
     described = described_by(settings, language=language, repo=repo, **stated)
-    root = place_of(folder)
+    root = any_path(folder)
     return write_card(root, completed(root, described), kind=kind, template=template)
 
 
@@ -120,7 +120,7 @@ def check_card(
     folder: Folder, *, settings: CardSettings | None = None, template: str | None = None, kind: str = "dataset"
 ) -> None:
     """Raise OutputError where the folder's card is not what `card` would write now, or a fact is missing."""
-    check_folder_card(place_of(folder), settings, kind=kind, template=template)
+    check_folder_card(any_path(folder), settings, kind=kind, template=template)
 
 
 def described_by(
@@ -137,7 +137,7 @@ def _with(values: Stated, changes: dict[str, Any]) -> Stated:
     return changed(values, **{name: value for name, value in changes.items() if value is not None and name in known})
 
 
-def _given(what: Any, pairs: AnyDataset | None) -> tuple[Place | None, Any]:  # noqa: ANN401
+def _given(what: Any, pairs: AnyDataset | None) -> tuple[AnyPath | None, Any]:  # noqa: ANN401
     """Return the folder or the datasets that are to be published."""
     if (what is None) == (pairs is None):
         raise ConfigError(
@@ -145,5 +145,5 @@ def _given(what: Any, pairs: AnyDataset | None) -> tuple[Place | None, Any]:  # 
             hint='hfsynth.push(corpus, "user/name"), or hfsynth.push(ds, "user/name", synthesizer=…).',
         )
     if isinstance(what, str | os.PathLike):
-        return place_of(what), None
+        return any_path(what), None
     return None, what if pairs is None else pairs

@@ -34,7 +34,6 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from hfsynth.core.errors import HubError
-from hfsynth.core.places import StorePath
 from hfsynth.core.private_names import (
     ask_upload_modes,
     note_stored,
@@ -43,6 +42,7 @@ from hfsynth.core.private_names import (
     waits_for_storage,
 )
 from hfsynth.core.remote_calls import OnRetry, no_right, no_storage, retrying
+from hfsynth.core.store_paths import StorePath
 from hfsynth.publishing import xet
 from hfsynth.publishing.plan import Entry, LocalFile, Snapshot
 

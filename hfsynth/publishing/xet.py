@@ -23,8 +23,8 @@ from typing import Any
 from huggingface_hub import constants
 
 from hfsynth.core.errors import HubError
-from hfsynth.core.places import PIECE
 from hfsynth.core.remote_calls import StorageError
+from hfsynth.core.store_paths import PIECE
 
 _SETTINGS = {
     "data.session_xorb_metadata_flush_max_count": 1,

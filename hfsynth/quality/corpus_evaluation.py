@@ -18,9 +18,9 @@ import pyarrow as pa
 from hfsynth.core.draws import Draws
 from hfsynth.core.errors import ConfigError, OutputError
 from hfsynth.core.files import read_json, write_json
-from hfsynth.core.places import Place, sorted_glob
 from hfsynth.core.records import Pair
-from hfsynth.core.stores import place_of
+from hfsynth.core.store_paths import AnyPath, sorted_glob
+from hfsynth.core.stores import any_path
 from hfsynth.corpus.folder import CorpusAt, split_order
 from hfsynth.corpus.manifest import damaged_parquet, require_whole
 from hfsynth.corpus.parquet import footer, parquet_file
@@ -190,7 +190,7 @@ _INSTRUCTIONS = "pairs.list.element.instruction"
 
 
 def evaluate_corpus(
-    folder: str | Place,
+    folder: str | AnyPath,
     *,
     split: str | Sequence[str] | None = None,
     sample: int | None = None,
@@ -213,7 +213,7 @@ def evaluate_corpus(
     """
     if sample is not None and sample < 1:
         raise ConfigError(f"sample must be a whole number of at least 1, not {sample}.", hint="Use --sample 1000.")
-    root = place_of(folder)
+    root = any_path(folder)
     parts = require_measurable(root, split)
     require_whole(root, "pairs/", digests=True)
     judge = load_judge(judge) if isinstance(judge, str) else judge
@@ -238,21 +238,21 @@ def evaluate_corpus(
     return {**values, "judge": {"model": judge.model, **judged_figures(verdicts, seed=seed)}}
 
 
-def save_corpus_evaluation(folder: str | Place, values: Mapping[str, Any]) -> Place:
+def save_corpus_evaluation(folder: str | AnyPath, values: Mapping[str, Any]) -> AnyPath:
     """Write an evaluation into the folder's `stats.json` under `evaluation`, whole or not at all; return its path."""
-    corpus = CorpusAt(place_of(folder))
+    corpus = CorpusAt(any_path(folder))
     write_json(corpus.stats, {**(read_json(corpus.stats) or {}), "evaluation": dict(values)})
     return corpus.stats
 
 
-def require_measurable(folder: str | Place, split: str | Sequence[str] | None = None) -> list[Place]:
+def require_measurable(folder: str | AnyPath, split: str | Sequence[str] | None = None) -> list[AnyPath]:
     """Return the files with the pairs of a folder that a job has finished or that came from elsewhere.
 
     Raise OutputError where there are none, also of a split that is asked for, ConfigError where a library is missing:
     what `evaluate_corpus` would raise, before anything is loaded or read.
     """
     _require_libraries()
-    corpus = CorpusAt(place_of(folder))
+    corpus = CorpusAt(any_path(folder))
     unfinished = corpus.journal.is_dir() and not corpus.manifest.exists()
     parts = sorted_glob(corpus.pairs, "*.parquet")
     if unfinished or not parts:
@@ -271,7 +271,7 @@ def require_measurable(folder: str | Place, split: str | Sequence[str] | None = 
     return parts
 
 
-def _of_splits(corpus: CorpusAt[Any], parts: list[Place], asked: Sequence[str] | None) -> list[Place]:
+def _of_splits(corpus: CorpusAt[Any], parts: list[AnyPath], asked: Sequence[str] | None) -> list[AnyPath]:
     """Return the files of the splits that are asked for, all where none is."""
     there = sorted({_split(path) for path in parts}, key=split_order)
     missing = [name for name in asked or () if name not in there]
@@ -283,7 +283,7 @@ def _of_splits(corpus: CorpusAt[Any], parts: list[Place], asked: Sequence[str] |
     return [path for path in parts if asked is None or _split(path) in asked]
 
 
-def _split(path: Place) -> str:
+def _split(path: AnyPath) -> str:
     return path.name.partition("-")[0]
 
 
@@ -296,7 +296,7 @@ def _require_libraries() -> None:
         )
 
 
-def _extent(parts: list[Place]) -> tuple[int, int]:
+def _extent(parts: list[AnyPath]) -> tuple[int, int]:
     """Return the number of rows, and one of pairs that is too large by the documents without any."""
     rows = pairs = 0
     for path in parts:
@@ -315,7 +315,7 @@ def _drawn(rows: int, sample: int | None, seed: int) -> Collection[int]:
     return Draws(f"evaluate/{seed}").sample(sample, rows)
 
 
-def _documents(parts: list[Place], drawn: Collection[int]) -> Iterator[tuple[str, str, list[Pair]]]:
+def _documents(parts: list[AnyPath], drawn: Collection[int]) -> Iterator[tuple[str, str, list[Pair]]]:
     """Yield split, text and pairs of the documents that are drawn."""
     number = 0
     for path in parts:

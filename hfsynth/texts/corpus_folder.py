@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from hfsynth.core.addresses import public_location
 from hfsynth.core.errors import ConfigError, OutputError
 from hfsynth.core.files import read_json, write_json
-from hfsynth.corpus.folder import Corpus, exchange, mend_exchange, split_order
+from hfsynth.core.store_paths import AnyPath, StorePath, sorted_glob
+from hfsynth.core.stores import any_path
+from hfsynth.corpus.folder import Corpus, CorpusAt, exchange, mend_exchange, split_order
 from hfsynth.corpus.manifest import require_whole
-from hfsynth.corpus.parquet import ROWS_AT_A_TIME, file_record, write_split
+from hfsynth.corpus.parquet import ROWS_AT_A_TIME, file_record, parquet_file, write_split
 from hfsynth.corpus.readme import describe_configs
 from hfsynth.models.adapters import EMBEDDED, embedded_path
 from hfsynth.models.tokenizers import load_tokenizer
@@ -40,13 +40,13 @@ _PAIRS_COLUMNS = ("id", "text", "pairs", "synthesis", *LANGUAGE_COLUMNS)
 class TextsReport:
     """What was written into `data/`: where, how many texts by split, and the facts that went into `stats.json`."""
 
-    root: Path
+    root: AnyPath
     texts: Mapping[str, int]
     facts: Mapping[str, Any]
 
 
 def render_folder(
-    folder: str | Path,
+    folder: str | AnyPath,
     *,
     seed: int = 0,
     tokenizer: str | None = None,
@@ -65,7 +65,7 @@ def render_folder(
     as in `hfsynth.render`. Raise OutputError where the folder holds no finished pairs, ConfigError for settings that
     cannot work.
     """
-    corpus = _finished(Path(folder))
+    corpus = _finished(any_path(folder))
     require_whole(corpus.root, "pairs/", digests=True)
     if not 0 <= validation < 1:
         raise ConfigError(f"validation must be a share from 0 to below 1, not {validation!r}.")
@@ -90,7 +90,7 @@ def render_folder(
             for path in files:
                 path.unlink()
     if not tally.texts.total():
-        raise OutputError(f"{folder} holds no document with text: there is nothing to render.")
+        raise OutputError(f"{corpus.root} holds no document with text: there is nothing to render.")
     settings = {
         "seed": seed,
         "styles": asdict(weights),
@@ -105,7 +105,7 @@ def render_folder(
 
 def mix_folder(
     parts: Sequence[Part],
-    out: str | Path,
+    out: str | AnyPath,
     *,
     tokenizer: str,
     seed: int = 0,
@@ -120,7 +120,7 @@ def mix_folder(
     own folders unless their texts were loaded before. The report goes into `stats.json` under `mix`, what was asked
     and where the parts come from into `synthesizer_config.json`, too.
     """
-    corpus = Corpus(Path(out))
+    corpus = CorpusAt(any_path(out))
     _refuse_foreign(corpus)
     made = mix_splits(
         parts,
@@ -198,45 +198,53 @@ class SplitTally:
         }
 
 
-def _finished(folder: Path) -> Corpus:
-    corpus = Corpus(folder)
+def _finished(folder: AnyPath) -> CorpusAt[AnyPath]:
+    corpus = CorpusAt(folder)
     if not corpus.manifest.exists():
         raise OutputError(
             f"{folder} holds no finished corpus.",
             hint=f"Finish it first: hfsynth synthesize SOURCE {folder}",
         )
-    mend_exchange(corpus)
+    _mend(corpus)
     return corpus
 
 
-def _refuse_foreign(corpus: Corpus) -> None:
+def _refuse_foreign(corpus: CorpusAt[AnyPath]) -> None:
     if corpus.root.is_dir() and any(corpus.root.iterdir()) and not corpus.journal.is_dir():
         raise OutputError(f"{corpus.root} is not empty and not made by hfsynth.", hint="Give a new or an empty folder.")
-    mend_exchange(corpus)
+    _mend(corpus)
 
 
-def _staged(corpus: Corpus) -> Path:
+def _mend(corpus: CorpusAt[AnyPath]) -> None:
+    if isinstance(corpus.root, Path):
+        mend_exchange(Corpus(corpus.root))
+
+
+def _staged(corpus: CorpusAt[AnyPath]) -> AnyPath:
     """Return an empty place in the journal for the new `data/`."""
     staged = corpus.journal / "data.new"
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
+    if isinstance(staged, StorePath):
+        staged.remove_below()
+    else:
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
     return staged
 
 
-def pair_splits(corpus: Corpus) -> list[str]:
+def pair_splits(corpus: CorpusAt[Any]) -> list[str]:
     """Return the names of the splits of the pairs, in their usual order."""
     return sorted({path.name.partition("-")[0] for path in corpus.pairs.glob("*.parquet")}, key=split_order)
 
 
-def pairs_rows(corpus: Corpus, split: str) -> Iterator[dict[str, Any]]:
+def pairs_rows(corpus: CorpusAt[Any], split: str) -> Iterator[dict[str, Any]]:
     """Read the synthesized rows of a split in order, a thousand at a time."""
-    for path in sorted(corpus.pairs.glob(f"{split}-*.parquet")):
-        with pq.ParquetFile(path) as file:
+    for path in sorted_glob(corpus.pairs, f"{split}-*.parquet"):
+        with parquet_file(path) as file:
             for batch in file.iter_batches(batch_size=ROWS_AT_A_TIME, columns=list(_PAIRS_COLUMNS)):
                 yield from batch.to_pylist()
 
 
-def _publish(corpus: Corpus, staged: Path, facts: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+def _publish(corpus: CorpusAt[AnyPath], staged: AnyPath, facts: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Put the staged texts in place of the old, and say what they are; the manifest last.
 
     The manifest first gives up the old texts, so that at no moment it vouches for files that are not there.
@@ -248,5 +256,5 @@ def _publish(corpus: Corpus, staged: Path, facts: Mapping[str, Any], settings: M
     write_json(corpus.stats, {**(read_json(corpus.stats) or {}), **facts})
     write_json(corpus.config, {**(read_json(corpus.config) or {}), **settings})
     describe_configs(corpus)
-    texts = {f"data/{path.name}": file_record(path) for path in sorted(corpus.data.glob("*.parquet"))}
+    texts = {f"data/{path.name}": file_record(path) for path in sorted_glob(corpus.data, "*.parquet")}
     write_json(corpus.manifest, {**manifest, "files": {**texts, **kept}})

@@ -5,8 +5,8 @@ Reads the files of a part that lies on this machine; of the Hub it asks at most 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hfsynth.core.addresses import public_location
@@ -14,14 +14,16 @@ from hfsynth.core.config import digest
 from hfsynth.core.errors import OutputError, SourceError
 from hfsynth.core.files import file_digest, read_json
 from hfsynth.core.steps import ITSELF
-from hfsynth.corpus.folder import Corpus
+from hfsynth.core.store_paths import AnyPath
+from hfsynth.core.stores import any_path
+from hfsynth.corpus.folder import CorpusAt
 from hfsynth.corpus.manifest import recorded
 from hfsynth.corpus.readme import Card
 from hfsynth.documents.hf_datasets import commit_of
 from hfsynth.texts.mixture_parts import Part
 
 
-def told_sources(parts: Sequence[Part], out: Path) -> dict[str, dict[str, Any]]:
+def told_sources(parts: Sequence[Part], out: AnyPath) -> dict[str, dict[str, Any]]:
     """Return by part its kind, where its data are from (`source`), their `revision`, splits, weight and `license`.
 
     `source` is None for data that were handed over in memory, `ITSELF` for the folder `out`. Of a corpus folder the
@@ -30,10 +32,10 @@ def told_sources(parts: Sequence[Part], out: Path) -> dict[str, dict[str, Any]]:
     return {part.name: _told(part, out) for part in parts}
 
 
-def _told(part: Part, out: Path) -> dict[str, Any]:
+def _told(part: Part, out: AnyPath) -> dict[str, Any]:
     asked = {"repeat": part.repeat or None, "weight": part.weight, "splits": sorted(part.splits) or None}
     values = {"kind": part.kind.value, **asked, **_origin(part.origin)}
-    if part.origin is not None and Path(part.origin).expanduser().resolve() == out.resolve():
+    if part.origin is not None and _at(part.origin).resolve() == out.resolve():
         values |= {"source": ITSELF, "revision": None}
     return {"source": None} | {name: value for name, value in values.items() if value is not None}
 
@@ -41,12 +43,16 @@ def _told(part: Part, out: Path) -> dict[str, Any]:
 def _origin(origin: str | None) -> dict[str, Any]:
     if origin is None:
         return {}
-    place = Path(origin).expanduser()
+    place = _at(origin)
     if not place.exists():
         return {"source": public_location(origin), "revision": _commit(origin)}
     if place.is_file():
         return {"source": public_location(origin), "revision": file_digest(place)[0]}
     return {"source": public_location(origin), **_of_folder(place)}
+
+
+def _at(origin: str) -> AnyPath:
+    return any_path(os.path.expanduser(origin))
 
 
 def _commit(name: str) -> str | None:
@@ -57,8 +63,8 @@ def _commit(name: str) -> str | None:
         return None
 
 
-def _of_folder(folder: Path) -> dict[str, Any]:
-    corpus, card = Corpus(folder), _card(folder)
+def _of_folder(folder: AnyPath) -> dict[str, Any]:
+    corpus, card = CorpusAt(folder), _card(folder)
     texts = {path: one["sha256"] for path, one in recorded(corpus).items() if path.startswith("data/")}
     license = card.metadata.get("license_name") or card.metadata.get("license")
     config = read_json(corpus.config)
@@ -71,7 +77,7 @@ def _of_folder(folder: Path) -> dict[str, Any]:
     }
 
 
-def _card(folder: Path) -> Card:
+def _card(folder: AnyPath) -> Card:
     """Return a folder's card; an empty one where there is none that can be read."""
     try:
         return Card.parse((folder / "README.md").read_text("utf-8"))

@@ -45,6 +45,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hfsynth.core.errors import ConfigError, OutputError, SourceError
+from hfsynth.core.stores import is_store, store_url
 from hfsynth.corpus.folder import main_split
 from hfsynth.models.tokenizers import Tokenizing, load_tokenizer
 from hfsynth.texts.export import records
@@ -147,6 +148,11 @@ def export(
         loss_mask=loss_mask,
     )
     options.check()
+    if is_store(out):
+        raise OutputError(
+            f"An export is written into a folder, not to {store_url(out)}.",
+            hint="Export into a folder, and copy it there with the store's own tool (such as `aws s3 cp --recursive`).",
+        )
     if shard_bytes < 1:
         raise ConfigError(f"shard_bytes must be 1 or more; got {shard_bytes}.", hint="The default is half a gigabyte.")
     loaded = load_tokenizer(tokenizer)

@@ -15,15 +15,18 @@ from datasets import Dataset, IterableDataset
 
 from hfsynth.core.errors import ColumnError, ConfigError, SourceError
 from hfsynth.core.private_names import fingerprint_of
+from hfsynth.core.store_paths import AnyPath, StorePath, sorted_glob
+from hfsynth.core.stores import any_path
 from hfsynth.corpus.folder import split_order
 from hfsynth.corpus.manifest import require_whole
+from hfsynth.corpus.parquet import footer, parquet_file
 from hfsynth.documents.dataset_splits import AnyDataset, Rows, splits_of
 from hfsynth.texts.layouts import Row
 
 ROWS_AT_A_TIME = 1000
 _FOOTER = 1 << 16
 
-Exportable: TypeAlias = str | Path | AnyDataset | Iterable[Mapping[str, object]]
+Exportable: TypeAlias = str | Path | StorePath | AnyDataset | Iterable[Mapping[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,8 @@ def open_sources(
     one to be able to resume. Raises SourceError for a split that is not there, ColumnError where a column is missing.
     """
     asked = (split,) if isinstance(split, str) else split
-    if isinstance(data, str | Path):
-        return _open_folder(Path(data), asked, content)
+    if isinstance(data, str | Path | StorePath):
+        return _open_folder(any_path(data), asked, content)
     if isinstance(data, Mapping):
         splits = splits_of(data, what="what is exported")
         names = sorted(_chosen(asked, splits, "The dict", content), key=split_order)
@@ -115,13 +118,13 @@ def _short(content: ExportContent) -> str:
     return content.called.rpartition(" ")[2]
 
 
-def _open_folder(folder: Path, asked: Sequence[str] | None, content: ExportContent) -> dict[str, ExportSource]:
-    files = sorted((folder / content.folder).glob("*-*.parquet"))
+def _open_folder(folder: AnyPath, asked: Sequence[str] | None, content: ExportContent) -> dict[str, ExportSource]:
+    files = sorted_glob(folder / content.folder, "*-*.parquet")
     require_whole(folder, f"{content.folder}/")
     names = _chosen(asked, {path.name.partition("-")[0] for path in files}, str(folder), content)
     require_whole(folder, f"{content.folder}/", digests=True)
     for file in files:
-        _check_columns(pq.read_schema(file).names, str(file), content)
+        _check_columns(footer(file).schema.to_arrow_schema().names, str(file), content)
     return {
         name: _ParquetSource(folder, tuple(path for path in files if path.name.partition("-")[0] == name), content)
         for name in sorted(names, key=split_order)
@@ -138,8 +141,8 @@ def _check_columns(columns: Iterable[str], where: str, content: ExportContent) -
 
 @dataclass(frozen=True, slots=True)
 class _ParquetSource:
-    folder: Path
-    files: tuple[Path, ...]
+    folder: AnyPath
+    files: tuple[AnyPath, ...]
     content: ExportContent
 
     @property
@@ -156,11 +159,11 @@ class _ParquetSource:
 
     @property
     def rows(self) -> int:
-        return sum(pq.read_metadata(path).num_rows for path in self.files)
+        return sum(footer(path).num_rows for path in self.files)
 
     def read(self, start: int) -> Iterator[Row]:
         for path in self.files:
-            with pq.ParquetFile(path) as file:
+            with parquet_file(path) as file:
                 for group in range(file.num_row_groups):
                     count = file.metadata.row_group(group).num_rows
                     if start < count:

@@ -15,8 +15,8 @@ from loopback_s3.server import ScriptedS3
 
 from hfsynth.core.errors import OutputError
 from hfsynth.core.files import file_digest, read_json, write_json
-from hfsynth.core.places import Place, StorePath, sorted_glob
-from hfsynth.core.stores import place_of
+from hfsynth.core.store_paths import AnyPath, StorePath, sorted_glob
+from hfsynth.core.stores import any_path
 
 pytest.importorskip("obstore")
 
@@ -25,14 +25,14 @@ KEYS = st.lists(st.lists(NAMES, min_size=1, max_size=3).map("/".join), min_size=
 
 
 def memory(files: dict[str, bytes]) -> StorePath:
-    place = place_of(f"memory://{uuid4().hex}")
+    place = any_path(f"memory://{uuid4().hex}")
     assert isinstance(place, StorePath)
     for key, content in files.items():
         (place / key).put(content)
     return place
 
 
-def seen(place: Place) -> Any:  # noqa: ANN401
+def seen(place: AnyPath) -> Any:  # noqa: ANN401
     """Return what one can see of a place and all below it."""
     below = {path.name: seen(path) for path in place.iterdir()} if place.is_dir() else {}
     content = (place.read_bytes(), place.stat().st_size) if place.is_file() else None
@@ -102,7 +102,7 @@ def test_a_folder_of_thousands_below_is_not_listed(scripted_s3: ScriptedS3) -> N
         bucket.put(f"corpus/.hfsynth/segments/{number:05d}/000001.jsonl.zst", b"", {})
     for name in (".hfsynth/manifest.json", "README.md", "pairs/train-00000-of-00001.parquet"):
         bucket.put(f"corpus/{name}", b"{}", {})
-    place = place_of("s3://bucket/corpus")
+    place = any_path("s3://bucket/corpus")
     assert [path.name for path in place.iterdir()] == [".hfsynth", "README.md", "pairs"]
     assert [path.name for path in sorted_glob(place / ".hfsynth", "*manifest*.json")] == ["manifest.json"]
     assert (place / ".hfsynth" / "manifest.json").is_file() and not (place / ".hfsynth" / "job.json").exists()

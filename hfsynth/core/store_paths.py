@@ -1,7 +1,7 @@
 """A file or a folder wherever it lies: a path of this machine, or one on an object store, which is read in place.
 
-Both are a `Place` and speak as `pathlib` does (`Located`). A store has no folders: one is there as long as a key begins
-with its name. Knows no store's library; `hfsynth.core.stores` opens them.
+Either is an `AnyPath` and speaks as `pathlib` does (`Located`). A store has no folders: one is there as long as a key
+begins with its name. Knows no store's library; `hfsynth.core.stores` opens them.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class StorePath:
     def with_suffix(self, suffix: str) -> Self:
         return self._at(self._path.with_suffix(suffix))
 
-    def relative_to(self, other: Place) -> PurePosixPath:
+    def relative_to(self, other: AnyPath) -> PurePosixPath:
         """Return the rest of the path below `other`; raise ValueError where it is not below it."""
         if isinstance(other, StorePath) and other._tree is self._tree:
             return self._path.relative_to(other._path)
@@ -253,14 +253,19 @@ class StorePath:
         self._tree.contents.put(self.key, content)
         self._tree.changed()
 
-    def copy_to(self, target: StorePath) -> None:
-        """Copy a file within the store."""
-        self._tree.contents.copy(self.key, target.key)
-        target._tree.changed()
+    def copy_to(self, target: AnyPath) -> None:
+        """Copy a file where it lies; raise ValueError for a target that is not below the same root."""
+        self._tree.contents.copy(self.key, str(target.relative_to(self._at(PurePosixPath()))))
+        self._tree.changed()
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove a file. That there is none is no error, even where it should be: nobody but the store can tell."""
         self._tree.contents.delete([self.key])
+        self._tree.changed()
+
+    def remove_below(self) -> None:
+        """Remove all that is in a folder."""
+        self._tree.contents.delete([entry.key for entry in self._tree.contents.list(f"{self.key}/")])
         self._tree.changed()
 
     @contextmanager
@@ -272,10 +277,10 @@ class StorePath:
             self.put(part)
 
 
-Place: TypeAlias = Path | StorePath
+AnyPath: TypeAlias = Path | StorePath
 
 
-def sorted_glob(folder: Place, pattern: str) -> list[Place]:
+def sorted_glob(folder: AnyPath, pattern: str) -> list[AnyPath]:
     """Return what in a folder a pattern matches, by name."""
-    found: list[Place] = [*folder.glob(pattern)]
+    found: list[AnyPath] = [*folder.glob(pattern)]
     return sorted(found, key=str)
