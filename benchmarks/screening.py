@@ -35,7 +35,7 @@ def main() -> None:
     source = _made_up(args.words) if args.words else " ".join(texts_of(args.corpus)).split()
     count = chosen(args.documents, args.full, small=4_000, large=40_000)
     documents = [_document(source, number) for number in range(count)]
-    index, loading = _index(args.ngrams)
+    index, loading = questions(args.ngrams)
     ways: dict[str, Callable[[str], object]] = {
         "words": words,
         "identifiers": identifiers,
@@ -51,7 +51,7 @@ def main() -> None:
     publish(report, args.results)
 
 
-def _index(ngrams: int) -> tuple[ContaminationIndex, float]:
+def questions(ngrams: int) -> tuple[ContaminationIndex, float]:
     """Return an index of made-up questions, loaded from a file, and the seconds that takes."""
     draw = random.Random(ngrams)
     asked = (" ".join(f"term{draw.randrange(50_000)}" for _ in range(25)) for _ in range(ngrams // 31))

@@ -7,6 +7,12 @@ holds an identifier. 1,000 are copies of others in which up to 12 words are othe
 measure alone, on one core; then one process that reads and writes whole corpora, of a quarter of the documents and of
 all; then the decisions about duplicates alone, for made-up sketches of many times as many. Seconds are those of the
 processor.
+
+    python benchmarks/screening_corpus.py --flat 1000000
+
+Instead: how much memory it takes to mark identifiers, and to look for an index of a million n-grams, in a tenth of so
+many documents and in all of them. Another process writes the corpus as it is made: a process counts the memory of the
+one that has started it as its own.
 """
 
 from __future__ import annotations
@@ -28,6 +34,7 @@ import pyarrow.parquet as pq
 from common import Report, chosen, parser, publish
 from datasets import Features, Value
 from scale import run_of
+from screening import questions
 
 from hfsynth.core.records import Pair, Status, Synthesis, Synthesized
 from hfsynth.core.screening import SIMILARITY, Screening
@@ -50,21 +57,29 @@ def main() -> None:
     made.add_argument(
         "--decide", nargs=2, metavar=("DOCUMENTS", "FOLDER"), help="decide about sketches, measure nothing"
     )
+    made.add_argument("--flat", type=int, metavar="DOCUMENTS", help="measure memory alone, with so many documents")
+    made.add_argument("--write", nargs=2, metavar=("DOCUMENTS", "FOLDER"), help="write a corpus and an index alone")
     args = made.parse_args()
     if args.decide:
         decided(int(args.decide[0]), Path(args.decide[1]))
+        return
+    if args.flat or args.write:
+        if args.flat:
+            flat(args.flat)
+        else:
+            stream(int(args.write[0]), Path(args.write[1]))
         return
     count = chosen(args.documents, args.full, small=20_000, large=200_000)
     rows, figures = alone(), {}
     for number in (count // 4, count):
         with tempfile.TemporaryDirectory() as folder:
-            texts = write(number, Path(folder) / "corpus")
+            write(number, Path(folder) / "corpus")
             for way, options in WAYS.items():
                 command = [sys.executable, "-m", "hfsynth", "screen", f"{folder}/corpus", *options, "--workers", "0"]
                 ran = run_of([*command, "--quiet"])
                 speed = round(number / ran.processor)
                 rows.append({"documents": number, "way": way, "a second": speed, "peak MiB": ran.peak_mib})
-            figures = found(texts, Path(folder) / "corpus")
+            figures = found(Path(folder) / "corpus")
     for number in (count * 10, count * 40):
         with tempfile.TemporaryDirectory() as folder:
             ran = run_of([sys.executable, __file__, "--decide", str(number), folder])
@@ -94,29 +109,47 @@ def alone() -> list[dict[str, Any]]:
     return found
 
 
-def write(number: int, root: Path) -> list[str]:
-    """Write a corpus of so many documents, and return their texts."""
+def flat(number: int) -> None:
+    """Print what screening a tenth of so many documents takes, and all of them."""
+    for count in (number // 10, number):
+        with tempfile.TemporaryDirectory() as folder:
+            run_of([sys.executable, __file__, "--write", str(count), folder])
+            for options in (["--pii", "mark"], ["--decontaminate", f"{folder}/index.npz", "--dry-run"]):
+                command = [sys.executable, "-m", "hfsynth", "screen", f"{folder}/corpus", *options, "--workers", "0"]
+                ran = run_of([*command, "--quiet"])
+                way, speed = options[0].removeprefix("--"), round(count / ran.processor)
+                print(f"{count:,} documents, {way}: {speed:,} a second, peak {ran.peak_mib:.0f} MiB", flush=True)
+
+
+def stream(number: int, folder: Path) -> None:
+    """Write a corpus of so many documents, a file at a time, and an index of a million n-grams."""
+    write(number, folder / "corpus")
+    questions(1_000_000)[0].save(folder / "index.npz")
+
+
+def write(number: int, root: Path) -> None:
+    """Write a corpus of so many documents, a file at a time."""
     (root / "pairs").mkdir(parents=True)
-    texts = list(documents(number))
-    remaining, total = iter(enumerate(texts)), -(-number // FILE_ROWS)
+    texts, total = enumerate(documents(number)), -(-number // FILE_ROWS)
     for part in range(total):
-        some = [row(name, text) for name, text in islice(remaining, FILE_ROWS)]
-        pq.write_table(pa.Table.from_pylist(some, FEATURES.arrow_schema), root / "pairs" / part_name(part, total))
-    return texts
+        rows = [row(name, text) for name, text in islice(texts, FILE_ROWS)]
+        pq.write_table(pa.Table.from_pylist(rows, FEATURES.arrow_schema), root / "pairs" / part_name(part, total))
 
 
 def documents(number: int) -> Iterator[str]:
     """Yield new documents, then copies of the first with some words changed, then halves of them with other words."""
-    draw = random.Random(number)
-    own = [draw.choices(VOCABULARY, k=WORDS) for _ in range(number - 2 * PLANTED)]
-    for at, words in enumerate(own):
+    draw, first = random.Random(number), list[list[str]]()
+    for at in range(number - 2 * PLANTED):
+        words = draw.choices(VOCABULARY, k=WORDS)
+        if at < PLANTED:
+            first.append(words)
         yield " ".join([*words, IDENTIFIER] if at % 10 == 0 else words)
-    for words in own[:PLANTED]:
+    for words in first:
         copy = list(words)
         for place in draw.sample(range(WORDS), draw.randrange(CHANGED + 1)):
             copy[place] = draw.choice(VOCABULARY)
         yield " ".join(copy)
-    for words in own[:PLANTED]:
+    for words in first:
         yield " ".join([*words[: WORDS // 2], *draw.choices(VOCABULARY, k=WORDS // 2)])
 
 
@@ -130,9 +163,10 @@ def row(name: int, text: str) -> dict[str, Any]:
     return {"id": str(name), "text": text, **output_rows([made], recipe="made-up")[0]}
 
 
-def found(texts: list[str], root: Path) -> dict[str, Any]:
+def found(root: Path) -> dict[str, Any]:
     """Return how many planted near-duplicates were taken out, of those that are by their true similarity."""
-    status = [one["synthesis"]["status"] for path in sorted((root / "pairs").iterdir()) for one in _rows(path)]
+    rows = [one for path in sorted((root / "pairs").iterdir()) for one in _rows(path)]
+    status, texts = [one["synthesis"]["status"] for one in rows], [one["text"] for one in rows]
     gone = {number for number, one in enumerate(status) if one == "screened"}
     first = len(texts) - 2 * PLANTED
     alike = {first + at: _similarity(texts[at], texts[first + at]) for at in range(PLANTED)}
@@ -149,7 +183,7 @@ def found(texts: list[str], root: Path) -> dict[str, Any]:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pq.read_table(path, columns=["synthesis"]).to_pylist()
+    rows: list[dict[str, Any]] = pq.read_table(path, columns=["text", "synthesis"]).to_pylist()
     return rows
 
 
@@ -178,7 +212,12 @@ def decided(number: int, folder: Path) -> None:
         with path.open("wb") as file:
             np.savez(file, **arrays, **bands)
         names.append(path.name)
-    decide(folder / "noted", names, folder / "decided")
+    decide(folder / "noted", names, folder / "decided", _made_up_texts)
+
+
+def _made_up_texts(shard: int, rows: Any) -> list[str]:  # noqa: ANN401
+    """Return texts of 400 words, of which those that may be copies are."""
+    return [" ".join(f"{shard}-{number // 10}-{word}" for word in range(WORDS)) for number in rows.tolist()]
 
 
 if __name__ == "__main__":

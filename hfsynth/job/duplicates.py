@@ -1,7 +1,8 @@
 """Decide which documents and pairs of a corpus are duplicates, from what was noted of each of its files.
 
 The first in order stays. Keys are sorted a class after the other and signatures read from a file, so memory grows with
-the rows by a few bytes each: see docs/screening.md. Knows nothing of texts.
+the rows by a few bytes each: see docs/screening.md. The texts of those that may be near-duplicates are read again, and
+decide.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfsynth.core.files import replaced, temporary, write_json, writing
+from hfsynth.core.screening import SIMILARITY
 from hfsynth.quality.near_duplicates import (
     BANDS,
     PERMUTATIONS,
@@ -26,6 +29,8 @@ from hfsynth.quality.near_duplicates import (
     near,
     repeats,
     resolved,
+    shingle_keys,
+    similarity_of,
 )
 
 _DECIDED = "decided.json"
@@ -41,13 +46,19 @@ def is_decided(folder: Path) -> bool:
     return (folder / _DECIDED).exists()
 
 
-def decide(noted: Path, names: Sequence[str], decided: Path) -> None:
+Texts = Callable[[int, NDArray[np.int32]], list[str]]
+"""Give the texts of some rows, in their order, of the file with a number."""
+
+
+def decide(noted: Path, names: Sequence[str], decided: Path, texts: Texts) -> None:
     """Decide about all files, whose arrays are in `noted` and whose names are `names`, and write it into `decided`."""
     with writing(decided):
         decided.mkdir(parents=True, exist_ok=True)
         index = _Index(noted, len(names))
         with _signatures(index, decided / "signatures.bin") as signatures:
-            exact, gone = _documents(index, signatures)
+            exact, same, candidates = _documents(index, signatures)
+        with _shingles(index, candidates, texts, decided / "shingles.bin") as found:
+            gone = _gone(same, candidates, found)
         pairs = _repeated_pairs(index, gone)
         for shard in range(len(names)):
             _write(noted_path(decided, shard), index, shard, gone, exact, pairs, names)
@@ -84,8 +95,8 @@ Wanted = Callable[[int, Numbers], NDArray[np.bool_]]
 _Keyed = tuple[Keys, Numbers]
 
 
-def _documents(index: _Index, signatures: NDArray[np.uint8]) -> tuple[set[int], dict[int, int]]:
-    """Return which documents are the same as an earlier one, and of all that go the one that stays."""
+def _documents(index: _Index, signatures: NDArray[np.uint8]) -> tuple[set[int], dict[int, int], _Pairs]:
+    """Return which documents are the same as an earlier one, which one that is, and which of the others may be near."""
     total = int(index.documents[-1])
     there = np.ones(total, dtype=np.bool_)
     same: dict[int, int] = {}
@@ -102,9 +113,54 @@ def _documents(index: _Index, signatures: NDArray[np.uint8]) -> tuple[set[int], 
             index, f"band{band}", index.documents, wanted, lambda keys, numbers: near(keys, numbers, signatures)
         )
         found = _once([*found, *some])
-    nearly = resolved(found)
-    stays = {later: nearly.get(first, first) for later, first in same.items()}
-    return set(same), stays | nearly
+    nothing = np.empty(0, dtype=np.int64)
+    return set(same), same, found[0] if found else (nothing, nothing)
+
+
+def _gone(same: dict[int, int], candidates: _Pairs, found: _Shingles) -> dict[int, int]:
+    """Return the documents that go, and for each the one that stays."""
+    alike = (similarity_of(found.of(later), found.of(earlier)) for later, earlier in zip(*candidates, strict=True))
+    is_near = np.fromiter((one >= SIMILARITY for one in alike), np.bool_, len(candidates[0]))
+    nearly = resolved([(candidates[0][is_near], candidates[1][is_near])])
+    return {later: nearly.get(first, first) for later, first in same.items()} | nearly
+
+
+@dataclass(frozen=True, slots=True)
+class _Shingles:
+    """The keys of the shingles of some documents, one after the other in a file that is mapped into memory."""
+
+    documents: Numbers
+    ends: Numbers
+    keys: Keys
+
+    def of(self, document: int) -> Keys:
+        place = int(np.searchsorted(self.documents, document))
+        start = int(self.ends[place - 1]) if place else 0
+        found: Keys = self.keys[start : int(self.ends[place])]
+        return found
+
+
+@contextmanager
+def _shingles(index: _Index, candidates: _Pairs, texts: Texts, path: Path) -> Iterator[_Shingles]:
+    """Lend the shingles of all candidates, which are read file after file."""
+    part, lengths = temporary(path), list[int]()
+    involved = np.unique(np.concatenate(candidates))
+    try:
+        with writing(path), part.open("wb") as file:
+            for shard in range(index.shards):
+                start, end = np.searchsorted(involved, index.documents[shard : shard + 2])
+                if start < end:
+                    rows = index.array(shard, "rows")[involved[start:end] - index.documents[shard]]
+                    for keys in map(shingle_keys, texts(shard, rows)):
+                        file.write(keys.tobytes())
+                        lengths.append(len(keys))
+        ends = np.cumsum(np.array(lengths, dtype=np.int64))
+        mapped = np.memmap(part, dtype=np.uint64, mode="r") if lengths else np.empty(0, dtype=np.uint64)
+        yield _Shingles(involved, ends, mapped)
+        del mapped
+    finally:
+        with writing(path):
+            os.unlink(part)
 
 
 def _of_classes(

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from hfsynth.core.config import EngineConfig, SynthesizerConfig
 from hfsynth.core.decontamination import Decontamination
@@ -35,7 +37,7 @@ from hfsynth.job.launcher import Launcher
 from hfsynth.job.leases import Holder, Leases, clear
 from hfsynth.job.progress import Progress
 from hfsynth.job.republish import NewPairs, republish
-from hfsynth.job.screened_parts import pairs_files
+from hfsynth.job.screened_parts import pairs_files, texts_at
 from hfsynth.job.screening_worker import ScreeningFolders
 from hfsynth.job.second_pass import begin_pass, pairs_digest, require_pairs
 from hfsynth.job.shards import ShardRecord, finished_shards, part_path
@@ -43,6 +45,7 @@ from hfsynth.job.spec import JobSpec, ScreeningSpec
 from hfsynth.job.working import patience, work
 from hfsynth.models.mined import MINED
 from hfsynth.quality.decontamination import open_index, settled_decontamination
+from hfsynth.quality.marking import marked
 from hfsynth.quality.token_classifier import settled_model
 from hfsynth.quality.words import language_codes
 
@@ -206,11 +209,19 @@ class _Job:
                 stop.leave()
             with self.leases.waiting_for("decide"):
                 if not is_decided(self.folders.duplicates):
-                    names = [path.name for path in pairs_files(self.corpus)]
-                    decide(self.folders.looked.parts, names, self.folders.duplicates)
+                    self._decide()
         work(self._spec(grace, looks=False), None, launcher, stop, on_progress)
         if stop.requested:
             stop.leave()
+
+    def _decide(self) -> None:
+        files, marks = pairs_files(self.corpus), self.settings.pii in ("mark", "drop")
+
+        def texts(file: int, rows: NDArray[np.int32]) -> list[str]:
+            found = texts_at(files[file], rows)
+            return list(map(marked, found)) if marks else found
+
+        decide(self.folders.looked.parts, [path.name for path in files], self.folders.duplicates, texts)
 
     def _spec(self, grace: float, *, looks: bool) -> JobSpec:
         out = self.folders.looked if looks else self.folders.made

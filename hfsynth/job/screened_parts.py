@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from hfsynth.core.errors import OutputError
 from hfsynth.core.files import file_digest, publish, replaced, temporary, writing
@@ -71,6 +72,21 @@ def batches(path: Path) -> Iterator[Batch]:
                 yield Batch(table, table.select(known).to_pylist())
     except (pa.ArrowException, OSError) as error:
         raise damaged_parquet(path) from error
+
+
+def texts_at(path: Path, rows: NDArray[np.int32]) -> list[str]:
+    """Return the texts of some rows of a file, whose numbers rise; raise OutputError where it is damaged."""
+    found: list[str] = []
+    start = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=ROWS_AT_A_TIME, columns=["text"]):
+                own = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + batch.num_rows)] - start
+                found += batch.column(0).take(pa.array(own)).to_pylist()
+                start += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise damaged_parquet(path) from error
+    return found
 
 
 # --- what may be a duplicate ------------------------------------------------------------------------------------------
@@ -204,4 +220,4 @@ def counted(found: Sequence[Screened], path: Path) -> Counts:
         raise OutputError(
             f"{path} does not say how its pairs came about: {error}.", hint="Use a folder that hfsynth wrote."
         ) from error
-    return counts + Counts(screened=sum((one.counts for one in found), Counter()))
+    return counts + Counts(screened=sum((one.counts for one in found if one.counts), Counter()))

@@ -54,10 +54,16 @@ _EMAIL = re.compile(
 _EXAMPLE_DOMAINS = re.compile(r"@(?:[\w-]+\.)*(?:example(?:\.(?:com|org|net))?|test|invalid|localhost)$", re.IGNORECASE)
 # A pattern begins with the characters that it can begin with, and looks back behind them: that is searched for fast.
 _IPV4 = re.compile(r"\d(?<![\w.]\d)\d{0,2}\.(?:\d{1,3}\.){2}\d{1,3}(?!\w|\.\d)", re.ASCII)
+_GROUP_OF_IPV6 = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _IPV6 = re.compile(
     r"(?<![\w.])(?<!::)(?<![0-9A-Fa-f]:)(?:[0-9A-Fa-f]{1,4}:|:){2,7}(?::|[0-9A-Fa-f]{1,4})(?![\w:])", re.ASCII
 )
-_PHONE = re.compile(r"(?<![\w+])(?:\+|00(?=[1-9]))[1-9](?:[ \u00a0().\-/]{0,2}\d){7,14}(?!\w)", re.ASCII)
+_PHONES = {
+    prefix: re.compile(
+        rf"{re.escape(prefix)}(?<![\w+]{re.escape(prefix)})[1-9](?:[ \u00a0().\-/]{{0,2}}\d){{7,14}}(?!\w)", re.ASCII
+    )
+    for prefix in ("+", "00")
+}
 _CARD = re.compile(
     r"[2-6](?<![\w.,+-].)(?:\d{12,18}|\d{3}([ -])\d{4}\1\d{4}\1\d{4}(?:\1\d{3})?|\d{3}([ -])\d{6}\2\d{4,5})"
     r"(?!\w|[.,-]\d)",
@@ -123,10 +129,9 @@ def identifiers(text: str) -> list[Identifier]:
 
 
 def _found(text: str) -> list[Identifier]:
-    found = sorted(
-        (Identifier(kind, *span) for kind, spans in _FINDERS.items() for span in spans(text)),
-        key=lambda one: (one.start, -one.end),
-    )
+    found = [Identifier(kind, *span) for kind, spans in _FINDERS.items() for span in spans(text)]
+    if len(found) > 1:
+        found.sort(key=lambda one: (one.start, -one.end))
     kept: list[Identifier] = []
     for one in found:
         if not kept or one.start >= kept[-1].end:
@@ -143,9 +148,9 @@ def _emails(text: str) -> Iterator[_Span]:
 
 
 def _addresses(text: str) -> Iterator[_Span]:
-    for mark, pattern in ((".", _IPV4), (":", _IPV6)):
-        if mark in text:
-            yield from (match.span() for match in pattern.finditer(text) if _is_public(match.group()))
+    patterns = (*((_IPV4,) if "." in text else ()), *((_IPV6,) if _GROUP_OF_IPV6.search(text) else ()))
+    for pattern in patterns:
+        yield from (match.span() for match in pattern.finditer(text) if _is_public(match.group()))
 
 
 def _is_public(written: str) -> bool:
@@ -157,11 +162,11 @@ def _is_public(written: str) -> bool:
 
 
 def _phones(text: str) -> Iterator[_Span]:
-    for match in _PHONE.finditer(text) if "+" in text or "00" in text else ():
-        digits = _NOT_DIGIT.sub("", match.group())
-        number = digits if match.group().startswith("+") else digits[2:]
-        if 8 <= len(number) <= 15 and _COUNTRY_CODES.match(number) and len(set(number)) > 2:
-            yield match.span()
+    for prefix, pattern in _PHONES.items():
+        for match in pattern.finditer(text) if prefix in text else ():
+            number = _NOT_DIGIT.sub("", match.group()[len(prefix) :])
+            if 8 <= len(number) <= 15 and _COUNTRY_CODES.match(number) and len(set(number)) > 2:
+                yield match.span()
 
 
 def _cards(text: str) -> Iterator[_Span]:

@@ -113,9 +113,7 @@ def _by_identifiers(found: Screened, mode: str, find: Find) -> Screened:
     row, pairs = found.row, found.row["pairs"] or []
     own = find(row["text"] or "")
     of_pairs = [[*find(pair["instruction"]), *find(pair["response"])] for pair in pairs]
-    counts = found.counts + Counter(f"documents/{one.kind}" for one in own)
-    counts += Counter(f"pairs/{one.kind}" for some in of_pairs for one in some)
-    counts += Counter({"holding/documents": bool(own), "holding/pairs": sum(map(bool, of_pairs))})
+    counts = found.counts + _counted(own, of_pairs) if own or any(of_pairs) else found.counts
     if mode == "report":
         return Screened(row, counts)
     clean = Screened(_marked_row(row, own, find, marks_pairs=any(of_pairs)), counts)
@@ -125,6 +123,11 @@ def _by_identifiers(found: Screened, mode: str, find: Find) -> Screened:
         kinds = ", ".join(sorted({str(one.kind) for one in own}))
         return _without_document(clean, Reason.IDENTIFIER, kinds)
     return _without_pairs(clean, {number for number, some in enumerate(of_pairs) if some}, Reason.IDENTIFIER)
+
+
+def _counted(own: Sequence[Identifier], of_pairs: Sequence[Sequence[Identifier]]) -> Counter[str]:
+    names = [f"documents/{one.kind}" for one in own] + [f"pairs/{one.kind}" for some in of_pairs for one in some]
+    return Counter(names) + Counter({"holding/documents": bool(own), "holding/pairs": sum(map(bool, of_pairs))})
 
 
 # --- taking out -------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from hfsynth.job.run import synthesize
 from hfsynth.job.screen import screen
 from hfsynth.job.verify import verify
 from hfsynth.quality.identifiers import identifiers
+from hfsynth.quality.near_duplicates import shingle_keys, similarity_of
 
 NUMBER = 40
 WORDS = [f"word{number}" for number in range(500)]
@@ -96,6 +97,40 @@ def test_duplicates_go_and_the_first_stays(corpus: Path, made: Path) -> None:
     assert not list(damages(corpus, digests=True)) and not check(corpus).damaged
     assert load_dataset(str(corpus), "pairs", split="train", cache_dir=str(corpus.parent / "cache")).num_rows == NUMBER
     assert not (corpus / ".hfsynth" / "screen").exists()
+
+
+def test_near_duplicates_are_those_whose_shingles_say_so(tmp_path: Path) -> None:
+    draw, made = random.Random(SEED), list[str]()
+    for number in range(0, 600, 3):
+        words = draw.choices(WORDS, k=120)
+        made.append(" ".join(words))
+        for changes in (draw.randrange(1, 3), draw.randrange(3, 5)):  # around 0.8
+            copy = list(words)
+            for place in draw.sample(range(4, 116), changes):
+                copy[place] = f"other{number}x{place}"
+            made.append(" ".join(copy))
+    order = draw.sample(range(len(made)), len(made))
+    texts = [made[at] for at in order]
+    source = documents(tmp_path / "texts.jsonl", len(texts), special=dict(enumerate(texts)))
+    config = SynthesizerConfig("scripted")
+    synthesize(Source(str(source)), tmp_path / "out", config, engine=EngineConfig("scripted"), shard_rows=70)
+    screen(tmp_path / "out", duplicates=True)
+    keys = list(map(shingle_keys, texts))
+    gone = dict[int, str]()
+    for row in rows_of(tmp_path / "out"):
+        if row["synthesis"]["status"] == "screened":
+            gone[int(row["id"][1:])] = row["synthesis"]["rejected"][-1]["text"]
+    alike = {at: [other for other in range(at) if order[other] // 3 == order[at] // 3] for at in range(len(texts))}
+    near = {
+        at: [other for other in others if other not in gone and similarity_of(keys[other], keys[at]) >= 0.8]
+        for at, others in alike.items()
+    }
+    assert 100 < len(gone) < 390 and all(near[at] for at in gone)  # none that is not near to one that stays
+    for at, told in gone.items():
+        place, file = told.removeprefix("near duplicate of row ").split(" of ")
+        assert int(file.split("-")[1]) * 70 + int(place) in near[at]
+    missed = [at for at in near if near[at] and at not in gone]
+    assert len(missed) <= 2  # no band in common
 
 
 def test_identifiers_are_counted_then_marked(corpus: Path, made: Path) -> None:
