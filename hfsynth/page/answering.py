@@ -60,16 +60,43 @@ class CorpusAnswers:
         parts = [shown.document, shown.pairs, shown.chain, shown.texts]
         return [*parts, {"choices": list(shown.marks), "value": pair}]
 
-    def again(self, number: int | None, starts: list[int | None], *given: Any) -> list[Any]:  # noqa: ANN401
-        """Return what a running job has come to; rows come as their shards are finished."""
+    def again(self, follow: bool, number: int | None, starts: list[int | None], *given: Any) -> list[Any]:  # noqa: ANN401
+        """Return what a running job has come to: summary, figures, timer, splits, then the list of rows and the row.
+
+        With `follow` they are the newest. Else they stay as they are, for somebody reads them; only when the job ends
+        the list is that of its rows.
+        """
         try:
             self.look.again()
-            rows, said = changed(), changed()
-            if number is None or not self.look.corpus.running:
-                rows, said, *_ = self._listing(starts, given)
-            return [self.look.summary(), self.look.plots(), rows, said, changed(active=self.look.corpus.running)]
+            ended = not self.look.corpus.running
+            state = [self.look.summary(), self.look.plots(), changed(active=not ended)]
+            state.append(self._splits() if ended else changed())
+            if number is not None and not follow and not ended:
+                return [*state, *[changed()] * 9]
+            rows, said, starts, following, *_ = self._listing([None] if follow else starts, given)
+            if not rows["choices"] and number is not None:  # between two shards
+                return [*state, *[changed()] * 9]
+            now = None if number is None or (follow and not ended) else self.look.moved(int(number))
+            if now is not None:
+                return [*state, self._keeping(rows, now), said, starts, following, *[changed()] * 5]
+            first = rows["value"]
+            shown = [changed()] * 5 if first == number else self.chosen(first)
+            return [*state, rows, said, starts, following, *shown]
         except HfsynthError as error:
-            return [markup.failure(error), *[changed()] * 4]
+            return [markup.failure(error), *[changed()] * 12]
+
+    def _splits(self) -> Change:
+        """Return the splits of a job that has ended."""
+        choices = self.look.choices()["split"]
+        first = self.look.first_split() or None
+        return changed(choices=choices, value=first, label="Split", visible=len(choices) > 1)
+
+    def _keeping(self, rows: Change, chosen: int) -> Change:
+        """Return a change of the list that has the chosen row in it."""
+        choices = list(rows["choices"])
+        if chosen not in [number for _, number in choices]:
+            choices.append((self.look.label(chosen), chosen))
+        return changed(choices=choices, value=chosen)
 
     def list_rows(self, *given: Any) -> dict[str, Any]:  # noqa: ANN401
         """Return the first page of rows to a program."""

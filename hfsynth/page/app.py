@@ -17,6 +17,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read as gradio is imported
 import gradio as gr
 
 from hfsynth.core.errors import HfsynthError
+from hfsynth.models.resolve import recommended_sampling
 from hfsynth.page import markup, mixing, trying
 from hfsynth.page.answering import CorpusAnswers
 from hfsynth.page.commands import Ways
@@ -132,6 +133,7 @@ class _Corpus:
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 rows = gr.Radio(list(listed.rows), value=first, label="Rows", elem_classes="hs-rows", elem_id="hs-rows")
+                follow = gr.Checkbox(True, label="Follow the newest rows", visible=running)
                 said = gr.HTML(markup.message(listed.said), elem_id="hs-said")
                 with gr.Row():
                     back = gr.Button("Previous", size="sm", min_width=80)
@@ -152,7 +154,8 @@ class _Corpus:
         listing = [rows, said, starts, following, *ways.outputs]
         showing = [document, pairs, chain, texts, marks]
         for widget in asked:
-            event = widget.submit if isinstance(widget, gr.Textbox) else widget.change
+            events = {gr.Textbox: "submit", gr.Dropdown: "input"}  # a running job changes the splits itself
+            event = getattr(widget, events.get(type(widget), "change"))
             event(answers.search, asked, listing, api_visibility="private", show_progress="minimal").then(
                 answers.chosen, rows, showing, **_PRIVATE
             )
@@ -165,14 +168,22 @@ class _Corpus:
         self._served(asked)
         if running:
             timer = gr.Timer(_EVERY)
-            refreshed = [summary, plots, rows, said, timer]
-            timer.tick(answers.again, [rows, starts, *asked], refreshed, **_PRIVATE)
-            blocks.load(answers.again, [rows, starts, *asked], refreshed, **_PRIVATE)
+            refreshed = [summary, plots, timer, asked[-1], rows, said, starts, following, *showing]
+            rows.input(lambda: False, None, follow, **_PRIVATE)
+            timer.tick(answers.again, [follow, rows, starts, *asked], refreshed, **_PRIVATE)
+            blocks.load(answers.again, [follow, rows, starts, *asked], refreshed, **_PRIVATE)
         return take, rows
 
     def _filters(self) -> list[Any]:
-        choices = self.look.choices()
+        choices, running = self.look.choices(), self.look.corpus.running
         with gr.Row():
+            split = gr.Dropdown(
+                choices["split"],
+                value=self.look.first_split() if running else self.look.first_split() or None,
+                label="Rows of" if running else "Split",
+                min_width=160,
+                visible=len(choices["split"]) > 1,
+            )
             status = gr.Dropdown(choices["status"], value="", label="Status", min_width=160)
             reason = gr.Dropdown(choices["reason"], value="", label="Something rejected for", min_width=160)
             text = gr.Textbox(
@@ -197,13 +208,6 @@ class _Corpus:
                 label="Its training text in the style",
                 min_width=160,
                 visible=bool(choices["style"]),
-            )
-            split = gr.Dropdown(
-                choices["split"],
-                value=self.look.first_split() or None,
-                label="Split",
-                min_width=160,
-                visible=len(choices["split"]) > 1,
             )
         return [status, reason, text, kind, prompt, grounded, accurate, style, split]
 
@@ -238,8 +242,9 @@ class _Try:
                         value="",
                         label="Prompt recipe (chat models)",
                     )
-                    temperature = gr.Slider(0, 1.5, 0, step=0.1, label="Temperature (0: greedy)")
-                    most = gr.Slider(50, 1000, 400, step=50, label="Tokens a completion at most")
+                    usual = recommended_sampling(models[0])
+                    temperature = gr.Slider(0, 1.5, usual.temperature, step=0.1, label="Temperature (0: greedy)")
+                    most = gr.Slider(50, 1000, usual.max_tokens, step=50, label="Tokens a completion at most")
                 with gr.Row():
                     go = gr.Button("Write pairs", variant="primary", min_width=120)
                     stop = gr.Button("Stop", min_width=80)

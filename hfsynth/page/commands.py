@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from hfsynth.page.filters import Filters
@@ -23,17 +23,37 @@ def command(*words: str) -> str:
     return shlex.join(("hfsynth", *words))
 
 
-def looking(location: str, split: str, filters: Filters) -> Ways:
-    """Return how the rows of a corpus are read that fit."""
+def looking(location: str, split: str, filters: Filters, *, running: bool = False) -> Ways:
+    """Return how the rows of a corpus are read that fit; of a running job those of its finished shards."""
     conditions = [*_conditions(filters)]
     lines = ["from datasets import load_dataset", *_imports(filters), ""]
-    lines.append(f'rows = load_dataset({location!r}, "pairs", split={split or "train"!r})')
+    if running:
+        parts = f"{location.rstrip('/')}/.hfsynth/parts/*.parquet"
+        lines.append(f'rows = load_dataset("parquet", data_files={parts!r}, split="train")')
+    else:
+        lines.append(f'rows = load_dataset({location!r}, "pairs", split={split or "train"!r})')
     if filters.style:
         lines.append(f"texts = [text for split in load_dataset({location!r}).values() for text in split]")
         lines.append(f"texts = [text for text in texts if (text['style'] + '+').startswith({filters.style + '+'!r})]")
         lines.append("styled = {(text['chain'], one) for text in texts for one in text['source_ids']}")
     lines += [f"rows = rows.filter(lambda row: {condition})" for condition in conditions]
     return Ways(command("page", location), "\n".join([*lines, "print(rows, rows[:1])"]))
+
+
+def following(location: str, filters: Filters) -> Ways:
+    """Return how the rows are read that a running job has under way, those that fit."""
+    asked = {own.name: getattr(filters, own.name) for own in fields(filters)}
+    given = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value not in ("", None))
+    lines = [
+        "from pathlib import Path\n",
+        "from hfsynth.page.filters import Filters, fits",
+        "from hfsynth.page.live import LiveRows\n",
+        f"live = LiveRows(Path({location!r}))",
+        "live.look()",
+        "rows = [live.row(number, wait=True) for number in live.numbers()]",
+        f"print([row for row in rows if fits(row, Filters({given}))][:1])",
+    ]
+    return Ways(command("info", "--watch", location), "\n".join(lines))
 
 
 def figuring(location: str) -> Ways:
@@ -43,14 +63,19 @@ def figuring(location: str) -> Ways:
 
 
 def trying(
-    texts: Sequence[str], options: Mapping[str, object], sampling: Mapping[str, object], engine: Mapping[str, Any]
+    texts: Sequence[str],
+    options: Mapping[str, object],
+    sampling_flags: Mapping[str, object],
+    sampling: Mapping[str, object],
+    engine: Mapping[str, Any],
 ) -> Ways:
     """Return how documents are synthesized: by a `Synthesizer` with these options, its sampling, and its engine.
 
-    None of them names what is the default.
+    None of them names what is the default. Flags of the sampling are put on top of what the model recommends, a
+    `sampling` in Python stands for itself.
     """
     named = {name: value for name, value in engine.items() if name != "engine_args"}
-    given = {**options, **sampling, **named, **_flags_of(engine.get("engine_args") or {})}
+    given = {**options, **sampling_flags, **named, **_flags_of(engine.get("engine_args") or {})}
     flags = [word for name, value in given.items() for word in (_flag(name), str(value))]
     own = [repr(options["model"]), *(f"{name}={value!r}" for name, value in options.items() if name != "model")]
     if sampling:

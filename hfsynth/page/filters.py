@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from hfsynth.core.records import Pair
 from hfsynth.page.rendered import RenderedTexts
-from hfsynth.page.rows import CorpusRows, Group, row_of
+from hfsynth.page.rows import CorpusRow, CorpusRows, Group, row_of
 from hfsynth.quality.measures import grounding
 from hfsynth.quality.task_categories import category_of
 
@@ -139,6 +139,24 @@ def _computed(table: pa.Table, group: Group, filters: Filters, places: np.ndarra
         for place, values in zip(chosen, table.take(pa.array(chosen)).to_pylist(), strict=True):
             row = row_of(values, 0)
             yield group.first + int(place), _fits(row.text, row.pairs, filters)
+
+
+def fits(row: CorpusRow, filters: Filters) -> bool:
+    """Say whether a row that is in memory fits; a row whose document is not there has no grounding."""
+    wanted = filters.text.casefold()
+    told = (row.text, *(side for pair in row.pairs for side in (pair.instruction, pair.response)))
+    accuracies = (one.get("accuracy") for one in row.verdicts)
+    bound = filters.accuracy
+    return (
+        filters.status in ("", row.status)
+        and filters.prompt in ("", row.synthesis.get("prompt"))
+        and (not filters.reason or filters.reason in {reason for reason, _ in row.rejected})
+        and (not wanted or any(wanted in one.casefold() for one in told))
+        and (bound is None or any(score is not None and score < bound for score in accuracies))
+        and not filters.style
+        and not (row.absent and filters.grounding is not None)
+        and _fits(row.text, row.pairs, filters)
+    )
 
 
 def _fits(text: str, pairs: Sequence[Pair], filters: Filters) -> bool:

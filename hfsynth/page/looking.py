@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from hfsynth.core.errors import OutputError
 from hfsynth.corpus.folder import Corpus
 from hfsynth.job.progress import JournalView, Progress
+from hfsynth.job.shards import record_paths
 from hfsynth.page import markup
-from hfsynth.page.commands import Ways, figuring, looking
+from hfsynth.page.commands import Ways, figuring, following, looking
 from hfsynth.page.figures import Figures, figures_of, reasons_of, statuses_of
-from hfsynth.page.filters import Filters, find
+from hfsynth.page.filters import PAGE, SECONDS, Filters, find, fits
+from hfsynth.page.live import LiveRows
 from hfsynth.page.opening import OpenCorpus, open_corpus
-from hfsynth.page.rows import CorpusRow
+from hfsynth.page.rows import UNDER_WAY, CorpusRow
 from hfsynth.page.texts import in_all_styles
 from hfsynth.quality.task_categories import Category
 from hfsynth.texts.styles import RAW
 from hfsynth.texts.wordings import STYLE_NAMES
+
+LIVE = "under way"
+"""In the place of a split: the rows that a running job has made of shards that are not finished."""
 
 Choice = tuple[str, str]
 """What a person reads, and the value that it stands for."""
@@ -50,22 +58,44 @@ class CorpusLook:
         self.location = location
         self._lock = threading.Lock()
         self._corpus = open_corpus(location)
-        folder = self._corpus.folder
-        self._journal = JournalView(Corpus(folder)) if self._corpus.running and folder is not None else None
+        folder = self._corpus.folder if self._corpus.running else None
+        self._journal = None if folder is None else JournalView(Corpus(folder))
+        self._live = None if folder is None else LiveRows(folder)
+        self._marks = _marks_of(folder)
+        if self._live is not None:
+            self._live.look()
 
     @property
     def corpus(self) -> OpenCorpus:
         return self._corpus
 
     def first_split(self) -> str:
-        """Return the split that is shown first; none where the rows have no splits."""
+        """Return the split that is shown first, none where the rows have no splits; of a running job what is LIVE."""
+        if self._corpus.running and self._live is not None:
+            works = self.figures().state == "running"
+            return LIVE if works or len(self._live) or not len(self._corpus.rows) else ""
         return next((split for split in self._corpus.rows.splits if split), "")
 
     def again(self) -> None:
-        """Look whether a running job has finished more shards, or ended."""
-        if self._corpus.running:
-            with self._lock:
-                self._corpus = open_corpus(self.location)
+        """Look what a running job has done since, and whether it has ended."""
+        with self._lock:
+            if not self._corpus.running or self._live is None:
+                return
+            marks = _marks_of(self._corpus.folder)
+            if marks != self._marks:
+                self._open_again(marks)
+            if self._corpus.running:
+                self._live.look()
+            else:
+                self._live.close()
+
+    def _open_again(self, marks: tuple[int, bool]) -> None:
+        try:
+            self._corpus, self._marks = open_corpus(self.location), marks
+        except OutputError:  # as a job ends, its parts are for a moment neither where they were nor where they will be
+            if marks != _marks_of(self._corpus.folder) or not marks[1]:
+                return
+            raise
 
     def figures(self) -> Figures:
         """Return the figures as they are now."""
@@ -75,8 +105,9 @@ class CorpusLook:
     def choices(self) -> dict[str, list[Choice]]:
         """Return what each filter can be set to, with how often it occurs where that is known."""
         figures = self.figures()
-        statuses = [(f"{name} ({number:,})", name) for name, number in statuses_of(figures)]
-        reasons = [(_numbered(name, number), name) for name, number in reasons_of(figures)]
+        running = self._corpus.running  # then numbers would soon be wrong
+        statuses = [(name if running else f"{name} ({number:,})", name) for name, number in statuses_of(figures)]
+        reasons = [(_numbered(name, 0 if running else number), name) for name, number in reasons_of(figures)]
         prompts = self._corpus.recipe.get("prompt") or {}
         named = [str(one.get("name")) for one in prompts.get("prompts") or () if isinstance(one, dict)]
         texts = _styles((self._corpus.stats.get("render") or {}).get("styles_drawn") or {})
@@ -88,11 +119,15 @@ class CorpusLook:
             "kind": [("any", ""), *((one.value.replace("_", " "), one.value) for one in Category)],
             "prompt": [("any", ""), *((name, name) for name in named)],
             "style": [("any", ""), *styles] if self._has_texts() else [],
-            "split": splits,
+            "split": [("under way", LIVE), ("finished shards", "")] if running else splits,
         }
 
     def listed(self, filters: Filters, split: str = "", start: int | None = None) -> Listed:
         """Return a page of the rows that fit, from row `start` on, or from the first of the split."""
+        if split == LIVE:
+            if self._corpus.running and self._live is not None:
+                return self._listed_live(self._live, filters, start or 0)
+            split = self.first_split()
         rows = self._corpus.rows
         if not len(rows):
             return Listed((), _empty(self._corpus, self.figures()), None)
@@ -104,17 +139,55 @@ class CorpusLook:
         choices = tuple((_label(row), row.number) for row in shown)
         return Listed(choices, _said(choices, start, found.seen, end, found.ended), None if found.ended else found.seen)
 
+    def _listed_live(self, live: LiveRows, filters: Filters, start: int) -> Listed:
+        numbers, found, seen = list(live.numbers()), [], start
+        until = time.monotonic() + SECONDS
+        for number in numbers[start:]:
+            row, seen = live.row(number), seen + 1
+            if row is not None and fits(row, filters):
+                found.append((_label(row), number))
+            if len(found) == PAGE or time.monotonic() >= until:
+                break
+        if not numbers:
+            return Listed((), _empty(self._corpus, self.figures()), None)
+        said = f"{len(found)} shown; looked at {seen:,} of {len(numbers):,} rows under way, the newest first."
+        return Listed(tuple(found), said, seen if seen < len(numbers) else None)
+
+    def moved(self, number: int) -> int | None:
+        """Return the number that a row has now, another where its shard was finished; None where it is not found."""
+        if number < UNDER_WAY or self._live is None or self._live.row(number) is not None:
+            return number
+        name = self._live.name_of(number)
+        return None if name is None else self._corpus.rows.place_of(*name)
+
+    def label(self, number: int) -> str:
+        """Return how a row is listed."""
+        return _label(self._row(number))
+
+    def _row(self, number: int) -> CorpusRow:
+        row = self._live.row(number, wait=True) if self._live is not None and number >= UNDER_WAY else None
+        if row is not None:
+            return row
+        now = self.moved(number)
+        if now is None:
+            raise OutputError("This row is no longer under way.", hint="Choose it again from the finished shards.")
+        return self._corpus.rows.row(now)
+
+    def _chain(self, row: CorpusRow) -> list[CorpusRow]:
+        live = self._live if row.under_way else None
+        return self._corpus.rows.chain(row.number) if live is None else live.chain(row.number)
+
     def shown(self, number: int, pair: int | None = None) -> Shown:
         """Return a row; `pair` is whose words are marked in the document, None for all."""
-        row = self._corpus.rows.row(number)
-        chain = self._corpus.rows.chain(number)
+        row = self._row(number)
+        chain = self._chain(row)
         text = self._corpus.texts.text_of(row) if self._corpus.texts is not None and self._has_texts() else None
         style = f'<p class="hs-note">In a training text of the style {_style(text.style)}.</p>' if text else ""
         marks = (("all pairs", ""), *((f"pair {at + 1}", str(at)) for at in range(len(row.pairs))))
         return Shown(
             f"<h2>Document</h2>{markup.document(row, pair)}",
             f"<h2>Pairs</h2>{markup.pairs(row, pair)}",
-            f"<h2>Chain</h2>{style}{markup.chain(chain, number)}",
+            f"<h2>Chain</h2>{style}{markup.chain(chain, row.number)}",
             (f"{markup.rendered(text)}<h4>The chain in every style</h4>" if text else "") + in_all_styles(chain),
             marks,
         )
@@ -124,13 +197,17 @@ class CorpusLook:
 
     def documents(self, number: int | None, most: int, longest: int) -> list[str]:
         """Return `most` documents of a row's chain, its own the last, each so long at most; empty for want of more."""
-        rows = [] if number is None else self._corpus.rows.chain(number)
-        texts = [row.text[:longest] for row in rows if row.number <= (number or 0)][-most:]
+        row = None if number is None else self._row(number)
+        rows = [] if row is None else [one for one in self._chain(row) if one.shot <= row.shot]
+        texts = [one.text[:longest] for one in rows][-most:]
         return [*texts, *[""] * (most - len(texts))]
 
     def ways(self, filters: Filters, split: str = "") -> Ways:
         """Return how the same rows are had from the command line and in Python."""
-        return looking(self.location, split, filters)
+        running = self._corpus.running
+        if split == LIVE and running:
+            return following(self.location, filters)
+        return looking(self.location, self.first_split() if split == LIVE else split, filters, running=running)
 
     def summary(self) -> str:
         """Return what the corpus is, in a line or two."""
@@ -175,6 +252,12 @@ def _style(name: str) -> str:
     return markup.escaped(name.replace("_", " "))
 
 
+def _marks_of(folder: Path | None) -> tuple[int, bool]:
+    """Return what changes when a shard is finished, or the job."""
+    corpus = None if folder is None else Corpus(folder)
+    return (0, True) if corpus is None else (len(record_paths(corpus.parts)), corpus.manifest.exists())
+
+
 def _numbered(name: str, number: int) -> str:
     return f"{name} ({number:,})" if number else name
 
@@ -183,7 +266,9 @@ def _label(row: CorpusRow) -> str:
     name = f"{markup.one_line(row.id, 24)} · " if row.id else ""
     told = f"{row.status} · " if row.status and row.status != "ok" else ""
     pairs = markup.counted(len(row.pairs), "pair")
-    return f"{row.number + 1:,} · {name}{told}{pairs} · {markup.one_line(row.text, 60)}"
+    begins = row.text or next((pair.instruction for pair in row.pairs), "")
+    number = "" if row.under_way else f"{row.number + 1:,} · "
+    return f"{number}{name}{told}{pairs} · {markup.one_line(begins, 60)}"
 
 
 def _said(choices: Sequence[object], start: int, seen: int, end: int, ended: bool) -> str:
@@ -197,9 +282,9 @@ def _said(choices: Sequence[object], start: int, seen: int, end: int, ended: boo
 
 def _empty(corpus: OpenCorpus, figures: Figures) -> str:
     if corpus.running and figures.state == "running":
-        return "No shard is finished yet: the first rows appear here by themselves when one is."
+        return "Nothing is there yet: rows appear here by themselves as their chains end."
     if corpus.running:
-        return "No shard is finished yet, and nobody works on it: give the hfsynth synthesize command again."
+        return "Nothing is there yet, and nobody works on it: give the hfsynth synthesize command again."
     return "This folder holds no pairs. Make some: hfsynth synthesize SOURCE OUT."
 
 

@@ -68,6 +68,8 @@ def failure(error: HfsynthError) -> str:
 
 def document(row: CorpusRow, pair: int | None = None) -> str:
     """Return a row's document, with the words of one pair's answer marked, or of all; `pair` counts from 0."""
+    if row.absent:
+        return facts(row) + message("The document is not here yet.", row.absent)
     if not row.text:
         return message("This document is empty.", f"Its status is {row.status}." if row.status else "")
     chosen = row.pairs if pair is None else row.pairs[pair : pair + 1]
@@ -204,7 +206,7 @@ def _pair(row: CorpusRow, at: int, pair: Pair, *, chosen: bool) -> str:
     score = f"{grounding(text, pair.response):.2f}" if row.text else ""
     told = {"kind": category_of(pair).value.replace("_", " "), "grounding": score, **_verdict(row, at)}
     badges = "".join(f"<span>{escaped(name)} {escaped(value)}</span>" for name, value in told.items() if value)
-    foreign = foreign_spans(text, pair.response)
+    foreign = [] if row.absent else foreign_spans(text, pair.response)
     answer = text_block(pair.response, foreign, mark='u title="not in the document"')
     question = text_block(pair.instruction)
     return (
@@ -235,7 +237,6 @@ def _lost(text: str) -> str:
 
 def _shot(row: CorpusRow, *, shown: bool) -> str:
     follows = " after the shot before" if row.synthesis.get("follows") else ""
-    title = (
-        f"Row {row.number + 1:,}: {row.status}, {counted(len(row.pairs), 'pair')}{follows} — {one_line(row.text, 60)}"
-    )
+    name = f"Shot {row.shot + 1}" if row.under_way else f"Row {row.number + 1:,}"
+    title = f"{name}: {row.status}, {counted(len(row.pairs), 'pair')}{follows} — {one_line(row.text, 60)}"
     return f"<li>{folded(title, text_block(row.text) + pairs(row), shown=shown)}</li>"

@@ -120,9 +120,10 @@ def _published(corpus: Corpus, paths: Iterable[Path]) -> list[RowFile]:
 
 
 def _parts(corpus: Corpus) -> list[RowFile]:
-    """Return the files of the shards that a running job has finished, in the order of the source."""
-    records = {shard: read_record(path) for shard, path in record_paths(corpus.parts).items()}
-    return [RowFile(str(part_path(corpus.parts, shard)), record.rows, "") for shard, record in sorted(records.items())]
+    """Return the files of the shards that a running job has finished, as they were: a row keeps its number."""
+    paths = record_paths(corpus.parts)
+    ended = sorted(paths, key=lambda shard: (paths[shard].stat().st_mtime_ns, shard))
+    return [RowFile(str(part_path(corpus.parts, shard)), read_record(paths[shard]).rows, "") for shard in ended]
 
 
 def _open_remote(named: str, url: str) -> OpenCorpus:

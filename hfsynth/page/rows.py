@@ -5,6 +5,7 @@ However many rows there are, no more than one row group is in memory. Knows noth
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,14 +16,19 @@ from threading import RLock
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hfsynth.core.errors import OutputError
 from hfsynth.core.records import Pair
 
+UNDER_WAY = 10**12
+"""The number of the first row of shards that a running job has not finished: above those of all that are."""
+
 _OPEN = 4  # files that are kept open
 _PIECE, _KEPT = 512, 4  # rows that are read at once, and how many times as many are kept
 _CHAIN = 64  # rows of a chain that are looked for at most
+_SECONDS = 1.0  # how long one row is looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,8 @@ class Group:
 class CorpusRow:
     """One document with what was made of it. `others` are the columns of the source beside text and id.
 
-    `verdicts` holds relevance and accuracy of each pair, where a judge was asked; `number` counts from 0.
+    `verdicts` holds relevance and accuracy of each pair, where a judge was asked; `number` counts from 0. `absent` says
+    why the document of a row under way is not there.
     """
 
     number: int
@@ -58,6 +65,12 @@ class CorpusRow:
     synthesis: Mapping[str, Any] = field(default_factory=dict)
     verdicts: tuple[Mapping[str, Any], ...] = ()
     others: Mapping[str, Any] = field(default_factory=dict)
+    absent: str = ""
+
+    @property
+    def under_way(self) -> bool:
+        """Whether the row is of a shard that is not finished; its number then is above all others."""
+        return self.number >= UNDER_WAY
 
     @property
     def status(self) -> str:
@@ -199,6 +212,21 @@ class CorpusRows:
             end += 1
         return near[start : end + 1]
 
+    def place_of(self, chain: str, shot: int, *, clock: Callable[[], float] = time.monotonic) -> int | None:
+        """Return the number of a chain's shot; None where there is none, or it would take too long to find."""
+        until = clock() + _SECONDS
+        for group in self.groups():
+            column = self.read_group(group, ["synthesis.chain", "synthesis.shot"]).column("synthesis")
+            fits = (
+                pc.equal(pc.struct_field(column, name), value) for name, value in (("chain", chain), ("shot", shot))
+            )
+            places = pc.indices_nonzero(pc.and_(*fits))
+            if len(places):
+                return group.first + int(places[0].as_py())
+            if clock() >= until:
+                break
+        return None
+
     def _group_rows(self, file: RowFile) -> list[int]:
         with self._lock:
             about = self._file(file.path).metadata
@@ -215,7 +243,7 @@ class CorpusRows:
         return self._open[path]
 
 
-def row_of(values: Mapping[str, Any], number: int) -> CorpusRow:
+def row_of(values: Mapping[str, Any], number: int, absent: str = "") -> CorpusRow:
     """Read a row; columns that are missing are empty."""
     pairs = values.get("pairs") or ()
     own = {"id", "text", "pairs", "synthesis", "verdicts"}
@@ -227,4 +255,5 @@ def row_of(values: Mapping[str, Any], number: int) -> CorpusRow:
         values.get("synthesis") or {},
         tuple(values.get("verdicts") or ()),
         {name: value for name, value in values.items() if name not in own},
+        absent,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -18,6 +18,7 @@ from hfsynth.core.records import Document, Parsed, Synthesized, content_id
 from hfsynth.corpus.parquet import output_rows
 from hfsynth.engine.protocol import Chain, Completion, Engine, Request
 from hfsynth.models.mined import MINED
+from hfsynth.models.resolve import recommended_sampling
 from hfsynth.models.tokenizers import Decodes, PromptTokenizer
 from hfsynth.page import markup
 from hfsynth.page.commands import Ways, trying
@@ -79,14 +80,22 @@ class Wanted:
         found: dict[str, Any] = {"model": self.model, "shots": self.shots, "long_documents": "truncate"}
         return {**found, **({"prompt": self.prompt} if self.prompt else {})}
 
+    @property
+    def sampling(self) -> Sampling:
+        """How the model is sampled: as its folder recommends, and the command line has it, but for what is set here."""
+        return replace(recommended_sampling(self.model), max_tokens=self.max_tokens, temperature=self.temperature)
+
     def ways(self, engines: Engines) -> Ways:
         """Return how the same is done from the command line and in Python."""
-        return trying(self.texts, self.options(), self._sampling(), engines.given())
+        own, recommended = self.sampling, recommended_sampling(self.model)
+        flags = _others(own, recommended)
+        return trying(self.texts, self.options(), flags, _others(own, Sampling()) if flags else {}, engines.given())
 
-    def _sampling(self) -> dict[str, Any]:
-        usual = Sampling()
-        asked = {"max_tokens": self.max_tokens, "temperature": self.temperature}
-        return {name: value for name, value in asked.items() if value != getattr(usual, name)}
+
+def _others(sampling: Sampling, than: Sampling) -> dict[str, Any]:
+    """Return what is other in one sampling than in another."""
+    values, known = asdict(sampling), asdict(than)
+    return {name: value for name, value in values.items() if value != known[name]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +111,14 @@ class Shot:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """How far a trial is: shots by the document's place, and at the end the rows as a corpus has them."""
+    """How far a trial is: shots by the document's place, and at the end the rows as a corpus has them.
+
+    `seconds` are all of them, `loading_seconds` those before the engine was at hand.
+    """
 
     wanted: Wanted
     seconds: float = 0.0
+    loading_seconds: float = 0.0
     loading: bool = True
     shots: Mapping[int, Shot] = field(default_factory=dict)
     rows: tuple[CorpusRow, ...] = ()
@@ -158,7 +171,7 @@ def _tried(wanted: Wanted, engines: Engines) -> Iterator[Trial]:
 
 def _with_event(trial: Trial, event: Loaded | Shot | list[Synthesized] | None) -> Trial:
     if isinstance(event, Loaded):
-        return replace(trial, loading=False)
+        return replace(trial, loading=False, loading_seconds=trial.seconds)
     if isinstance(event, Shot):
         return replace(trial, shots={**trial.shots, event.place: event})
     if event is None:
@@ -175,9 +188,8 @@ def _rows(texts: Sequence[str], results: Sequence[Synthesized]) -> Iterator[Corp
 def _work(wanted: Wanted, engines: Engines, tell: Any, given_up: threading.Event) -> None:  # noqa: ANN401
     """Run a trial and tell of everything that happens; an error is told too."""
     try:
-        sampling = Sampling(max_tokens=wanted.max_tokens, temperature=wanted.temperature)
         arguments = engines.arguments or None
-        made = Synthesizer(**wanted.options(), sampling=sampling, engine=engines.engine, engine_args=arguments)
+        made = Synthesizer(**wanted.options(), sampling=wanted.sampling, engine=engines.engine, engine_args=arguments)
         loaded = load(made.config, made.engine_config)
         tell(loaded)
         documents = [Document(content_id(text), text) for text in wanted.texts]
@@ -253,12 +265,15 @@ def _state(trial: Trial) -> str:
     if trial.ended:
         pairs = sum(len(row.pairs) for row in trial.rows)
         prompt = sum(int(row.synthesis.get("prompt_tokens") or 0) for row in trial.rows)
-        told = f"{markup.counted(pairs, 'pair')} in {seconds}; {prompt:,} tokens of prompt, {trial.written:,} written."
-        return markup.message("Done.", told)
+        worked = f"{trial.seconds - trial.loading_seconds:.1f} s"
+        loaded = f", after {trial.loading_seconds:.1f} s of loading" if trial.loading_seconds >= 1 else ""
+        told = f"{markup.counted(pairs, 'pair')} in {worked}{loaded}; {prompt:,} tokens of prompt"
+        return markup.message("Done.", f"{told}, {trial.written:,} written.")
     if trial.loading:
         told = "The first time the model is loaded, and the embedded one is built: about a minute."
         return markup.message(f"Loading {trial.wanted.model}… {seconds}", told)
-    return markup.message(f"Shot {len(trial.shots) + 1} of {len(trial.wanted.texts)}… {seconds}")
+    documents = len(trial.wanted.texts)
+    return markup.message(f"Shot {min(len(trial.shots) + 1, documents)} of {documents}… {seconds}")
 
 
 def _place(trial: Trial, place: int) -> str:

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from started import start_process
 
 from hfsynth.corpus.parquet import output_schema
 from hfsynth.corpus.readme import configured_readme
@@ -130,9 +132,16 @@ def command(*words: str) -> list[str]:
 
 
 @contextmanager
-def opened(*words: str) -> Iterator[str]:
-    """Open the page in a process of its own, lend its address, and close it as a person does."""
-    process = subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def opened(*words: str, reads: Sequence[str] = ()) -> Iterator[str]:
+    """Open the page in a process of its own, lend its address, and close it as a person does.
+
+    With `reads` the process is forked from a Python that has read these modules.
+    """
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    if reads:
+        process = start_process(command(*words), reads=reads, outlives=True, **streams)
+    else:
+        process = subprocess.Popen(command(*words), text=True, **streams)
     try:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
@@ -143,3 +152,57 @@ def opened(*words: str) -> Iterator[str]:
         _, said = process.communicate(timeout=60)
         SAID.append(said)
     assert process.returncode == 0, said
+
+
+@contextmanager
+def slow_job(
+    root: Path, *, documents: int, shard_rows: int, latency: float = 0.15, up_to: int | None = None
+) -> Iterator[Path]:
+    """Run a job in a process of its own that takes seconds; lend its folder once it has begun, and let it end.
+
+    With `up_to` it waits before the document of that number, until `let` says another.
+    """
+    source = root.parent / f"{root.name}.jsonl"
+    source.write_text(
+        "".join(json.dumps({"text": f"Document {n} is about the tides."}) + "\n" for n in range(documents))
+    )
+    let(root, documents if up_to is None else up_to)
+    program = _SLOW.format(source=str(source), root=str(root), gate=str(_gate(root)), rows=shard_rows, latency=latency)
+    process = subprocess.Popen([sys.executable, "-c", program])
+    try:
+        while not (root / ".hfsynth" / "job.json").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        yield root
+    finally:
+        let(root, documents)
+        process.wait(timeout=120)
+    assert process.returncode == 0
+
+
+def let(root: Path, number: int) -> None:
+    """Let a slow job go on up to the document of a number."""
+    new = root.parent / f"{root.name}.new"
+    new.write_text(str(number))
+    new.replace(_gate(root))
+
+
+def _gate(root: Path) -> Path:
+    return root.parent / f"{root.name}.gate"
+
+
+_SLOW = """
+import pathlib, re, time
+from hfsynth import ScriptedEngine, Source, SynthesizerConfig, synthesize
+from hfsynth.engine.scripted import first_sentences
+
+def answer(prompt):
+    number = int(re.findall(r"Document (\\d+) is", prompt)[-1])
+    while number >= int(pathlib.Path({gate!r}).read_text()):
+        time.sleep(0.05)
+    return first_sentences(prompt)
+
+engine = ScriptedEngine(answer, latency={latency}, max_in_flight=2)
+recipe = SynthesizerConfig(model="scripted", shots=2)
+synthesize(Source({source!r}), {root!r}, recipe, engine=engine, shard_rows={rows})
+"""

@@ -8,6 +8,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from hfsynth.core.errors import ConfigError
 from hfsynth.documents.source import Source
 from hfsynth.engine.scripted import ScriptedEngine, first_sentences
 from hfsynth.job.run import synthesize
+from hfsynth.models.resolve import recommended_sampling
 from hfsynth.page import markup, mixing, trying
 from hfsynth.page.commands import mixing as mixing_ways
 from hfsynth.page.filters import Filters
@@ -184,6 +186,17 @@ def test_an_engine_and_its_arguments_are_in_the_command() -> None:
     assert "engine='server', engine_args={'base_url'" in ways.python
     with pytest.raises(ConfigError, match="engine"):
         trying.Engines("nonsense")
+
+
+def test_a_trial_samples_as_its_model_recommends_and_so_does_its_command() -> None:
+    wanted = trying.Wanted((TEXT,), "embedded", max_tokens=100)
+    assert wanted.sampling == replace(recommended_sampling("embedded"), max_tokens=100)
+    assert wanted.sampling.frequency_penalty > 0
+    ways = wanted.ways(trying.Engines())
+    assert "--max-tokens 100" in ways.command and "penalty" not in ways.command
+    assert "Sampling(max_tokens=100, repetition_penalty=1.05, frequency_penalty=0.4)" in ways.python
+    usual = trying.Wanted((TEXT,), "embedded").ways(trying.Engines())
+    assert "ampling" not in usual.python and "--max-tokens" not in usual.command
 
 
 def test_one_trial_runs_at_a_time_and_one_that_was_left_ends() -> None:

@@ -6,15 +6,13 @@ HFSYNTH_SCREENSHOTS names a folder that keeps the pictures.
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from page_corpora import HOSTILE, everything, large_corpus, opened
+from page_corpora import HOSTILE, everything, large_corpus, let, opened, slow_job
 
 from hfsynth.core.config import SynthesizerConfig
 from hfsynth.documents.source import Source
@@ -22,9 +20,10 @@ from hfsynth.engine.scripted import ScriptedEngine
 from hfsynth.job.run import synthesize
 from hfsynth.texts.calls import render
 
-playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
 pytest.importorskip("gradio")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+from page_visits import CHROMIUM, Visit, browsing, expect  # noqa: E402 - it needs both
+
 pytestmark = [pytest.mark.long, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")]
 AXE = os.environ.get("HFSYNTH_AXE")
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "corpus.jsonl"
@@ -33,10 +32,8 @@ VIEWS = ((1440, "light"), (390, "dark"))
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as library:
-        made = library.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with browsing() as made:
         yield made
-        made.close()
 
 
 @pytest.fixture(scope="module")
@@ -46,42 +43,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     render(root, seed=0)
     with opened(str(root), "--engine", "scripted") as address:
         yield address
-
-
-class Visit:
-    """One visitor: the tab, what went wrong in it, and which hosts it asked."""
-
-    def __init__(self, browser: Any, address: str, width: int = 1440, scheme: str = "light") -> None:  # noqa: ANN401
-        self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        self.page = self.context.new_page()
-        self.faults: list[str] = []
-        self.hosts: set[str] = set()
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
-        self.page.on("dialog", lambda dialog: self.faults.append("a dialog"))
-        self.page.on("request", lambda request: self.hosts.add(request.url.split("/")[2].split(":")[0]))
-        self.page.goto(address)
-        self.page.wait_for_selector("#hs-summary")
-
-    def __enter__(self) -> Visit:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.context.close()
-
-    def has(self, place: str, text: str) -> None:
-        """Wait until a place says something."""
-        playwright.expect(self.page.locator(place)).to_contain_text(text, timeout=30_000)
-
-    def choose(self, row: int) -> None:
-        self.page.locator("#hs-rows label").nth(row).click()
-
-    def keep(self, name: str) -> None:
-        """Keep a picture where a folder for them is named."""
-        if folder := os.environ.get("HFSYNTH_SCREENSHOTS"):
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            self.page.wait_for_timeout(500)
-            self.page.screenshot(path=f"{folder}/{name}.png", full_page=True)
 
 
 def test_from_the_rows_to_a_chain_and_a_trial(browser: Any, demo: str) -> None:  # noqa: ANN401
@@ -169,18 +130,40 @@ def test_hostile_texts_run_nothing_and_look_like_themselves(browser: Any, tmp_pa
         assert not visit.faults
 
 
-def test_a_running_job_is_followed_to_its_end(browser: Any, tmp_path: Path) -> None:  # noqa: ANN401
-    source = tmp_path / "source.jsonl"
-    source.write_text("".join(json.dumps({"text": f"Document {n} is about the tides."}) + "\n" for n in range(6)))
-    root, recipe = tmp_path / "corpus", SynthesizerConfig(model="scripted")
-    synthesize(Source(str(source)), root, recipe, engine=ScriptedEngine(), shard_rows=2, shards=(0, 1))
-    with opened(str(root), "--engine", "scripted") as address, Visit(browser, address) as visit:
-        visit.has("#hs-summary", "unfinished")
+@pytest.mark.parametrize(("width", "scheme"), VIEWS)
+def test_a_running_job_is_followed_to_its_end(browser: Any, tmp_path: Path, width: int, scheme: str) -> None:  # noqa: ANN401
+    with (
+        slow_job(tmp_path / "corpus", documents=60, shard_rows=20, latency=0.1, up_to=30) as root,
+        opened(str(root), "--engine", "scripted") as address,
+        Visit(browser, address, width, scheme) as visit,
+    ):
+        page = visit.page
+        visit.has("#hs-summary", "running")
+        visit.has("#hs-said", "rows under way, the newest first")
+        visit.has("#hs-document", "is about the tides")
         visit.has("#hs-plots", "Documents by what became of them")
-        visit.keep("running-1440")
-        synthesize(Source(str(source)), root, recipe, engine=ScriptedEngine(), shard_rows=2)
+        parts = {name: page.locator(name) for name in ("#hs-said", "#hs-document", "#hs-plots table >> nth=0")}
+        page.wait_for_timeout(5000)  # the job waits
+        before = {name: part.inner_text() for name, part in parts.items()}
+        let(root, 38)
+        for name, part in parts.items():
+            expect(part).not_to_have_text(before[name], timeout=30_000, use_inner_text=True)
+        page.locator("#hs-rows input").nth(2).press("Space")
+        expect(page.get_by_label("Follow the newest rows")).not_to_be_checked()
+        visit.has("#hs-chain", "after the shot before")
+        page.wait_for_timeout(2000)
+        chosen, counted = (parts[name].inner_text() for name in ("#hs-document", "#hs-plots table >> nth=0"))
+        visit.keep(f"running-{width}")
+        let(root, 50)
+        expect(parts["#hs-plots table >> nth=0"]).not_to_have_text(counted, timeout=30_000, use_inner_text=True)
+        page.wait_for_timeout(2000)
+        assert parts["#hs-document"].inner_text() == chosen
+        page.get_by_label("Rows of").click()
+        page.get_by_role("option", name="finished shards").click()
+        visit.has("#hs-said", "looked at rows 1 to 20 of 40")
+        let(root, 60)
         visit.has("#hs-summary", "finished")
-        visit.has("#hs-said", "rows 1 to 6 of 6")
+        visit.has("#hs-said", "rows 1 to 20 of 60")
         assert not visit.faults
 
 
