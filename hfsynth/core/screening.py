@@ -213,7 +213,8 @@ def _of_language(step: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_benchmarks(step: Mapping[str, Any]) -> Iterator[str]:
-    yield f"Screened for benchmark questions: {' '.join(sentences(step))}"
+    yield f"Screened for benchmark questions: {' '.join(sentences(step))} What is found are copies, not the same "
+    yield "questions in other words."
 
 
 _SAID = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -70,3 +71,17 @@ def test_any_text_has_identifiers_in_order_that_do_not_overlap(text: str) -> Non
     for one in identifiers(text):
         assert ends[-1] <= one.start < one.end <= len(text)
         ends.append(one.end)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("+493020110215" * 20_000, "a.b@lamp.org" * 20_000, "a.b@lamp.org " * 20_000, "a" * 300_000, "1" * 300_000),
+        *(":" * 300_000, "+" * 300_000, "00" * 150_000, "4111 1111 " * 30_000, "A" * 300_000, "DE89 " * 60_000),
+        *("@" * 300_000, "a@" * 150_000, "1." * 150_000, "x." * 100_000 + "@" + "y-" * 100_000, "北" * 300_000),
+    ],
+    ids=lambda text: text[:10],
+)
+def test_a_text_of_one_piece_is_looked_through_in_one_go(text: str) -> None:
+    """A pattern that goes back over such a text again and again takes hours: the test would not end in its time."""
+    assert all(one.end <= other.start for one, other in pairwise(identifiers(text)))

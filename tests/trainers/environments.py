@@ -1,5 +1,7 @@
 """Make an environment for each trainer in build/trainers, read an export there, and say what could not be installed.
 
+One more is Croissant's own library, which reads a corpus by its description.
+
     python tests/trainers/environments.py [NAME …]
 
 Each trainer's requirements exclude ours or another's, so each has an environment of its own: `make trainers` makes all
@@ -36,6 +38,7 @@ class Environment:
     packages: tuple[str, ...]
     alone: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
+    torch: bool = True
 
 
 TORCH = "torch==2.13.0+cpu"
@@ -46,6 +49,7 @@ AXOLOTL = (
     *("sentencepiece", "evaluate", "pillow", "python-dotenv"),
 )
 ENVIRONMENTS = (
+    Environment("croissant", ("mlcroissant[parquet]==1.1.1",), torch=False),
     Environment("axolotl", AXOLOTL, alone=("axolotl==0.19.0",)),
     Environment("litdata", ("torchvision", "litdata==0.2.76")),
     Environment("litgpt", ("litgpt==0.5.13", "litdata==0.2.76")),
@@ -71,7 +75,8 @@ def made(chosen: Environment, uv: str) -> str:
     install = [uv, "pip", "install", "--python", str(python)]
     steps: list[Sequence[str]] = [[uv, "venv", "--python", sys.executable, str(folder)]]
     steps += [[*install, "--no-deps", *chosen.alone]] if chosen.alone else []
-    steps += [[*install, TORCH, *chosen.packages], [uv, "pip", "uninstall", "--python", str(python), *UNFIT]]
+    steps += [[*install, *((TORCH,) if chosen.torch else ()), *chosen.packages]]
+    steps += [[uv, "pip", "uninstall", "--python", str(python), *UNFIT]] if chosen.torch else []
     for step in steps:
         environment = os.environ | index_settings(Path(sys.executable))
         ran = subprocess.run(step, capture_output=True, text=True, env=environment, check=False)
