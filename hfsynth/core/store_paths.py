@@ -259,7 +259,11 @@ class StorePath:
         self._tree.changed()
 
     def unlink(self, missing_ok: bool = False) -> None:
-        """Remove a file. That there is none is no error, even where it should be: nobody but the store can tell."""
+        """Remove a file; raise FileNotFoundError where there is none, unless it may be missing."""
+        if not self.is_file():
+            if missing_ok:
+                return
+            raise FileNotFoundError(str(self))
         self._tree.contents.delete([self.key])
         self._tree.changed()
 

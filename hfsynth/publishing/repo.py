@@ -7,7 +7,7 @@ happened. Knows nothing of corpora and cards.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -210,7 +210,7 @@ class HubRepo:
         where: dict[str, Any] = {**self._where, "revision": revision, "create_pr": pull}
         if not xet.is_available():
             given = {**where, "additions": unit, "free_memory": False}
-            self.call(partial(_told, partial(self._api.preupload_lfs_files, **given)))
+            self.call(partial(_told, partial(self._api.preupload_lfs_files, **given), unit))
             return
         self.call(partial(self._announce, unit, revision, pull))
         sent = [one for one in unit if waits_for_storage(one)]
@@ -254,7 +254,7 @@ class HubRepo:
         operations += [CommitOperationDelete(path, is_folder=False) for path in deletes]
         where: dict[str, Any] = {**self._where, "revision": revision, "parent_commit": parent}
         make = partial(self._api.create_commit, operations=operations, commit_message=message, **where)
-        made: Any = _told(partial(_at_once, make))
+        made: Any = _told(partial(_at_once, make), operations)
         for path, file in files.items():
             self._operations.pop((path, file.sha256))  # huggingface_hub takes an operation once
         return str(made.oid)
@@ -325,8 +325,14 @@ def card_metadata(repo: str, kind: str, revision: str | None) -> dict[str, Any]:
     return dict(data.to_dict()) if data else {}
 
 
-def _told(send: Callable[[], T]) -> T:
-    """Send, and raise what the Hub or its storage answered: huggingface_hub hides some of it in errors of its own."""
+def _told(send: Callable[[], T], operations: Iterable[CommitOperationAdd | CommitOperationDelete]) -> T:
+    """Send, and raise what the Hub or its storage answered: huggingface_hub hides some of it in errors of its own.
+
+    It leaves an open file where a failure came upon it, so that is wound back first.
+    """
+    for operation in operations:
+        if isinstance(operation, CommitOperationAdd) and isinstance(operation.path_or_fileobj, io.BufferedReader):
+            operation.path_or_fileobj.seek(0)
     try:
         return send()
     except HfHubHTTPError:

@@ -107,3 +107,11 @@ def test_a_folder_of_thousands_below_is_not_listed(scripted_s3: ScriptedS3) -> N
     assert [path.name for path in sorted_glob(place / ".hfsynth", "*manifest*.json")] == ["manifest.json"]
     assert (place / ".hfsynth" / "manifest.json").is_file() and not (place / ".hfsynth" / "job.json").exists()
     assert scripted_s3.script.counted()["ListObjectsV2"] <= 8
+
+
+def test_a_file_that_is_not_there_is_removed_without_a_request(scripted_s3: ScriptedS3) -> None:
+    path = any_path("s3://bucket/corpus") / "old.svg"
+    path.unlink(missing_ok=True)
+    with pytest.raises(FileNotFoundError):
+        path.unlink()
+    assert "DeleteObjects" not in scripted_s3.script.counted()

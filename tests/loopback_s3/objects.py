@@ -8,14 +8,15 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Object:
     content: bytes
     changed: datetime = field(default_factory=lambda: datetime.now(UTC))
 
-    @property
+    @cached_property
     def etag(self) -> str:
         return f'"{hashlib.md5(self.content, usedforsecurity=False).hexdigest()}"'
 

@@ -13,12 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corpus_folders import contents, corpus_folder, record, stored, upload
+from loopback_hub.faults import Fault
 from loopback_hub.server import Hub
 from loopback_s3.faults import UNAVAILABLE
+from loopback_s3.faults import Fault as S3Fault
 from loopback_s3.server import ScriptedS3
 
 import hfsynth
 from hfsynth.core.errors import OutputError
+from hfsynth.core.stores import any_path
 from hfsynth.publishing.facts import CardSettings
 from hfsynth.publishing.prepare import check_folder_card, prepare, write_card
 
@@ -169,3 +172,56 @@ def test_a_card_is_written_through_faults(scripted_s3: ScriptedS3, tmp_path: Pat
         scripted_s3.script.add(UNAVAILABLE, nth=number)
         write_card(url, STATED)
         assert stored(url) == contents(folder)
+
+
+PUSH = """
+import json, sys
+import hfsynth
+from hfsynth.core.errors import HfsynthError
+
+try:
+    options = hfsynth.PushOptions(timeout=float(sys.argv[2]))
+    print(hfsynth.push(sys.argv[1], "user/corpus", options, license="cc-by-4.0", language="en").changed)
+except HfsynthError as error:
+    print(json.dumps([type(error).__name__, error.message, error.hint]))
+"""
+
+
+def pushed(hub: Hub, tmp_path: Path, url: str, *, timeout: float) -> str:
+    program = [sys.executable, "-c", PUSH, url, str(timeout)]
+    return str(hub.run(program, hub.env(tmp_path)).stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("fault", [Fault(status=503), Fault(drop="before"), Fault(drop="after")])
+def test_what_the_hub_fails_to_take_is_read_and_sent_again(hub: Hub, bucket: str, tmp_path: Path, fault: Fault) -> None:
+    url = f"{bucket}/corpus"
+    upload(corpus_folder(tmp_path / "corpus", SHAPE), url)
+    rule = hub.faults.add(fault, match=r"POST /xet/v1/(xorbs|shards)|PUT /", times=2)
+    assert pushed(hub, tmp_path, url, timeout=60) == "True"
+    assert rule.fired == 2 and hub.files("user/corpus") == stored(url) and hub.commits("user/corpus") == 1
+
+
+def test_a_storage_that_takes_nothing_more_is_given_up(bucket: str, tmp_path: Path) -> None:
+    url = f"{bucket}/corpus"
+    upload(corpus_folder(tmp_path / "corpus", SHAPE), url)
+    with Hub(xet=True) as hub:
+        hub.faults.add(Fault(delay=600), match="POST /xet/v1/xorbs/", times=None)
+        assert "nothing has moved for 2 s" in pushed(hub, tmp_path, url, timeout=2)
+        assert hub.commits("user/corpus") == 0
+
+
+def test_a_store_that_goes_away_leaves_the_repo_as_it_was(hub: Hub, scripted_s3: ScriptedS3, tmp_path: Path) -> None:
+    url = "s3://bucket/corpus"
+    upload(corpus_folder(tmp_path / "corpus", SHAPE), url)
+    write_card(url, STATED)
+    scripted_s3.script.clear()
+    prepare(any_path(url), "user/corpus", "dataset", STATED)
+    before = scripted_s3.script.counted()["GetObject"]
+    scripted_s3.script.clear()
+    scripted_s3.script.add(S3Fault(status=403), "GetObject", nth=before + 5, times=None)
+    kind, message, hint = json.loads(pushed(hub, tmp_path, url, timeout=20))
+    assert kind == "OutputError" and url in message and hint
+    assert hub.commits("user/corpus") == 0
+    scripted_s3.script.clear()
+    assert pushed(hub, tmp_path, url, timeout=60) == "True"
+    assert hub.files("user/corpus") == stored(url)
