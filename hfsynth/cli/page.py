@@ -23,7 +23,10 @@ def register(app: typer.Typer) -> None:
 
 def page(
     corpus: Annotated[
-        str | None, typer.Argument(help="A corpus folder, finished or being filled, or USER/NAME on the Hub.")
+        str | None,
+        typer.Argument(
+            help="A corpus folder, finished or being filled, an object store's address, or USER/NAME on the Hub."
+        ),
     ] = None,
     model: Annotated[
         str, typer.Option(help="What is tried: a Hub model, a folder, `embedded` or `mined`.")

@@ -1,12 +1,14 @@
-"""The command line and the Python lines that give what a view of the page shows. Pure."""
+"""The command line and the Python lines that give what a view of the page shows."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
+from hfsynth.core.stores import is_store
 from hfsynth.page.filters import Filters
 
 
@@ -27,13 +29,16 @@ def looking(location: str, split: str, filters: Filters, *, running: bool = Fals
     """Return how the rows of a corpus are read that fit; of a running job those of its finished shards."""
     conditions = [*_conditions(filters)]
     lines = ["from datasets import load_dataset", *_imports(filters), ""]
-    if running:
-        parts = f"{location.rstrip('/')}/.hfsynth/parts/*.parquet"
-        lines.append(f'rows = load_dataset("parquet", data_files={parts!r}, split="train")')
+    root, split = location.rstrip("/"), split or "train"
+    stored = is_store(location)
+    if running or stored:  # datasets must be told the files
+        files = f"{root}/.hfsynth/parts/*.parquet" if running else f"{root}/pairs/{split}-*.parquet"
+        lines.append(f'rows = load_dataset("parquet", data_files={files!r}, split="train")')
     else:
-        lines.append(f'rows = load_dataset({location!r}, "pairs", split={split or "train"!r})')
+        lines.append(f'rows = load_dataset({location!r}, "pairs", split={split!r})')
     if filters.style:
-        lines.append(f"texts = [text for split in load_dataset({location!r}).values() for text in split]")
+        given = f'"parquet", data_files={root + "/data/*.parquet"!r}' if stored else repr(location)
+        lines.append(f"texts = [text for split in load_dataset({given}).values() for text in split]")
         lines.append(f"texts = [text for text in texts if (text['style'] + '+').startswith({filters.style + '+'!r})]")
         lines.append("styled = {(text['chain'], one) for text in texts for one in text['source_ids']}")
     lines += [f"rows = rows.filter(lambda row: {condition})" for condition in conditions]
@@ -57,7 +62,17 @@ def following(location: str, filters: Filters) -> Ways:
 
 
 def figuring(location: str) -> Ways:
-    """Return how the figures of a corpus are read."""
+    """Return how the figures of a corpus are read; where it lies elsewhere, they are in its file `stats.json`."""
+    if is_store(location):
+        file = f"(any_path({location!r}) / 'stats.json')"
+        imports = "import json\n\nfrom hfsynth.core.stores import any_path\n\n"
+        return Ways(command("page", location), f"{imports}print(json.loads({file}.read_text('utf-8')))")
+    if not Path(location).exists() and "://" not in location:
+        name, _, revision = location.partition("@")
+        asked = f", revision={revision!r}" if revision else ""
+        file = f"hf_hub_download({name!r}, 'stats.json', repo_type='dataset'{asked})"
+        imports = "import json\n\nfrom huggingface_hub import hf_hub_download\n\n"
+        return Ways(command("page", location), f"{imports}print(json.load(open({file})))")
     python = f"import hfsynth\n\nprint(hfsynth.inspect({location!r})['stats'])"
     return Ways(command("info", location), python)
 

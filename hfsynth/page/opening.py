@@ -1,4 +1,4 @@
-"""Open a corpus to look at it: a folder, finished or being filled, a repo on the Hub, or a URL. Reads no row.
+"""Open a corpus to look at it: a folder, finished or being filled, a repo on the Hub, a store, or a URL. Reads no row.
 
 Of a finished folder the manifest says how many rows its files have, of a running job its records; of anything else the
 files' footers do. Knows nothing of what is done with the rows.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ import pyarrow.parquet as pq
 
 from hfsynth.core.errors import OutputError
 from hfsynth.core.files import read_json
-from hfsynth.corpus.folder import Corpus, split_order
+from hfsynth.core.store_paths import StorePath
+from hfsynth.core.stores import any_path, is_store
+from hfsynth.corpus.folder import Corpus, CorpusAt, split_order
 from hfsynth.corpus.manifest import damaged_parquet, recorded
 from hfsynth.job.shards import part_path, read_record, record_paths
 from hfsynth.page.rendered import RenderedTexts
@@ -55,11 +57,13 @@ class OpenCorpus:
 
 
 def open_corpus(location: str | Path) -> OpenCorpus:
-    """Open a folder, `user/name[@revision]` on the Hub, or a URL that fsspec reads.
+    """Open a folder, `user/name[@revision]` on the Hub, an object store's address, or a URL that fsspec reads.
 
     Raise OutputError where there is no corpus, or a file of it is damaged.
     """
     named = str(location)
+    if is_store(named):
+        return _with_columns(_open_store(named))
     if Path(named).is_dir():
         return _with_columns(_open_folder(Path(named)))
     if "://" not in named and not _REPO.fullmatch(named):
@@ -99,24 +103,54 @@ def _open_folder(folder: Path) -> OpenCorpus:
             f"{folder} holds no corpus of hfsynth.", hint=f"Make one with: hfsynth synthesize SOURCE {folder}"
         )
     running = plan is not None and not corpus.manifest.exists()
-    rows = CorpusRows(_published(corpus, published) if published else _parts(corpus) if running else [], _local)
-    texts = sorted(corpus.data.glob("*.parquet"))
+    if running and not published:
+        known = (plan or {}).get("synthesizer") or {}
+        return OpenCorpus(str(folder), folder, CorpusRows(_parts(corpus), _local), {}, recipe or known, running)
+    opened = _open_published(str(folder), corpus, published, _local)
+    return replace(opened, folder=folder, running=running)
+
+
+def _open_store(url: str) -> OpenCorpus:
+    corpus = CorpusAt(any_path(url))
+    published = sorted(corpus.pairs.glob("*.parquet"))
+    if not published:
+        raise OutputError(
+            f"{url} holds no finished pairs.",
+            hint="Name a corpus that is there, or open the page when its job has ended.",
+        )
+    return _open_published(url, corpus, published, _on_store)
+
+
+def _open_published(
+    location: str, corpus: CorpusAt[Any], published: Sequence[Any], opened: Callable[[Any], pq.ParquetFile]
+) -> OpenCorpus:
+    """Open pairs where they lie, and the texts beside them."""
+    paths = {str(path): path for path in (*published, *sorted(corpus.data.glob("*.parquet")))}
+    ours = {str(path) for path in published}
+
+    def rows(names: Iterable[str]) -> CorpusRows:
+        return CorpusRows(
+            _published(corpus, {name: paths[name] for name in names}, opened), lambda name: opened(paths[name])
+        )
+
+    pairs, texts = rows(sorted(ours)), sorted(paths.keys() - ours)
     return OpenCorpus(
-        str(folder),
-        folder,
-        rows,
+        location,
+        None,
+        pairs,
         read_json(corpus.stats) or {},
-        recipe or (plan or {}).get("synthesizer") or {},
-        running,
-        RenderedTexts(rows, lambda: CorpusRows(_published(corpus, texts), _local)) if texts else None,
+        read_json(corpus.config) or {},
+        texts=RenderedTexts(pairs, lambda: rows(texts)) if texts else None,
     )
 
 
-def _published(corpus: Corpus, paths: Iterable[Path]) -> list[RowFile]:
+def _published(
+    corpus: CorpusAt[Any], paths: Mapping[str, Any], opened: Callable[[Any], pq.ParquetFile]
+) -> list[RowFile]:
     known = recorded(corpus) if corpus.manifest.exists() else {}
-    told = {str(path): known.get(path.relative_to(corpus.root).as_posix(), {}).get("rows") for path in paths}
-    found = {path: rows for path, rows in told.items() if isinstance(rows, int)}
-    return in_order(found | _counted([path for path in told if path not in found], _local))
+    told = {name: known.get(path.relative_to(corpus.root).as_posix(), {}).get("rows") for name, path in paths.items()}
+    found = {name: rows for name, rows in told.items() if isinstance(rows, int)}
+    return in_order(found | _counted([name for name in told if name not in found], lambda name: opened(paths[name])))
 
 
 def _parts(corpus: Corpus) -> list[RowFile]:
@@ -168,13 +202,22 @@ def _counted(paths: Iterable[str], opened: Callable[[str], pq.ParquetFile]) -> d
         return dict(pool.map(rows_of, paths))
 
 
-def _local(path: str) -> pq.ParquetFile:
+def _local(path: str | Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(str(path))
     except FileNotFoundError as error:
         raise OutputError(f"{path} is no longer there.", hint="Open the corpus again.") from error
     except (pa.ArrowException, OSError) as error:
         raise damaged_parquet(Path(path)) from error
+
+
+def _on_store(path: StorePath) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path.open("rb"), pre_buffer=True)
+    except FileNotFoundError as error:
+        raise OutputError(f"{path} is no longer there.", hint="Open the corpus again.") from error
+    except (pa.ArrowException, OSError) as error:
+        raise damaged_parquet(path) from error
 
 
 def _remote(fs: Any, path: str) -> pq.ParquetFile:  # noqa: ANN401 - a file system of fsspec

@@ -27,10 +27,10 @@ def build_page(
 ) -> Page:
     """Build the page that shows a corpus, tries `model` on documents, and plans mixtures; `launch` shows it.
 
-    `corpus` is a folder (finished, or being filled), `user/name` on the Hub, or a URL. `parts` are locations by kind
-    (`augmented`, `raw`, `general`), as `hfsynth.mix` takes them; the corpus's own texts are the first. Nothing else can
-    be read through the page. `engine` and `engine_args` are those of a `Synthesizer`. Raise OutputError where there is
-    no corpus, ConfigError for an engine that cannot be, and where gradio is not installed.
+    `corpus` is a folder (finished, or being filled), the address of a store, `user/name` on the Hub, or a URL. `parts`
+    are locations by kind (`augmented`, `raw`, `general`), as `hfsynth.mix` takes them; the corpus's own texts are the
+    first. Nothing else can be read through the page. `engine` and `engine_args` are those of a `Synthesizer`. Raise
+    OutputError where there is no corpus, ConfigError for an engine that cannot be, and where gradio is not installed.
     """
     if find_spec("gradio") is None:
         raise ConfigError(
