@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from common import Report, chosen, parser, publish, texts_of
 
+from hfsynth.corpus.files import CorpusFiles
 from hfsynth.publishing.leaks import refuse_leaks
 from hfsynth.publishing.plan import LocalFile
 
@@ -47,7 +48,7 @@ def measured(words: list[str], documents: int) -> dict[str, float | int]:
         reading = timed(lambda: read(path))
         digests = timed(lambda: LocalFile.of(path))
         before = peak()
-        searched = timed(lambda: refuse_leaks(Path(folder), ["x.parquet"], token=None))
+        searched = timed(lambda: refuse_leaks(CorpusFiles(Path(folder)), ["x.parquet"], token=None))
         texts = sum(map(len, words)) / len(words) * WORDS * documents / 1e6
         return {
             "documents": documents,

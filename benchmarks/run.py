@@ -64,6 +64,7 @@ BENCHMARKS = (
     Benchmark("export", needs="transformers"),
     Benchmark("pretraining", needs="torch"),
     Benchmark("republishing", needs="hf_xet"),
+    Benchmark("pushing", needs="obstore"),
     Benchmark("page"),
     Benchmark("leaks", ("full",)),
     Benchmark("screening", ("full",)),

@@ -50,9 +50,9 @@ def render(
     `lang` says, else as its words tell, and in English where there are none in it. The column `wordings` has the
     language of every document of `source_ids`, empty for one without pairs.
 
-    Of a folder, as `hfsynth render FOLDER` does, the texts are written into its `data/`, in place of what was there,
-    and a report is returned: `root`, `texts` by split, `facts`. The tokenizer is then named, and columns are never
-    called otherwise.
+    Of a folder, here or on a store (`s3://…`), as `hfsynth render FOLDER` does, the texts are written into its `data/`,
+    in place of what was there, and a report is returned: `root`, `texts` by split, `facts`. The tokenizer is then
+    named, and columns are never called otherwise.
 
     A document without pairs stands alone, once; one without text gives none. A document whose earlier shots were
     taken away, by a filter or a shuffle, gives none either: the log says how many. The same seed gives the same texts,
