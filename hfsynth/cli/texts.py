@@ -131,7 +131,7 @@ def mix(
 
 def export(
     folder: Folder,
-    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write, here or s3://….")],
     to: Annotated[str, typer.Option(help=f"{_TRAINERS}.")],
     tokenizer: Annotated[str, typer.Option(help="The tokenizer of the model to be trained.")],
     split: Annotated[

@@ -192,6 +192,9 @@ class StorePath:
     def resolve(self) -> Self:
         return self
 
+    def as_posix(self) -> str:
+        return str(self)
+
     # What is there
 
     @property

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 
 import hfsynth
 from hfsynth.cli.app import app
-from hfsynth.core.errors import HfsynthError, OutputError, SourceError
+from hfsynth.core.errors import ConfigError, HfsynthError, OutputError, SourceError
 from hfsynth.core.store_paths import StorePath
 from hfsynth.core.stores import open_store
 from hfsynth.corpus.folder import Corpus, CorpusAt
@@ -181,8 +182,56 @@ def test_mixing_and_exporting_from_and_to_a_store(
         run("export", local, tmp_path / f"{to}-here", "--to", to, "--tokenizer", tokenizer, "--quiet")
         found, expected = contents(tmp_path / f"{to}-there"), contents(tmp_path / f"{to}-here")
         assert found.keys() == expected.keys() and found == expected
-    with pytest.raises(OutputError, match=f"An export is written into a folder, not to {bucket}/tokens"):
-        export(url, f"{bucket}/tokens", to="olmo", tokenizer=str(tokenizer))
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a few documents fill a shard."""
+    monkeypatch.setattr("hfsynth.texts.export.shards.BATCH_DOCUMENTS", 10)
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize("to", ["olmo", "megatron", "litdata", "sft", "text"])
+@pytest.mark.parametrize("validation", [0.0, 0.2])
+def test_an_export_is_written_to_a_store(
+    corpus: Path, bucket: str, tokenizer: Path, tmp_path: Path, to: str, validation: float
+) -> None:
+    render_folder(corpus, validation=validation)
+    here = export(corpus, tmp_path / "out", to=to, tokenizer=str(tokenizer), shard_bytes=2000)
+    there = export(corpus, f"{bucket}/out", to=to, tokenizer=str(tokenizer), shard_bytes=2000)
+    assert stored(f"{bucket}/out") == contents(tmp_path / "out")
+    assert there.files == here.files and len(here.files) > 2 and there.folder.startswith(f"{bucket}/out")
+    again = export(corpus, f"{bucket}/out", to=to, tokenizer=str(tokenizer), shard_bytes=2000)
+    assert again.resumed_shards == there.shards
+    with pytest.raises(OutputError, match=f"{bucket}/out.* belongs to another export"):
+        export(corpus, f"{bucket}/out", to=to, tokenizer=str(tokenizer), shard_bytes=3000)
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize("number", range(3, 40, 4))
+def test_an_export_to_a_store_goes_on_where_it_was(
+    corpus: Path, scripted_s3: ScriptedS3, tokenizer: Path, tmp_path: Path, number: int
+) -> None:
+    render_folder(corpus)
+    options = {"to": "olmo", "tokenizer": str(tokenizer), "shard_bytes": 2000}
+    export(corpus, tmp_path / "out", **options)
+    rule = scripted_s3.script.add(Fault(status=403), nth=number, times=None)
+    with suppress(OutputError):
+        export(corpus, "s3://bucket/out", **options)
+    assert rule.fired
+    scripted_s3.script.clear()
+    export(corpus, "s3://bucket/out", **options)
+    assert stored("s3://bucket/out") == contents(tmp_path / "out")
+
+
+def test_a_configuration_is_not_written_to_a_store(corpus: Path, bucket: str, tokenizer: Path) -> None:
+    render_folder(corpus)
+    for to in ("axolotl", "trl", "llama-factory", "litgpt", "torchtitan"):
+        with pytest.raises(ConfigError, match=f"names files of the machine that trains, and {bucket}/out is none"):
+            export(corpus, f"{bucket}/out", to=to, tokenizer=str(tokenizer))
+    (StorePath(open_store(bucket)) / "out" / "notes.txt").put(b"mine")
+    with pytest.raises(OutputError, match=f"{bucket}/out is not empty"):
+        export(corpus, f"{bucket}/out", to="olmo", tokenizer=str(tokenizer))
 
 
 def test_what_is_not_there_is_said(corpus: Path, bucket: str, tokenizer: Path) -> None:

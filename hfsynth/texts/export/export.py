@@ -41,11 +41,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import TypeVar
 
 from hfsynth.core.errors import ConfigError, OutputError, SourceError
-from hfsynth.core.stores import is_store, store_url
+from hfsynth.core.store_paths import AnyPath, StorePath
+from hfsynth.core.stores import any_path
 from hfsynth.corpus.folder import main_split
 from hfsynth.models.tokenizers import Tokenizing, load_tokenizer
 from hfsynth.texts.export import records
@@ -54,7 +54,16 @@ from hfsynth.texts.export.records import Manifest
 from hfsynth.texts.export.sft import SftColumns, SftRow
 from hfsynth.texts.export.shards import ExportProgress, ExportRun, write_shards
 from hfsynth.texts.export.source import Exportable, ExportSource, open_sources
-from hfsynth.texts.export.targets import NAMED, ExportPlan, FileFormat, Options, Target, exported_content, plan_for
+from hfsynth.texts.export.targets import (
+    CONFIGURED,
+    NAMED,
+    ExportPlan,
+    FileFormat,
+    Options,
+    Target,
+    exported_content,
+    plan_for,
+)
 
 VERSION = 1
 SHARD_BYTES = 500_000_000
@@ -104,7 +113,7 @@ class ExportReport:
 
 def export(
     data: Exportable,
-    out: str | Path,
+    out: str | AnyPath,
     *,
     to: Target | str,
     tokenizer: Tokenizing,
@@ -148,17 +157,18 @@ def export(
         loss_mask=loss_mask,
     )
     options.check()
-    if is_store(out):
-        raise OutputError(
-            f"An export is written into a folder, not to {store_url(out)}.",
-            hint="Export into a folder, and copy it there with the store's own tool (such as `aws s3 cp --recursive`).",
+    place = any_path(out)
+    if isinstance(place, StorePath) and options.to in CONFIGURED:
+        raise ConfigError(
+            f"The configuration for {options.to} names files of the machine that trains, and {place} is none.",
+            hint="Export into a folder there. A store takes what has no configuration, such as --to olmo or text.",
         )
     if shard_bytes < 1:
         raise ConfigError(f"shard_bytes must be 1 or more; got {shard_bytes}.", hint="The default is half a gigabyte.")
     loaded = load_tokenizer(tokenizer)
     loaded.require_eos()
     sources = open_sources(data, split=split, identity=identity, content=exported_content(options))
-    places = _places(options.to, Path(out), name, sources)
+    places = _places(options.to, place, name, sources)
     plans = {each: plan_for(options, loaded, folder, entry) for each, (folder, entry) in places.items()}
     for plan in plans.values():
         _check_free(plan)
@@ -176,10 +186,10 @@ def export(
             *(plan.source(source), plan.read, plan.lengths, plan.format, plan.folder, plan.manifest), shard_bytes, told
         )
         reports[each] = _run(job, plan, fresh)
-    return next(iter(reports.values())) if len(reports) == 1 else _together(reports, Path(out))
+    return next(iter(reports.values())) if len(reports) == 1 else _together(reports, place)
 
 
-def _places(target: Target, out: Path, name: str, splits: Collection[str]) -> dict[str, tuple[Path, str]]:
+def _places(target: Target, out: AnyPath, name: str, splits: Collection[str]) -> dict[str, tuple[AnyPath, str]]:
     """Return the folder and the entry of each split; raise OutputError where `out` cannot hold several."""
     if len(splits) == 1:
         return {split: (out, name) for split in splits}
@@ -272,14 +282,14 @@ def _sequences(manifest: Manifest, plan: ExportPlan) -> SequenceReport | None:
     return SequenceReport(plan.lengths.limit, counts.longer, counts.overflow, counts.cut, plan.lost(manifest))
 
 
-def _together(reports: Mapping[str, ExportReport], out: Path) -> ExportReport:
+def _together(reports: Mapping[str, ExportReport], out: AnyPath) -> ExportReport:
     """Return the report of several splits: sums, and the paths of all files in `out`."""
     done = list(reports.values())
     counted = [report.tokens for report in done if report.tokens is not None]
     return ExportReport(
         target=done[0].target,
         folder=str(out),
-        files=tuple((Path(one.folder) / name).relative_to(out).as_posix() for one in done for name in one.files),
+        files=tuple(f"{one.folder}/{name}".removeprefix(f"{out}/") for one in done for name in one.files),
         documents=sum(report.documents for report in done),
         tokens=sum(counted) if counted else None,
         shards=sum(report.shards for report in done),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hfsynth.core.errors import ConfigError, OutputError
 from hfsynth.core.files import write_text
+from hfsynth.core.store_paths import AnyPath
 
 FILE = "dataset_info.json"
 
@@ -19,7 +20,7 @@ FILE = "dataset_info.json"
 Entry = Mapping[str, object]
 
 
-def check_dataset_info(folder: Path, name: str, described: Entry) -> None:
+def check_dataset_info(folder: AnyPath, name: str, described: Entry) -> None:
     """Raise OutputError where dataset_info.json cannot take the entry `name`, ConfigError where no folder can."""
     if Path(name).name != name or name in ("", ".", ".."):
         raise ConfigError(f"The name {name!r} cannot be that of a folder.", hint="Use letters, digits, - and _.")
@@ -31,7 +32,7 @@ def check_dataset_info(folder: Path, name: str, described: Entry) -> None:
         )
 
 
-def register_dataset(folder: Path, name: str, described: Entry) -> None:
+def register_dataset(folder: AnyPath, name: str, described: Entry) -> None:
     """Add the entry `name` to dataset_info.json, and keep the others."""
     path = folder / FILE
     write_text(path, json.dumps({**_read(path), name: described}, indent=2, ensure_ascii=False) + "\n")
@@ -42,7 +43,7 @@ def texts_entry(name: str) -> dict[str, object]:
     return {"file_name": name, "columns": {"prompt": "text"}}
 
 
-def _read(path: Path) -> dict[str, object]:
+def _read(path: AnyPath) -> dict[str, object]:
     if not path.exists():
         return {}
     try:

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import takewhile
-from pathlib import Path
 
 from hfsynth.core.errors import OutputError
 from hfsynth.core.files import write_text
+from hfsynth.core.store_paths import AnyPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Manifest:
         return dict(total)
 
 
-def resume(path: Path, fresh: Manifest, *, files_in: Path) -> Manifest:
+def resume(path: AnyPath, fresh: Manifest, *, files_in: AnyPath) -> Manifest:
     """Return the manifest at `path` with the shards whose files are whole, or `fresh` where there is none.
 
     Raises OutputError where `path` belongs to another export, or cannot be read.
@@ -120,14 +120,14 @@ def resume(path: Path, fresh: Manifest, *, files_in: Path) -> Manifest:
     return replace(found, shards=whole, complete=found.complete and len(whole) == len(found.shards))
 
 
-def save(path: Path, manifest: Manifest) -> None:
+def save(path: AnyPath, manifest: Manifest) -> None:
     """Replace the manifest at `path`."""
     write_text(path, json.dumps(asdict(manifest), indent=1) + "\n")
 
 
-def _read(path: Path) -> Manifest:
+def _read(path: AnyPath) -> Manifest:
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(path.read_text("utf-8"))
         shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
         return Manifest(**fields, shards=shards)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -136,7 +136,7 @@ def _read(path: Path) -> Manifest:
         ) from error
 
 
-def _is_whole(shard: Shard, folder: Path) -> bool:
+def _is_whole(shard: Shard, folder: AnyPath) -> bool:
     paths = {folder / name: size for name, size in shard.files.items()}
     return all(path.is_file() and path.stat().st_size == size for path, size in paths.items())
 

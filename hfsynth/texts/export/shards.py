@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hfsynth.core.files import publish, temporary
+from hfsynth.core.files import created, publish, temporary
+from hfsynth.core.store_paths import AnyPath
 from hfsynth.texts.export import records
 from hfsynth.texts.export.formats import Batch, ExportReader, Format
 from hfsynth.texts.export.lengths import Lengths
@@ -48,15 +50,16 @@ class ExportRun:
     read: ExportReader
     lengths: Lengths | None
     format: Format[Any]
-    folder: Path
-    manifest: Path
+    folder: AnyPath
+    manifest: AnyPath
     shard_bytes: int
     on_progress: Callable[[ExportProgress], None]
 
 
 def write_shards(job: ExportRun, manifest: Manifest) -> Manifest:
     """Write the shards that `manifest` lacks, recording each as it is finished, and return the full manifest."""
-    job.folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(job.folder, Path):
+        job.folder.mkdir(parents=True, exist_ok=True)
     records.save(job.manifest, manifest)
     with ThreadPoolExecutor(1, thread_name_prefix="hfsynth-export") as pool:
         prepared = _prepared(pool, job, manifest.rows)
@@ -75,15 +78,17 @@ def _next_shard(job: ExportRun, done: Manifest, prepared: Iterator[tuple[Batch, 
         return _Tally().add(first[0]).shard({}, tokens=None)
     names = [f"part-{len(done.shards):05d}{ending}" for ending in job.format.endings]
     parts = [temporary(job.folder / name) for name in names]
-    writer, tally = job.format.open(parts), _Tally()
-    try:
-        batch: tuple[Batch, Any] | None = first
-        while batch is not None:
-            writer.append(*batch)
-            job.on_progress(tally.add(batch[0]).progress(done, writer.tokens, job.source.rows))
-            batch = next(prepared, None) if writer.size < job.shard_bytes else None
-    finally:
-        writer.close()
+    tally = _Tally()
+    with ExitStack() as files:
+        writer = job.format.open([files.enter_context(created(part)) for part in parts])
+        try:
+            batch: tuple[Batch, Any] | None = first
+            while batch is not None:
+                writer.append(*batch)
+                job.on_progress(tally.add(batch[0]).progress(done, writer.tokens, job.source.rows))
+                batch = next(prepared, None) if writer.size < job.shard_bytes else None
+        finally:
+            writer.close()
     for part, name in zip(parts, names, strict=True):
         publish(part, as_=job.folder / name)
     sizes = {name: (job.folder / name).stat().st_size for name in names}

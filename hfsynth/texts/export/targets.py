@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from hfsynth.core.errors import ConfigError
 from hfsynth.core.files import write_text
+from hfsynth.core.store_paths import AnyPath
+from hfsynth.core.stores import any_path
 from hfsynth.core.text import Escape
 from hfsynth.models.tokenizers import TextTokenizer
 from hfsynth.texts.export import llama_factory, recipes
@@ -67,6 +68,10 @@ _RECIPES: Mapping[Target, Callable[[recipes.Exported], recipes.TrainerRecipe]] =
 }
 
 
+CONFIGURED = (*_RECIPES, Target.LLAMA_FACTORY)
+"""Targets with a configuration, which names files and folders of the machine that trains."""
+
+
 class FileFormat(StrEnum):
     """The files of the target `text`."""
 
@@ -89,7 +94,7 @@ class Options:
     @property
     def length(self) -> int | None:
         """The length of sequences: the one given, or the usual one where a configuration has to name it."""
-        return self.sequence_length or (USUAL_LENGTH if self.to in (*_RECIPES, Target.LLAMA_FACTORY) else None)
+        return self.sequence_length or (USUAL_LENGTH if self.to in CONFIGURED else None)
 
     def check(self) -> None:
         """Raise ConfigError for what this target cannot do."""
@@ -125,8 +130,8 @@ class ExportPlan:
 
     read: ExportReader
     format: Format[Any]
-    folder: Path
-    manifest: Path
+    folder: AnyPath
+    manifest: AnyPath
     finish: Callable[[Manifest], str | None] = lambda done: None
     lengths: Lengths | None = None
     lost: Callable[[Manifest], int | None] = lambda done: done.sequences.lost
@@ -140,7 +145,7 @@ def exported_content(options: Options) -> ExportContent:
     return SPANNED_TEXTS if options.split_longer or options.loss_mask else TEXTS
 
 
-def plan_for(options: Options, tokenizer: TextTokenizer, out: Path, name: str) -> ExportPlan:
+def plan_for(options: Options, tokenizer: TextTokenizer, out: AnyPath, name: str) -> ExportPlan:
     """Return the plan of one split, to be written into `out` under this name.
 
     Raises ConfigError or OutputError where that cannot work.
@@ -153,7 +158,7 @@ def plan_for(options: Options, tokenizer: TextTokenizer, out: Path, name: str) -
     return replace(_texts_plan(options, tokenizer, read, out, name), lengths=_lengths(options, tokenizer))
 
 
-def _texts_plan(options: Options, tokenizer: TextTokenizer, read: ExportReader, out: Path, name: str) -> ExportPlan:
+def _texts_plan(options: Options, tokenizer: TextTokenizer, read: ExportReader, out: AnyPath, name: str) -> ExportPlan:
     if options.to is Target.LLAMA_FACTORY:
         bos = tokenizer.leading_bos()
         form = JsonLines(before=bos.text if bos and not tokenizer.says_bos else "")
@@ -167,7 +172,7 @@ def _texts_plan(options: Options, tokenizer: TextTokenizer, read: ExportReader, 
     return ExportPlan(read, _text_format(tokenizer, options.file_format), out, out / MANIFEST, lost=lambda done: None)
 
 
-def _arrays_plan(options: Options, arrays: TokenArrays, read: ExportReader, out: Path) -> ExportPlan:
+def _arrays_plan(options: Options, arrays: TokenArrays, read: ExportReader, out: AnyPath) -> ExportPlan:
     def finish(done: Manifest) -> str | None:
         _describe_arrays(arrays, done, out)
         if isinstance(arrays, LitdataArrays):
@@ -195,7 +200,7 @@ def _lengths(options: Options, tokenizer: TextTokenizer) -> Lengths | None:
     return Lengths(tokenizer, options.length, frame, options.split_longer, keeps and keeps * options.length)
 
 
-def _told(options: Options, tokenizer: TextTokenizer, out: Path, name: str) -> Callable[[Manifest], str | None]:
+def _told(options: Options, tokenizer: TextTokenizer, out: AnyPath, name: str) -> Callable[[Manifest], str | None]:
     """Return what writes the trainer's configuration beside the texts, and returns the command that begins to train."""
     make = partial(recipes.llama_factory, name=name) if options.to is Target.LLAMA_FACTORY else _RECIPES[options.to]
 
@@ -203,7 +208,7 @@ def _told(options: Options, tokenizer: TextTokenizer, out: Path, name: str) -> C
         recipe = make(
             recipes.Exported(out.as_posix(), done.files, tokenizer, options.length or USUAL_LENGTH, done.tokens)
         )
-        write_text(Path(recipe.file), recipe.text)
+        write_text(any_path(recipe.file), recipe.text)
         return recipe.start
 
     return write
@@ -231,7 +236,7 @@ def _unsaid_bos(target: Target, tokenizer: TextTokenizer) -> str:
     return bos.text if bos and not before else ""
 
 
-def _index_chunks(done: Manifest, out: Path) -> None:
+def _index_chunks(done: Manifest, out: AnyPath) -> None:
     """Write litdata's index of the chunks."""
     sizes = [size for shard in done.shards for size in shard.files.values()]
     chunks = [
@@ -249,14 +254,14 @@ def _index_chunks(done: Manifest, out: Path) -> None:
     write_text(out / "index.json", json.dumps({"chunks": chunks, "config": config}, indent=1) + "\n")
 
 
-def _sft_plan(options: Options, escape: Escape, out: Path, name: str) -> ExportPlan:
+def _sft_plan(options: Options, escape: Escape, out: AnyPath, name: str) -> ExportPlan:
     entry, read = llama_factory_entry(name, options.sft_columns), ExampleReader(escape, options.sft_columns)
     source = partial(SftExamples, row=options.sft_row)
     return _named_plan(out, name, entry, read=read, form=Lines(), source=source)
 
 
 def _named_plan(
-    out: Path,
+    out: AnyPath,
     name: str,
     entry: llama_factory.Entry,
     *,
@@ -284,7 +289,7 @@ def _text_format(tokenizer: TextTokenizer, kind: FileFormat) -> JsonLines | Parq
     return form(before=bos.text if bos else "", after=eos.text)
 
 
-def _describe_arrays(arrays: TokenArrays, done: Manifest, out: Path) -> None:
+def _describe_arrays(arrays: TokenArrays, done: Manifest, out: AnyPath) -> None:
     """Write dataset.json: the settings under which the arrays are read, in OLMo-core's words."""
     tokenizer = arrays.tokenizer
     bos, eos = tokenizer.leading_bos(), tokenizer.require_eos()
