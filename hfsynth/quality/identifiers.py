@@ -199,18 +199,18 @@ def _luhn(number: str) -> bool:
 def _ibans(text: str) -> Iterator[_Span]:
     for match in _IBAN.finditer(text):
         length = _IBAN_LENGTHS.get(match.group()[:2])
-        end = _end_of(text, match.start(), length) if length else None
-        if end is not None and end <= match.end() and not text[end : end + 1].isalnum():
-            yield match.start(), end
+        end = _end_of(match.group(), length) if length else None
+        if end is not None and not text[match.start() + end : match.start() + end + 1].isalnum():
+            yield match.start(), match.start() + end
 
 
-def _end_of(text: str, start: int, length: int) -> int | None:
+def _end_of(text: str, length: int) -> int | None:
     """Return where a number of so many characters ends, blanks and hyphens not counted, if its checksum is right."""
     written = ""
-    for place in range(start, min(len(text), start + 2 * length)):
-        written += text[place] if text[place].isalnum() else ""
+    for place, character in enumerate(text):
+        written += character if character.isalnum() else ""
         if len(written) == length:
-            number = "".join(str(int(character, 36)) for character in written[4:] + written[:4])
+            number = "".join(str(int(one, 36)) for one in written[4:] + written[:4])
             return place + 1 if int(number) % 97 == 1 else None
     return None
 

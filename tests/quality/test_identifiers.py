@@ -85,3 +85,9 @@ def test_any_text_has_identifiers_in_order_that_do_not_overlap(text: str) -> Non
 def test_a_text_of_one_piece_is_looked_through_in_one_go(text: str) -> None:
     """A pattern that goes back over such a text again and again takes hours: the test would not end in its time."""
     assert all(one.end <= other.start for one, other in pairwise(identifiers(text)))
+
+
+def test_letters_of_other_alphabets_end_an_account_number() -> None:
+    assert found("FR14 2004 1010 0505 0001 3M02 606É") == []
+    assert found("FR14 2004 1010 0505 École 0001 3M02 606 et plus") == []
+    assert found("Konto DE89 3704 0044 0532 0130 00 Überweisung") == [("iban", "DE89 3704 0044 0532 0130 00")]
