@@ -25,6 +25,8 @@ from hfsynth.cli.options import (
     Image,
     Json,
     Launcher,
+    PiiKinds,
+    PiiModel,
     PromptRecipe,
     Quiet,
     RecipeOptions,
@@ -40,6 +42,7 @@ from hfsynth.cli.options import (
     Verbose,
     exemplars_of,
     key_values,
+    pii_model_of,
     with_recipe_options,
 )
 from hfsynth.cli.rooms import SYNTHESIZE, in_rooms
@@ -128,6 +131,8 @@ def synthesize(
             "replaces each, drop screens out what has any, report counts them."
         ),
     ] = None,
+    pii_model: PiiModel = None,
+    pii_kinds: PiiKinds = None,
     engine: Annotated[
         str | None,
         typer.Option(help="vllm, server, or scripted to try a pipeline without a model. [default: vllm]"),
@@ -222,7 +227,7 @@ def synthesize(
     others: dict[str, Any] = {"seed": seed, "chat.max_pairs": max_pairs, "keep": keep or None}
     others |= {"thinking": thinking, "keep_reasoning": keep_reasoning or None, "fill": fill}
     others |= {"candidates": candidates, "choose_by": choose_by}
-    others |= {"decontaminate": decontaminate or None, "pii": pii}
+    others |= {"decontaminate": decontaminate or None, "pii": pii, "pii_model": pii_model_of(pii_model, pii_kinds)}
     others |= {"exemplars": exemplars_of(exemplars, exemplars_per_prompt, exemplar_sets)}
     if prompt:
         others |= {"prompt": open_prompt(prompt), "prompt_format": chosen.prompt_format or "chat"}

@@ -18,6 +18,7 @@ from hfsynth.core.logs import logging_to_terminal
 
 if TYPE_CHECKING:
     from hfsynth.core.config import SynthesizerConfig
+    from hfsynth.core.identifier_models import IdentifierModel
 
 T = TypeVar("T")
 
@@ -82,6 +83,11 @@ ExemplarSets = Annotated[
     int | None, typer.Option(min=1, help="Sets of exemplars, in each language, that chains share. [default: 8]")
 ]
 EngineArgs = Annotated[list[str] | None, typer.Option(help="An argument of the engine, key=value; may be repeated.")]
+PiiModel = Annotated[
+    str | None,
+    typer.Option(help="A token classifier (folder or USER/MODEL[@REVISION]) that tells persons beside them."),
+]
+PiiKinds = Annotated[str | None, typer.Option(help="What that model is to tell, person,location. [default: person]")]
 Share = Annotated[
     str | None,
     typer.Option(
@@ -101,6 +107,15 @@ Claim = Annotated[
 Accelerators = Annotated[str | None, typer.Option(help="The GPU that SkyPilot is to find, such as H100.")]
 Grace = Annotated[float, typer.Option(min=0, help="Seconds for what is in flight after Ctrl-C or SIGTERM.")]
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Let code from the model's repo run here.")]
+
+
+def pii_model_of(name: str | None, kinds: str | None) -> IdentifierModel | None:
+    """Return the model that a command line names; raise ConfigError for kinds without one."""
+    from hfsynth.core.identifier_models import IdentifierModel
+
+    if kinds and not name:
+        raise ConfigError("--pii-kinds are those of a model, and none is named.", hint="Name one: --pii-model MODEL")
+    return IdentifierModel.named(name, kinds) if name else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ SYNTHESIZE: Rooms = {
         "choose_by",
         "decontaminate",
         "pii",
+        "pii_model",
+        "pii_kinds",
         "judge",
         "pairs_only",
     ),

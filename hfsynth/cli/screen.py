@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hfsynth.cli import console
-from hfsynth.cli.options import Grace, Json, Quiet, Verbose
+from hfsynth.cli.options import Grace, Json, PiiKinds, PiiModel, Quiet, Verbose, pii_model_of
 from hfsynth.cli.rooms import SCREEN, in_rooms
 
 
@@ -26,13 +26,8 @@ def screen(
             "report counts them."
         ),
     ] = None,
-    pii_model: Annotated[
-        str | None,
-        typer.Option(help="A token classifier (folder or USER/MODEL[@REVISION]) that tells persons beside them."),
-    ] = None,
-    pii_kinds: Annotated[
-        str | None, typer.Option(help="What that model is to tell, person,location. [default: person]")
-    ] = None,
+    pii_model: PiiModel = None,
+    pii_kinds: PiiKinds = None,
     duplicates: Annotated[
         bool,
         typer.Option("--duplicates", help="Take out documents that repeat an earlier one, or nearly so; and pairs."),
@@ -69,21 +64,18 @@ def screen(
     Example: hfsynth screen corpus/ --pii mark --duplicates
     """
     from hfsynth.cli import launchers
-    from hfsynth.core.errors import ConfigError
-    from hfsynth.core.identifier_models import IdentifierModel
     from hfsynth.core.screening import sentence
     from hfsynth.job.screen import default_workers
     from hfsynth.job.screen import screen as screen_corpus
 
-    if pii_kinds and not pii_model:
-        raise ConfigError("--pii-kinds are those of a model, and none is named.", hint="Name one: --pii-model MODEL")
+    model = pii_model_of(pii_model, pii_kinds)
     number = workers if workers is not None else 0 if pii_model else default_workers(corpus)
     wanted = launchers.Wanted("local", number, 1, None, None, "none")
     with launchers.interruptible(), console.job_progress(quiet=quiet or as_json) as display:
         result = screen_corpus(
             corpus,
             pii=pii,
-            pii_model=IdentifierModel.named(pii_model, pii_kinds) if pii_model else None,
+            pii_model=model,
             duplicates=duplicates,
             language=[code.strip() for code in language.split(",")] if language else (),
             decontaminate=decontaminate or (),

@@ -18,6 +18,7 @@ from hfsynth.core.decontamination import DEFAULT_CONDITION, Decontamination
 from hfsynth.core.engine_arguments import engine_arguments, require_speed
 from hfsynth.core.errors import ConfigError
 from hfsynth.core.exemplars import Exemplars
+from hfsynth.core.identifier_models import IdentifierModel
 from hfsynth.core.prompt_recipes import PAIR_KINDS as CHAT_KINDS
 from hfsynth.core.prompt_recipes import PromptRecipe, require_usable
 from hfsynth.core.screening import PII_MODES
@@ -109,7 +110,8 @@ class SynthesizerConfig:
     `prompt` is what a chat model is asked about each document, instead of the `chat` format's own questions.
     `decontaminate` names benchmarks whose questions are kept out (`hfsynth.core.decontamination`): `core`, files,
     datasets. Without a condition on `contamination` in `keep`, `contamination<0.5` is added.
-    `pii` says what becomes of identifiers in documents before pairs are written: see `hfsynth.quality.marking`.
+    `pii` says what becomes of identifiers in documents before pairs are written: see `hfsynth.quality.marking`;
+    `pii_model` tells names and the like beside those that rules find.
     `format_version` is never chosen: recipes and jobs of an earlier version of hfsynth keep theirs.
     """
 
@@ -134,6 +136,7 @@ class SynthesizerConfig:
     prompt: PromptRecipe | None = None
     decontaminate: Decontamination | None = None
     pii: str | None = None
+    pii_model: IdentifierModel | None = None
 
     def __post_init__(self) -> None:
         _require(isinstance(self.model, str) and bool(self.model.strip()), "model", "a name or a folder", self.model)
@@ -155,6 +158,8 @@ class SynthesizerConfig:
         _choice("choose_by", self.choose_by, CHOOSERS)
         self._require_different()
         _require(self.fill in (None, *FILLS), "fill", f"one of {', '.join(FILLS)}", self.fill)
+        object.__setattr__(self, "pii_model", IdentifierModel.read(self.pii_model))
+        _require(self.pii_model is None or self.pii is not None, "pii", "set where a pii_model is", self.pii)
         _require(self.pii in (None, *PII_MODES), "pii", f"one of {', '.join(PII_MODES)}", self.pii)
         object.__setattr__(self, "exemplars", Exemplars.read(self.exemplars))
         _require(isinstance(self.keep_reasoning, bool), "keep_reasoning", "true or false", self.keep_reasoning)
@@ -209,13 +214,15 @@ class SynthesizerConfig:
             del values["thinking"]
         if self.candidates == 1:
             del values["candidates"], values["choose_by"]
-        for name in ("keep_reasoning", "fill", "exemplars", "prompt", "decontaminate", "pii"):
+        for name in ("keep_reasoning", "fill", "exemplars", "prompt", "decontaminate", "pii", "pii_model"):
             if not values[name]:
                 del values[name]
         if self.exemplars is not None:
             values["exemplars"] = self.exemplars.to_dict()
         if self.prompt is not None:
             values["prompt"] = self.prompt.to_dict()
+        if self.pii_model is not None:
+            values["pii_model"] = self.pii_model.to_dict()
         if self.decontaminate is not None:
             values["decontaminate"] = self.decontaminate.to_dict()
         return values
@@ -242,6 +249,8 @@ class SynthesizerConfig:
             values["exemplars"].pop("chosen")  # their digest stands for them, also where they are left on the Hub
         if self.decontaminate is not None:
             values["decontaminate"] = self.decontaminate.sha256
+        if self.pii_model is not None:
+            values["pii_model"] = self.pii_model.told
         return digest({name: value for name, value in values.items() if (name, value) != ("precision", "auto")})
 
     @classmethod

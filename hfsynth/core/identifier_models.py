@@ -57,6 +57,8 @@ class IdentifierModel:
                 f"Kinds of identifiers are words such as person, not {wrong[0] if wrong else self.kinds!r}.",
                 hint="Choose them: --pii-kinds person,location",
             )
+        if self.revision is not None and (not isinstance(self.revision, str) or not self.revision):
+            raise ConfigError(f"The revision of a model of identifiers is a word, not {self.revision!r}.")
         object.__setattr__(self, "kinds", tuple(sorted(kinds)))
 
     @classmethod
@@ -66,19 +68,33 @@ class IdentifierModel:
         asked = tuple(kind.strip() for kind in kinds.split(",")) if kinds else DEFAULT_KINDS
         return cls(plain, revision, asked) if at and not Path(name).exists() else cls(name, None, asked)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values; `from_dict` reads them back."""
-        return {"name": self.name, "revision": self.revision, "kinds": list(self.kinds)}
-
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote."""
-        return cls(values["name"], values["revision"], tuple(values["kinds"]))
+    def read(cls, value: object) -> Self | None:
+        """Read what a recipe or a caller gives: nothing, a name, a mapping, or itself."""
+        if value is None or isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            return cls.named(value)
+        if not isinstance(value, Mapping) or not set(value) <= {"name", "revision", "kinds"} or "name" not in value:
+            raise ConfigError(f"pii_model must be a name, or a mapping of name, revision and kinds, not {value!r}.")
+        return cls(value["name"], value.get("revision"), value.get("kinds", DEFAULT_KINDS))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; `read` reads them back."""
+        return {"name": self.name, "revision": self.revision, "kinds": list(self.kinds)}
 
     @property
     def told(self) -> dict[str, Any]:
         """What is recorded of it, without the folders of this machine."""
         return {"model": public_location(self.name), "revision": self.revision, "model_kinds": list(self.kinds)}
+
+
+def public_model(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe's values without the folder of this machine in which its model of identifiers lies."""
+    found = IdentifierModel.read(values.get("pii_model"))
+    if found is None:
+        return dict(values)
+    return {**values, "pii_model": {**found.to_dict(), "name": public_location(found.name)}}
 
 
 def kind_of(label: str) -> str | None:

@@ -30,12 +30,14 @@ from hfsynth.core.config import SynthesizerConfig, as_written, shown
 from hfsynth.core.decontamination import Decontamination
 from hfsynth.core.errors import ConfigError, HubError
 from hfsynth.core.exemplars import Exemplars
+from hfsynth.core.identifier_models import IdentifierModel
 from hfsynth.core.remote_calls import LOG_IN, invalid_name, reason_of
 from hfsynth.core.steps import LATER, SYNTHESIZE, Step, steps_of
 from hfsynth.core.thinking import OFF, TEMPLATE
 
 MOST_BYTES = 1_000_000
 _DIGITS = 40
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _PATH = re.compile(r"[/\\~.]|[A-Za-z]:[\\/]|.*://|.*(?:^|[\\/])\.\.(?:[\\/]|$)", re.DOTALL)
 SCRIPTED = "scripted"
 """The one script that any recipe may name."""
@@ -99,6 +101,7 @@ def read_recipe(path: Path, *, published: bool = False) -> dict[str, Any]:
     if published:
         _require_at_hand(fields.get("exemplars"))
         _require_benchmarks_at_hand(fields.get("decontaminate"))
+        _require_model_at_hand(fields.get("pii_model"))
     return fields
 
 
@@ -133,6 +136,16 @@ def _require_benchmarks_at_hand(decontaminate: object) -> None:
         raise ConfigError(
             f"The published recipe looks for benchmarks in files of somebody's machine: {shown(list(found.sources))}.",
             hint="Name benchmarks yourself: --decontaminate (decontaminate=… in Python).",
+        )
+
+
+def _require_model_at_hand(pii_model: object) -> None:
+    """Raise ConfigError where a published recipe would have names told by a model in a folder of this machine."""
+    found = IdentifierModel.read(pii_model)
+    if found is not None and (_is_path(found.name) or _HUB_NAME.fullmatch(found.name) is None):
+        raise ConfigError(
+            f"The published recipe has names told by a model of somebody's machine: {shown(found.name)}.",
+            hint="Name a model yourself: --pii-model (pii_model=… in Python).",
         )
 
 

@@ -76,8 +76,7 @@ class Screening:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
         own = {"languages": tuple(values["languages"]), "benchmarks": Decontamination.read(values.get("benchmarks"))}
-        model = values.get("pii_model")
-        return cls(**{**values, **own, "pii_model": model and IdentifierModel.from_dict(model)})
+        return cls(**{**values, **own, "pii_model": IdentifierModel.read(values.get("pii_model"))})
 
 
 def _index(benchmarks: Decontamination | None) -> dict[str, Any]:
@@ -127,16 +126,18 @@ def _under(prefix: str, counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
-def told_of_documents(mode: str | None, counts: Counts) -> dict[str, Any]:
+def told_of_documents(recipe: Mapping[str, Any], counts: Counts) -> dict[str, Any]:
     """Return what the statistics of a job say of identifiers in its documents, if any were looked for.
 
     `documents` are those with identifiers, `documents_out` those of them about which no pairs were written.
     """
+    mode, model = recipe.get("pii"), IdentifierModel.read(recipe.get("pii_model"))
     if mode is None:
         return {}
     kinds = {kind: number for kind, number in sorted(counts.identifiers.items()) if kind != "documents"}
     out = counts.rejected["identifier"]
-    return {"pii": {"mode": mode, "documents": counts.identifiers["documents"], "documents_out": out, "kinds": kinds}}
+    found = {"documents": counts.identifiers["documents"], "documents_out": out, "kinds": kinds}
+    return {"pii": {"mode": mode, **(model.told if model else {}), **found}}
 
 
 def settings_of(step: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,7 +177,7 @@ def _of_documents(told: Mapping[str, Any]) -> str:
         "report": f"identifiers are in {number}, and were left there",
     }[told["mode"]]
     found = ", ".join(f"{number:,} {kind}" for kind, number in told["kinds"].items())
-    return f"Before pairs were written, {done}{f' ({found})' if found else ''}."
+    return f"Before pairs were written, {done}{f' ({found})' if found else ''}.{_told_by(told)}"
 
 
 def sentence(step: Mapping[str, Any]) -> str:
@@ -194,9 +195,15 @@ def _of_identifiers(step: Mapping[str, Any]) -> Iterator[str]:
     yield f"Screened for personal identifiers: {done}"
     numbers = {kind: found["documents"] + found["pairs"] for kind, found in step["kinds"].items()}
     yield f" ({', '.join(f'{number:,} {kind}' for kind, number in numbers.items())})." if numbers else "."
-    if step.get("model"):
-        asked = f"{_listed(step['model_kinds'])} was told by the model {step['model']} at {step['revision'][:12]}"
-        yield f" What is a {asked}, which misses some and takes other words for one."
+    yield _told_by(step)
+
+
+def _told_by(step: Mapping[str, Any]) -> str:
+    """Say which model was asked, where one was."""
+    if not step.get("model"):
+        return ""
+    asked = f"{_listed(step['model_kinds'])} was told by the model {step['model']} at {step['revision'][:12]}"
+    return f" What is a {asked}, which misses some and takes other words for one."
 
 
 def _of_duplicates(step: Mapping[str, Any]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from hfsynth.core.decontamination import counted_out, public_decontamination
 from hfsynth.core.errors import OutputError
 from hfsynth.core.exemplars import public_recipe
 from hfsynth.core.files import file_digest, read_json, sync_folder, write_json, writing
+from hfsynth.core.identifier_models import public_model
 from hfsynth.core.records import Counts
 from hfsynth.core.screening import told_of_documents
 from hfsynth.corpus.folder import Corpus, part_name
@@ -72,7 +73,7 @@ def finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def screened_out(recipe: Mapping[str, Any], stats: Mapping[str, Any], counts: Counts) -> dict[str, Any]:
     """Return what statistics say of what was looked for in documents and pairs while these were written."""
-    return {**counted_out(recipe, stats), **told_of_documents(recipe.get("pii"), counts)}
+    return {**counted_out(recipe, stats), **told_of_documents(recipe, counts)}
 
 
 def _others(corpus: Corpus, files: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -159,7 +160,8 @@ def published_config(identity: Mapping[str, Any], changes: Sequence[Mapping[str,
     Where the source changed on the way, its earlier revisions are named. The folders of this machine and the
     credentials of addresses stay out of it: it will be published.
     """
-    source, synthesizer = identity["source"], public_decontamination(public_recipe(identity["synthesizer"]))
+    source, recipe = identity["source"], public_model(identity["synthesizer"])
+    synthesizer = public_decontamination(public_recipe(recipe))
     earlier = {"earlier_revisions": [change["from"] for change in changes]} if changes else {}
     named = {**source, **earlier, "location": source["location"] and public_location(source["location"])}
     model = {"model": public_location(synthesizer["model"])}

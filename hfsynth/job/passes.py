@@ -33,7 +33,7 @@ from hfsynth.quality.decontamination import SUFFIX, open_index
 from hfsynth.quality.rubric import RubricJudge
 from hfsynth.synthesis.chains import Chainer, Splitter
 from hfsynth.synthesis.exemplars import Beginnings
-from hfsynth.synthesis.identified import Cuts, Identifying
+from hfsynth.synthesis.identified import Cuts, Identifying, marking_of
 from hfsynth.synthesis.judging import JudgingChainer, judged_rows
 from hfsynth.synthesis.loading import load
 
@@ -124,7 +124,8 @@ class Synthesizing:
         config = self.spec.config
         splits = config.long_documents == "split" and isinstance(chainer, Chainer)
         splitter = Splitter.of(chainer) if splits and isinstance(chainer, Chainer) else None
-        return splitter if config.pii is None else Identifying(config.pii, splitter)
+        marking = marking_of(config)
+        return splitter if marking is None else Identifying(marking, splitter)
 
     def rows(self, rows: Sequence[Row], results: Sequence[Synthesized]) -> list[Row]:
         config = self.spec.config

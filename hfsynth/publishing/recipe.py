@@ -16,6 +16,7 @@ from hfsynth.core.config import SynthesizerConfig
 from hfsynth.core.decontamination import public_decontamination
 from hfsynth.core.errors import ConfigError, HubError
 from hfsynth.core.exemplars import public_recipe
+from hfsynth.core.identifier_models import public_model
 from hfsynth.core.recipes import CONFIG_FILE
 from hfsynth.core.remote_calls import explained, invalid_name, no_right, no_token, retrying
 from hfsynth.corpus.readme import Card
@@ -108,7 +109,10 @@ def _published(remote: HubRepo, config: SynthesizerConfig, license: str | None, 
 
 
 def _files(repo: str, config: SynthesizerConfig, license: str | None, now: Snapshot) -> Mapping[str, LocalFile]:
-    values: dict[str, Any] = {**public_decontamination(public_recipe(config.to_dict())), "hfsynth_version": __version__}
+    values: dict[str, Any] = {
+        **public_decontamination(public_recipe(public_model(config.to_dict()))),
+        "hfsynth_version": __version__,
+    }
     theirs = their_card(repo, now)
     ours = recipe_card(values, repo, license or theirs.metadata.get("license"))
     kept = {key: value for key, value in theirs.metadata.items() if key not in ours.metadata}

@@ -1,7 +1,7 @@
 """Documents before pairs are written about them: their identifiers found, and marked where no pair may quote them.
 
 `mark` puts a mark such as `<EMAIL>` in the place of each; `drop` does so too, and no pairs are written about a document
-that had any; `report` counts them. Looked for is what `hfsynth.quality.identifiers` finds. Pure functions of values.
+that had any; `report` counts them. Looked for is what `hfsynth.quality.identifiers` finds, unless a model is asked too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from hfsynth.core.records import Document, Reason, Rejected
 from hfsynth.core.text import encodable
-from hfsynth.quality.identifiers import Identifier, identifiers
+from hfsynth.quality.identifiers import Find, Identifier, identifiers
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,36 +41,38 @@ def marked(text: str, found: Sequence[Identifier] | None = None) -> str:
     return "".join([*pieces, text[end:]]) if pieces else text
 
 
-def cleared(text: str, mode: str) -> Cleared:
-    """Return a text with its identifiers told, and marked unless they are only to be reported."""
-    found = identifiers(text)
-    kinds = tuple(str(one.kind) for one in found)
-    if mode == "report" or not found:
-        return Cleared(text, kinds, tuple(one.start for one in found))
-    places, moved = [], 0
-    for one in found:
-        places.append(one.start + moved)
-        moved += len(mark_of(one.kind)) - (one.end - one.start)
-    return Cleared(marked(text, found), kinds, tuple(places))
+@dataclass(frozen=True, slots=True)
+class Marking:
+    """What is done with the identifiers of documents, by `mode`, and what finds them."""
 
+    mode: str
+    find: Find = identifiers
 
-def cleared_document(document: Document, mode: str | None) -> Document:
-    """Return a document as it may be shown, with its persona; itself where nothing is left to do."""
-    if mode is None:
-        return document
-    persona = document.persona if document.persona is None or mode == "report" else marked(document.persona)
-    if document.identifiers is not None:
-        return document if persona == document.persona else replace(document, persona=persona)
-    found = Cleared("") if document.text is None else cleared(encodable(document.text), mode)
-    text = None if document.text is None else found.text
-    return replace(document, text=text, persona=persona, identifiers=found.kinds)
+    def cleared(self, text: str) -> Cleared:
+        """Return a text with its identifiers told, and marked unless they are only to be reported."""
+        found = self.find(text)
+        kinds = tuple(str(one.kind) for one in found)
+        if self.mode == "report" or not found:
+            return Cleared(text, kinds, tuple(one.start for one in found))
+        places, moved = [], 0
+        for one in found:
+            places.append(one.start + moved)
+            moved += len(mark_of(one.kind)) - (one.end - one.start)
+        return Cleared(marked(text, found), kinds, tuple(places))
 
+    def document(self, document: Document) -> Document:
+        """Return a document as it may be shown, with its persona; itself where nothing is left to do."""
+        persona = document.persona
+        if persona is not None and self.mode != "report":
+            persona = marked(persona, self.find(persona))
+        if document.identifiers is not None:
+            return document if persona == document.persona else replace(document, persona=persona)
+        found = Cleared("") if document.text is None else self.cleared(encodable(document.text))
+        text = None if document.text is None else found.text
+        return replace(document, text=text, persona=persona, identifiers=found.kinds)
 
-def holds_identifier(text: str) -> bool:
-    """Return whether a text has an identifier."""
-    return bool(identifiers(text))
-
-
-def dropped(kinds: Sequence[str] | None, mode: str | None) -> Rejected | None:
-    """Return why no pairs are written about a document with identifiers of these kinds, if so."""
-    return Rejected(Reason.IDENTIFIER, ", ".join(sorted(set(kinds)))) if kinds and mode == "drop" else None
+    def dropped(self, kinds: Sequence[str] | None) -> Rejected | None:
+        """Return why no pairs are written about a document with identifiers of these kinds, if so."""
+        if not kinds or self.mode != "drop":
+            return None
+        return Rejected(Reason.IDENTIFIER, ", ".join(sorted(set(kinds))))

@@ -7,6 +7,7 @@ decides. The only module that loads such a model. Knows nothing of rows.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -56,11 +57,12 @@ def settled_model(wanted: IdentifierModel) -> IdentifierModel:
 class TokenClassifier:
     """Finds what rules find (`hfsynth.quality.identifiers`), and what a model tells beside it.
 
-    `prepare` has many texts read at once; a call then gives what is in one of them, and reads one that is new.
-    Raise ConfigError where a library is missing, ModelError for a model that cannot be loaded.
+    `prepare` has many texts read at once; a call then gives what is in one of them, and reads one that is new. It runs
+    on `device`, else on the GPU where there is one. Raise ConfigError where a library is missing, ModelError for a
+    model that cannot be loaded.
     """
 
-    def __init__(self, model: IdentifierModel) -> None:
+    def __init__(self, model: IdentifierModel, device: str | None = None) -> None:
         try:
             import torch
             from safetensors import SafetensorError
@@ -82,7 +84,8 @@ class TokenClassifier:
                 library_logging.enable_progress_bar()
         if not self._tokenizer.is_fast:
             raise ModelError(f"The tokenizer of {model.name!r} does not say where its tokens stand in a text.")
-        self._torch, self._device = torch, "cuda" if torch.cuda.is_available() else "cpu"
+        self._torch, self._device = torch, device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._lock = threading.Lock()
         self._network = network.to(self._device).eval()
         self._labels = {int(number): str(label) for number, label in network.config.id2label.items()}
         self._kinds = frozenset(model.kinds)
@@ -93,9 +96,10 @@ class TokenClassifier:
 
     def __call__(self, text: str) -> list[Identifier]:
         """Return the identifiers of a text in the order of their places; they do not overlap."""
-        if text not in self._found:
-            self.prepare([text])
-        return self._found[text]
+        with self._lock:
+            if text not in self._found:
+                self.prepare([text])
+            return self._found[text]
 
     def prepare(self, texts: Iterable[str]) -> None:
         """Read texts; those of the last time are forgotten."""

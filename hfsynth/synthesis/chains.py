@@ -23,11 +23,12 @@ from hfsynth.prompting.chat import Chat
 from hfsynth.prompting.formats import prompt_format
 from hfsynth.prompting.recipe_chat import Drawn, PromptDraw
 from hfsynth.quality.decontamination import open_index
-from hfsynth.quality.marking import cleared_document, dropped
+from hfsynth.quality.marking import Marking
 from hfsynth.quality.measures import LooksForBenchmarks, contaminated, keep_pairs
 from hfsynth.quality.rubric import RubricJudge
 from hfsynth.synthesis.candidates import Answered, Candidates
 from hfsynth.synthesis.exemplars import NONE, Beginning, Beginnings
+from hfsynth.synthesis.identified import marking_of
 
 
 class PromptFormat(Protocol):
@@ -78,7 +79,7 @@ class Chainer:
     document a chain shows the exemplars of its beginning, if there are any. `draw` gives each document a prompt of a
     recipe; `prompts` are then the longest of them. `heard` is told what is read out of each completion. Documents that
     do not meet the conditions of `keep` on what the `index` of benchmarks tells are screened: no model is asked about
-    them, and no later shot shows them; so are those with identifiers where `pii` is `drop`. Prompts show documents as
+    them, and no later shot shows them; so are those with identifiers that `marking` drops. Prompts show documents as
     `cleared` returns them.
     """
 
@@ -94,7 +95,7 @@ class Chainer:
     draw: DrawsPrompts | None = None
     heard: Callable[[Parsed], None] | None = None
     index: LooksForBenchmarks | None = None
-    pii: str | None = None
+    marking: Marking | None = None
 
     def chains(self, documents: Iterable[Document]) -> Iterator[Chain[list[Synthesized]]]:
         """Yield one chain for every `shots` neighbouring documents; the last one may be short."""
@@ -172,11 +173,12 @@ class Chainer:
 
     def cleared(self, documents: Sequence[Document]) -> list[Document]:
         """Return documents with their identifiers told, and marked where they must be."""
-        return [cleared_document(document, self.pii) for document in documents]
+        return list(documents if self.marking is None else map(self.marking.document, documents))
 
     def held(self, document: Document, text: str) -> Rejected | None:
         """Return why no pairs may be written about a document whose text is `text`, if so."""
-        return dropped(document.identifiers, self.pii) or contaminated(text, self.keep, self.index)
+        held = None if self.marking is None else self.marking.dropped(document.identifiers)
+        return held or contaminated(text, self.keep, self.index)
 
     def _answered(
         self, prompts: PromptFormat, request: Request, shown: str, name: str
@@ -341,7 +343,7 @@ def chainer_for(config: SynthesizerConfig, engine: Engine, kind: type[Chainer] =
         beginnings=Beginnings.of(config, prompts, engine.window - config.sampling.max_tokens),
         draw=draw,
         index=None if config.decontaminate is None else open_index(config.decontaminate),
-        pii=config.pii,
+        marking=marking_of(config),
     )
 
 

@@ -20,8 +20,9 @@ from hfsynth.prompting.chat import Chat
 from hfsynth.prompting.instruction_pretrain import InstructionPretrain
 from hfsynth.quality.decontamination import open_index, settled_decontamination
 from hfsynth.quality.exemplars import Flagged, settled_exemplars
-from hfsynth.quality.marking import holds_identifier
+from hfsynth.quality.token_classifier import settled_model
 from hfsynth.quality.words import UNKNOWN, language_of
+from hfsynth.synthesis.identified import marking_of
 
 T = TypeVar("T")
 
@@ -129,7 +130,7 @@ def neighbours(items: Iterable[T], key: Callable[[T], int], size: Callable[[T], 
 
 
 def settle(config: SynthesizerConfig, engine: EngineConfig, *, gpu: bool | None = None) -> SynthesizerConfig:
-    """Return `config` with everything pinned that decides the result: model, precision, benchmarks, exemplars.
+    """Return `config` with everything pinned that decides the result: model, precision, benchmarks, exemplars, …
 
     Exemplars that the benchmarks hold are not chosen, nor those with identifiers where these are marked or dropped.
     Raise ConfigError for exemplars where there is no prompt to begin with them, and what `pinned`, `open_index` and
@@ -138,6 +139,8 @@ def settle(config: SynthesizerConfig, engine: EngineConfig, *, gpu: bool | None 
     config = pinned(config, engine, gpu=gpu)
     if config.decontaminate is not None:
         config = replace(config, decontaminate=settled_decontamination(config.decontaminate))
+    if config.pii_model is not None:
+        config = replace(config, pii_model=settled_model(config.pii_model))
     if config.exemplars is None:
         return config
     if config.model == MINED:
@@ -148,9 +151,11 @@ def settle(config: SynthesizerConfig, engine: EngineConfig, *, gpu: bool | None 
 def _flagged(config: SynthesizerConfig) -> Flagged | None:
     """Return what says of a text that no prompt may show it: a benchmark holds it, or it holds an identifier."""
     index = None if config.decontaminate is None else open_index(config.decontaminate).is_flagged
-    if config.pii not in ("mark", "drop"):
+    marking = marking_of(config)
+    if marking is None or marking.mode == "report":
         return index
-    return lambda text: holds_identifier(text) or (index is not None and index(text))
+    find = marking.find
+    return lambda text: bool(find(text)) or (index is not None and index(text))
 
 
 def with_exemplars(config: SynthesizerConfig, exemplars: str | Exemplars | None) -> SynthesizerConfig:

@@ -18,6 +18,7 @@ from hfsynth.core.config import ChatOptions, EngineConfig, Sampling, Synthesizer
 from hfsynth.core.decontamination import Decontamination
 from hfsynth.core.errors import ColumnError, ConfigError, EngineError
 from hfsynth.core.exemplars import Exemplars
+from hfsynth.core.identifier_models import IdentifierModel
 from hfsynth.core.private_names import register_for_hashing
 from hfsynth.core.recipes import config_from, hub_recipe
 from hfsynth.core.records import Document, Synthesized, content_id
@@ -27,9 +28,9 @@ from hfsynth.engine.loading import config_of
 from hfsynth.engine.protocol import Chain, Engine
 from hfsynth.models.resolve import recommended_sampling
 from hfsynth.publishing.recipe import RecipePushed, push_recipe
-from hfsynth.quality.marking import cleared_document
 from hfsynth.synthesis.chains import Chainer, grouped
 from hfsynth.synthesis.exemplars import neighbours, settle, with_exemplars
+from hfsynth.synthesis.identified import marking_of
 from hfsynth.synthesis.loading import load
 from hfsynth.synthesis.mapping import MapSettings, Tally, map_splits, shown_progress
 from hfsynth.synthesis.prompts import Named, open_prompt
@@ -56,7 +57,8 @@ class Synthesizer:
     `keep` are conditions that pairs must meet, such as `"grounding>=0.5"`; the others go to `synthesis.rejected`.
     `decontaminate` names benchmarks (`core`, files, datasets on the Hub) whose questions are kept out: see
     `docs/screening.md`. `pii` says what becomes of personal identifiers in the documents: `mark` puts marks in their
-    places before any prompt is made, in the text column too, `drop` screens the document out, `report` counts them.
+    places before any prompt is made, in the text column too, `drop` screens the document out, `report` counts them;
+    `pii_model` is a token classifier that tells names beside them (`hfsynth.IdentifierModel`).
     `candidates` completions are drawn about each document, and the best of their pairs kept, chosen by `measures` of
     their text or by the model as its own `judge`.
 
@@ -91,6 +93,7 @@ class Synthesizer:
         prompt: Named | None = None,
         decontaminate: str | Sequence[str] | None = None,
         pii: str | None = None,
+        pii_model: str | IdentifierModel | None = None,
         engine: str | Engine = "vllm",
         engine_args: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
@@ -118,6 +121,7 @@ class Synthesizer:
             prompt=None if prompt is None else open_prompt(prompt),
             decontaminate=Decontamination.read(decontaminate),
             pii=pii,
+            pii_model=IdentifierModel.read(pii_model),
         )
         engine_config = _engine_config(engine, engine_args, trust_remote_code)
         self._settle(settle(config, engine_config), engine_config, text_column, id_column)
@@ -303,7 +307,8 @@ class Synthesizer:
             )
         own = content_id(text or "") if name is None else str(name)
         document = Document(own, text, persona=None if persona is None else str(persona))
-        return cleared_document(document, self.config.pii)
+        marking = marking_of(self.config)
+        return document if marking is None else marking.document(document)
 
     def _check_grouping(self, documents: Sequence[Document], indices: object, *, lazy: bool) -> None:
         """Refuse batches that would cut a chain in two; only the very last batch may end within one."""

@@ -7,22 +7,28 @@ import random
 import shutil
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset
 from jobs import documents
+from scripts import shown_documents
 
 import hfsynth
 from hfsynth.cli import app
 from hfsynth.core.config import EngineConfig, SynthesizerConfig
-from hfsynth.core.errors import ConfigError, ModelError
+from hfsynth.core.errors import ConfigError, ModelError, OutputError
 from hfsynth.core.identifier_models import IdentifierModel, begins, kind_of, kinds_of
+from hfsynth.core.recipes import read_recipe
+from hfsynth.core.records import Pair
 from hfsynth.core.screening import Screening
 from hfsynth.core.steps import Step
 from hfsynth.documents.source import Source
 from hfsynth.job.run import synthesize
+from hfsynth.prompting.parsing import render_pairs
 from hfsynth.publishing.repeatable import require_repeatable
 from hfsynth.quality.token_classifier import TokenClassifier, settled_model
 
@@ -286,3 +292,95 @@ def test_a_recipe_takes_a_model_of_the_hub_again_and_no_folder(model: Path) -> N
         else:
             with pytest.raises(ConfigError, match="a model of its author's"):
                 require_repeatable([step], "vllm", None)
+
+
+# --- before pairs are written -----------------------------------------------------------------------------------------
+
+ASKED: list[str] = []
+
+
+def echoing(prompt: str) -> str:
+    """Quote the document."""
+    ASKED.append(prompt)
+    text = shown_documents(prompt)[-1]
+    return render_pairs([Pair(text, text)])
+
+
+def drawn() -> dict[int, str]:
+    draw = random.Random(4)
+    texts = {number: " ".join(sentence(draw)[0]) for number in range(20)}
+    return texts | {7: " ".join(word for _ in range(60) for word in sentence(draw)[0])}
+
+
+@pytest.mark.parametrize("mode", ["mark", "drop"])
+def test_no_prompt_pair_or_text_has_a_name_that_is_told(model: Path, tmp_path: Path, mode: str) -> None:
+    ASKED.clear()
+    source = documents(tmp_path / "texts.jsonl", 20, special=drawn())
+    asked = IdentifierModel(str(model), kinds=("person", "location"))
+    config = SynthesizerConfig(
+        "test_token_classifier:echoing", shots=2, window=2048, long_documents="split", pii=mode, pii_model=asked
+    )
+    result = synthesize(Source(str(source)), tmp_path / "out", config, engine=EngineConfig("scripted"), shard_rows=10)
+    rows = rows_of(tmp_path / "out")
+    seen = json.dumps([rows, ASKED])
+    assert ASKED and not [name for name in (*PERSONS, *PLACES) if name in seen]
+    assert mode == "drop" or len(rows) > 20
+    kinds = Counter(kind for row in rows for kind in row["synthesis"]["identifiers"])
+    told_ = result.stats["pii"]
+    assert told_["kinds"] == dict(sorted(kinds.items())) and set(kinds) == {"person", "location"}
+    marks = Counter(kind for row in rows for kind in kinds for _ in range(row["text"].count(f"<{kind.upper()}>")))
+    assert marks == kinds
+    revision = settled_model(asked).revision
+    assert (told_["model"], told_["revision"], told_["model_kinds"]) == (model.name, revision, ["location", "person"])
+    recipe = json.loads((tmp_path / "out" / "synthesizer_config.json").read_text())
+    assert recipe["pii_model"] == {"name": model.name, "revision": revision, "kinds": ["location", "person"]}
+    elsewhere = Path(shutil.copytree(model, tmp_path / model.name))
+    same = replace(config, pii_model=IdentifierModel(str(elsewhere), kinds=asked.kinds))
+    engine = EngineConfig("scripted")
+    again = synthesize(Source(str(source)), tmp_path / "out", same, engine=engine, shard_rows=10)
+    assert again.stats["pii"] == told_ and not again.worked
+    with pytest.raises(OutputError, match="pii_model"):
+        synthesize(Source(str(source)), tmp_path / "out", replace(same, pii_model=None), engine=engine, shard_rows=10)
+
+
+def test_map_and_the_command_have_names_told_too(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = list(drawn().values())
+    made = hfsynth.Synthesizer("scripted", pii="mark", pii_model=str(model), engine="scripted")
+    mapped = Dataset.from_dict({"text": texts}).map(made, batched=True)
+    assert not [name for name in PERSONS if name in json.dumps(mapped.to_list())]
+    source = documents(tmp_path / "texts.jsonl", 20, special=drawn())
+    asked = ["synthesize", source, tmp_path / "out", "--engine", "scripted", "--workers", 1, "--quiet"]
+    assert called(*asked, "--pii", "mark", "--pii-model", model) == 0
+    assert f"was told by the model {model.name}" in capsys.readouterr().out
+    assert [row["text"] for row in rows_of(tmp_path / "out")] == mapped["text"]
+    bad = [*asked[:2], tmp_path / "bad", *asked[3:]]
+    for more, said in (
+        (("--pii-model", model), "pii must be set where a pii_model is"),
+        (("--pii-kinds", "person"), "none is named"),
+        (("--pii", "mark", "--pii-model", model, "--pii-kinds", "card"), "does not tell 'card'"),
+    ):
+        assert called(*bad, *more) != 0
+        assert said in capsys.readouterr().err and not (tmp_path / "bad").exists()
+
+
+@pytest.mark.parametrize("name", ["/models/ner", "./ner", "ner", "~/ner", "a/b/c"])
+def test_a_published_recipe_names_no_folder(tmp_path: Path, name: str) -> None:
+    recipe = {"model": "user/model", "pii": "mark", "pii_model": {"name": name, "revision": "a" * 40}}
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(recipe))
+    assert read_recipe(path)["pii_model"]["name"] == name
+    with pytest.raises(ConfigError, match="a model of somebody's machine"):
+        read_recipe(path, published=True)
+    path.write_text(json.dumps({**recipe, "pii_model": {"name": "user/ner", "revision": "a" * 40}}))
+    config = SynthesizerConfig.from_dict(read_recipe(path, published=True))
+    assert config.pii_model == IdentifierModel("user/ner", "a" * 40)
+
+
+@pytest.mark.parametrize(
+    "wrong", [3, {"kinds": ["person"]}, {"name": ""}, {"name": "m", "more": 1}, {"name": "m", "revision": 3}]
+)
+def test_what_names_no_model_is_refused(wrong: object) -> None:
+    with pytest.raises(ConfigError):
+        SynthesizerConfig.from_dict({"model": "m", "pii": "mark", "pii_model": wrong})

@@ -30,7 +30,7 @@ from hfsynth.documents.source import Source
 from hfsynth.job.run import JobResult, synthesize
 from hfsynth.prompting.parsing import render_pairs
 from hfsynth.quality.identifiers import identifiers
-from hfsynth.quality.marking import cleared, cleared_document, mark_of, marked
+from hfsynth.quality.marking import Marking, mark_of, marked
 from hfsynth.synthesis.synthesizer import Synthesizer
 
 ASKED: list[str] = []
@@ -106,13 +106,13 @@ def in_texts() -> dict[str, int]:
 def test_a_marked_text_has_no_identifier_and_says_where_each_was(pieces: list[str], seed: int) -> None:
     draw = random.Random(seed)
     text = "".join(MAKERS[piece](draw) if piece in MAKERS else piece for piece in pieces)
-    found = cleared(text, "mark")
+    found = Marking("mark").cleared(text)
     assert not identifiers(found.text)
     for kind, place in zip(found.kinds, found.places, strict=True):
         assert found.text[place:].startswith(f"<{kind.upper()}>")
     assert found.kinds == tuple(str(one.kind) for one in identifiers(text)) == found.within(0, len(found.text))
-    assert cleared(text, "drop") == found
-    assert cleared(text, "report").text == text and cleared(text, "report").kinds == found.kinds
+    assert Marking("drop").cleared(text) == found
+    assert Marking("report").cleared(text).text == text and Marking("report").cleared(text).kinds == found.kinds
 
 
 def test_what_touches_an_identifier_is_found_too() -> None:
@@ -123,12 +123,11 @@ def test_what_touches_an_identifier_is_found_too() -> None:
 
 def test_a_document_is_looked_through_once_and_its_persona_marked() -> None:
     document = Document("d", "Ask a.b@lamp.org.", persona="keeper@lamp.org")
-    clean = cleared_document(document, "mark")
+    clean = Marking("mark").document(document)
     assert (clean.text, clean.persona, clean.identifiers) == ("Ask <EMAIL>.", "<EMAIL>", ("email",))
-    assert cleared_document(clean, "mark") is clean
-    assert cleared_document(document, None) is document
-    assert cleared_document(document, "report").text == document.text
-    assert cleared_document(Document("d", None), "drop") == Document("d", None, identifiers=())
+    assert Marking("mark").document(clean) is clean
+    assert Marking("report").document(document).text == document.text
+    assert Marking("drop").document(Document("d", None)) == Document("d", None, identifiers=())
 
 
 def test_a_recipe_says_what_becomes_of_identifiers() -> None:
