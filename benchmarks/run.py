@@ -55,6 +55,7 @@ BENCHMARKS = (
     Benchmark("overhead_real", ("model",), "vllm", "overhead", (*REAL, "--documents", "64")),
     Benchmark("workers"),
     Benchmark("workers_real", ("model",), "vllm", "workers", (*REAL, "--documents", "256")),
+    Benchmark("stores", needs="obstore"),
     Benchmark("mapping"),
     Benchmark("saving"),
     Benchmark("rendering", ("reference",)),

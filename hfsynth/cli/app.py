@@ -82,7 +82,9 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @with_recipe_options
 def synthesize(
     source: SourceName,
-    out: Annotated[Path, typer.Argument(help="The corpus folder to write.")],
+    out: Annotated[
+        Path, typer.Argument(help="The corpus folder to write, or an object store: s3://, gs://, az://, hf://buckets/.")
+    ],
     chosen: RecipeOptions,
     config: SourceConfig = None,
     split: Splits = None,
@@ -318,13 +320,13 @@ def check(
 
     report = check_folder(folder)
     if as_json:
-        console.emit_json({**asdict(report), "root": str(report.root)})
+        console.emit_json({**asdict(report), "root": report.out})
     else:
         state = "damaged" if report.damaged else "whole" if report.finished else "whole as far as it is finished"
-        last = f"{report.root}: {report.files:,} files; {state}."
+        last = f"{report.out}: {report.files:,} files; {state}."
         console.emit("\n".join([*report.damaged, *report.screening, last]))
     if report.damaged:
-        raise OutputError(f"{folder} is not whole.", hint=report.repair)
+        raise OutputError(f"{report.out} is not whole.", hint=report.repair)
 
 
 texts.register(app)

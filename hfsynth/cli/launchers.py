@@ -74,11 +74,11 @@ def tell(result: JobResult, *, as_json: bool) -> None:
     from hfsynth.job.progress import describe, inspect
 
     if as_json:
-        told = {"out": str(result.root), "worked": result.worked, "finished": result.finished, "stats": result.stats}
+        told = {"out": result.out, "worked": result.worked, "finished": result.finished, "stats": result.stats}
         console.emit_json(told)
     elif not result.finished and not result.worked:
-        console.emit(f"{result.root} describes the job. Work at it, on any machine that shares the folder:")
-        console.emit(f"hfsynth work {shlex.quote(str(result.root))}")
+        console.emit(f"{result.out} describes the job. Work at it, on any machine that reaches it:")
+        console.emit(f"hfsynth work {shlex.quote(result.out)}")
     else:
         first = "" if result.worked else "This job was finished before; nothing was left to do.\n"
         console.emit(first + describe(inspect(result.root)))

@@ -88,19 +88,21 @@ def work(
     """
     from hfsynth.cli import launchers
     from hfsynth.core.config import EngineConfig
-    from hfsynth.corpus.folder import Corpus
     from hfsynth.job.join import require_plan
     from hfsynth.job.join import work as join
     from hfsynth.job.launcher import spread_over, with_tensor_parallel
+    from hfsynth.job.opening import open_site
     from hfsynth.job.settings import JobSettings
     from hfsynth.job.shards import read_extent
 
     elsewhere = launcher in ("kubernetes", "skypilot")  # what their machines share need not be here
-    if not elsewhere:
-        require_plan(Corpus(out))
+    with open_site(out) as site:
+        if not elsewhere:
+            require_plan(site)
+        found = JobSettings.find(site.corpus) or JobSettings(EngineConfig())
+        shards = (read_extent(site.corpus) or {}).get("shards")
     server = {"base_url": base_url, "concurrency": concurrency}
     arguments = key_values(engine_arg or []) | {name: value for name, value in server.items() if value is not None}
-    found = JobSettings.find(Corpus(out)) or JobSettings(EngineConfig())
     given = engine or ("server" if base_url else None)
     told = launchers.engine_of(found.engine, given, arguments, trust_remote_code)
     told = with_tensor_parallel(told, tensor_parallel) if tensor_parallel else told
@@ -108,7 +110,7 @@ def work(
     if launcher in launchers.PRINTED:
         wait = found.grace if grace is None else grace
         printed = launchers.Printed(out, wait, sbatch or [], submit, image, claim, accelerators)
-        launchers.print_file(wanted, printed, lambda: (read_extent(Corpus(out)) or {}).get("shards"))
+        launchers.print_file(wanted, printed, lambda: shards)
         return
     with launchers.interruptible(), console.job_progress(quiet=quiet or as_json) as display:
         result = join(

@@ -9,12 +9,12 @@ import io
 import os
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 import obstore
 from obstore.exceptions import (
@@ -30,6 +30,7 @@ from hfsynth.core.errors import OutputError
 from hfsynth.core.stores import Entry
 
 if TYPE_CHECKING:  # the library names these for annotations alone
+    from obstore import ObjectMeta
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 GATEWAY = "https://s3.hf.co"
@@ -39,8 +40,14 @@ _RETRY: RetryConfig = {"max_retries": 8, "retry_timeout": timedelta(minutes=3)}
 _CLIENT: ClientConfig = {"connect_timeout": "10s", "timeout": "300s"}
 _UPLOAD_CHUNK = 16 * 2**20
 _READ_AHEAD = 2**20
-_CREATE_TRIES = 8
+_TRIES = 8
 _PAUSE = 0.1  # seconds before the second try, twice as long before each that follows
+
+T = TypeVar("T")
+
+
+class _Conflict(Exception):
+    """The key is there, or the store was busy with it: it does not say which."""
 
 
 def open_object_store(url: str) -> Objects:
@@ -105,71 +112,64 @@ class Objects:
         self._objects = objects
 
     def create(self, key: str, content: bytes) -> bool:
-        for attempt in range(_CREATE_TRIES):
+        for pause in _pauses():
             try:
                 with self._telling(key):
                     obstore.put(self._objects, key, content, mode="create")
                 return True
-            except (AlreadyExistsError, PreconditionError):
-                # Also what is said of a conflict, where nothing was written, and of our own whose answer got lost.
+            except _Conflict:
+                # Also what is said of our own whose answer got lost, and where nothing was written.
                 found = self._found(key)
             if found is not None:
                 return found == content
-            time.sleep(_PAUSE * 2**attempt * (1 + random.random()))
-        raise OutputError(
-            f"{self.url}/{key} cannot be created: the store says again and again that it is there, and it is not.",
-            hint="Give the same command again: it goes on where it was.",
-        )
+            time.sleep(pause)
+        raise self._torn(key)
 
     def put(self, key: str, content: bytes | Path) -> None:
-        with self._telling(key):
-            obstore.put(self._objects, key, content, chunk_size=_UPLOAD_CHUNK, max_concurrency=4)
+        self._through(
+            key, lambda: obstore.put(self._objects, key, content, chunk_size=_UPLOAD_CHUNK, max_concurrency=4)
+        )
 
     def get(self, key: str, start: int = 0) -> bytes:
-        with self._telling(key, reading=True):
-            if not start:
-                return bytes(obstore.get(self._objects, key).bytes())
-            size = obstore.head(self._objects, key)["size"]
-            return self.read_range(key, start, size) if start < size else b""
+        if not start:
+            return self._through(key, lambda: bytes(obstore.get(self._objects, key).bytes()), reading=True)
+        size = self._head(key)["size"]
+        return self.read_range(key, start, size) if start < size else b""
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Return the bytes from `start` to before `end`, which there must be."""
-        with self._telling(key, reading=True):
-            return bytes(obstore.get_range(self._objects, key, start=start, end=end))
+        read = partial(obstore.get_range, self._objects, key, start=start, end=end)
+        return self._through(key, lambda: bytes(read()), reading=True)
 
     def open(self, key: str) -> BinaryIO:
-        with self._telling(key, reading=True):
-            size = obstore.head(self._objects, key)["size"]
-        return cast(BinaryIO, io.BufferedReader(_Ranges(self, key, size), _READ_AHEAD))
+        return cast(BinaryIO, io.BufferedReader(_Ranges(self, key, self._head(key)["size"]), _READ_AHEAD))
 
     def list(self, prefix: str = "", after: str | None = None) -> Iterator[Entry]:
         folder = prefix.rpartition("/")[0]  # the library takes whole folders only
-        with self._telling(folder):
-            for chunk in obstore.list(self._objects, folder or None, offset=after, chunk_size=1000):
-                for found in chunk:
-                    if found["path"].startswith(prefix):
-                        version = found["e_tag"] or found["last_modified"].isoformat()
-                        yield Entry(found["path"], found["size"], version)
-                    elif found["path"] > prefix:
-                        return
+        chunks = iter(obstore.list(self._objects, folder or None, offset=after, chunk_size=1000))
+        while chunk := self._through(folder, lambda: next(chunks, None)):
+            for found in chunk:
+                if found["path"].startswith(prefix):
+                    yield Entry(found["path"], found["size"], _version(found))
+                elif found["path"] > prefix:
+                    return
 
     def delete(self, keys: Iterable[str]) -> None:
         wanted = list(keys)
         if wanted:
-            with self._telling(wanted[0]):
-                obstore.delete(self._objects, wanted)
+            self._through(wanted[0], lambda: obstore.delete(self._objects, wanted))
 
     def copy(self, source: str, target: str) -> None:
-        with self._telling(source):
-            obstore.copy(self._objects, source, target)
+        self._through(source, lambda: obstore.copy(self._objects, source, target))
 
     def version(self, key: str) -> str | None:
         try:
-            with self._telling(key, reading=True):
-                found = obstore.head(self._objects, key)
+            return _version(self._head(key))
         except FileNotFoundError:
             return None
-        return found["e_tag"] or found["last_modified"].isoformat()
+
+    def _head(self, key: str) -> ObjectMeta:
+        return self._through(key, lambda: obstore.head(self._objects, key), reading=True)
 
     def _found(self, key: str) -> bytes | None:
         try:
@@ -177,13 +177,29 @@ class Objects:
         except FileNotFoundError:
             return None
 
+    def _through(self, key: str, do: Callable[[], T], *, reading: bool = False) -> T:
+        """Do something, again and again where the store says that something else is in its way."""
+        for pause in _pauses():
+            try:
+                with self._telling(key, reading=reading):
+                    return do()
+            except _Conflict:
+                time.sleep(pause)
+        raise self._torn(key)
+
+    def _torn(self, key: str) -> OutputError:
+        return OutputError(
+            f"{self.url}/{key} cannot be written: the store says again and again that something is in the way.",
+            hint="Give the same command again: it goes on where it was.",
+        )
+
     @contextmanager
     def _telling(self, key: str, *, reading: bool = False) -> Iterator[None]:
         """Turn what is left of errors into OutputError; what the callers here deal with goes through."""
         try:
             yield
-        except (AlreadyExistsError, PreconditionError):
-            raise
+        except (AlreadyExistsError, PreconditionError) as error:
+            raise _Conflict from error
         except FileNotFoundError as error:
             if reading:
                 raise FileNotFoundError(f"{self.url}/{key}") from error
@@ -191,13 +207,22 @@ class Objects:
         except (PermissionDeniedError, UnauthenticatedError) as error:
             raise OutputError(f"{self.url} refuses: {_first_line(error)}.", hint=_credentials(self.url)) from error
         except (BaseError, OSError) as error:
-            raise OutputError(
-                f"{self.url}/{key} cannot be reached: {_first_line(error)}.",
-                hint="Give the same command again once it can: it goes on where it was.",
-            ) from error
+            hint = "Give the same command again once it can: it goes on where it was."
+            if _METADATA in str(error):  # nothing in the environment: the machine itself was asked for credentials
+                hint = _credentials(self.url)
+            raise OutputError(f"{self.url}/{key} cannot be reached: {_first_line(error)}.", hint=hint) from error
 
 
+_METADATA = "169.254.169.254"
 _MAKE_IT = "Make the bucket first, or mend the address."
+
+
+def _pauses() -> Iterator[float]:
+    yield from (_PAUSE * 2**attempt * (1 + random.random()) for attempt in range(_TRIES))
+
+
+def _version(found: ObjectMeta) -> str:
+    return found["e_tag"] or found["last_modified"].isoformat()
 
 
 class _Ranges(io.RawIOBase):
@@ -243,4 +268,5 @@ def _credentials(url: str) -> str:
         "hf": "HFSYNTH_S3_KEY and HFSYNTH_S3_SECRET, made of a token in the bucket's settings on the Hub",
     }
     told = names.get(url.partition(":")[0])
-    return f"Set {told}." if told else ""
+    profile = " `aws configure export-credentials --format env` prints those of a profile." * (url[:2] == "s3")
+    return f"Set {told}.{profile}" if told else ""

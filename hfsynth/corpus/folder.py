@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from hfsynth.core.errors import OutputError
 from hfsynth.core.files import publish, sync_folder, writing
 from hfsynth.core.store_paths import AnyPath, Located, sorted_glob
+from hfsynth.core.stores import is_store, store_url
 
 _PART = re.compile(r"(?P<split>\w+(?:\.\w+)*)-(?P<number>\d{5})-of-(?P<total>\d{5})\.parquet")
 _NAME = re.compile(r"\w[\w.-]*")
@@ -209,7 +210,15 @@ class CorpusAt(Generic[P]):
 
 @dataclass(frozen=True, slots=True)
 class Corpus(CorpusAt[Path]):
-    """The paths of a corpus folder on this machine."""
+    """The paths of a corpus folder on this machine. Raise OutputError for an address, where there are no paths."""
+
+    def __post_init__(self) -> None:
+        if is_store(self.root):
+            url = store_url(self.root)
+            raise OutputError(
+                f"{url} lies in an object store, and this needs a folder.",
+                hint="Copy it into a folder first, with the store's own tool (such as `aws s3 cp --recursive`).",
+            )
 
 
 def part_name(number: int, total: int, split: str = "train") -> str:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow.parquet as pq
 from datasets import Features, Value
@@ -23,16 +23,20 @@ FEATURES = Features({"id": Value("string"), "text": Value("string"), "prompt": V
 _FOLDER = "rewritten"
 
 
-def write_rewritten(corpus: Corpus) -> dict[str, dict[str, Any]]:
+Opened = Callable[[Path], Path | BinaryIO]
+
+
+def write_rewritten(corpus: Corpus, *, opened: Opened = lambda path: path) -> dict[str, dict[str, Any]]:
     """Write the texts that are in the pairs into `rewritten/`, in constant memory; return their manifest records.
 
-    What was there is replaced as a whole. Where there are no such texts there is no such folder.
+    What was there is replaced as a whole. Where there are no such texts there is no such folder. `opened` returns what
+    is read for a file of pairs, where that lies elsewhere.
     """
     staged = corpus.journal / f"{_FOLDER}.new"
     shutil.rmtree(staged, ignore_errors=True)
     for split in sorted({path.name.partition("-")[0] for path in corpus.pairs.glob("*.parquet")}):
-        if any(_texts(corpus, split)):
-            write_split(_texts(corpus, split), staged, split=split, features=FEATURES)
+        if any(_texts(corpus, split, opened)):
+            write_split(_texts(corpus, split, opened), staged, split=split, features=FEATURES)
     with writing(corpus.rewritten):
         shutil.rmtree(corpus.rewritten, ignore_errors=True)
         if staged.exists():
@@ -41,12 +45,12 @@ def write_rewritten(corpus: Corpus) -> dict[str, dict[str, Any]]:
     return {f"{_FOLDER}/{path.name}": file_record(path) for path in sorted(corpus.rewritten.glob("*.parquet"))}
 
 
-def _texts(corpus: Corpus, split: str) -> Iterator[dict[str, Any]]:
+def _texts(corpus: Corpus, split: str, opened: Opened) -> Iterator[dict[str, Any]]:
     for path in sorted(corpus.pairs.glob(f"{split}-*.parquet")):
-        yield from _texts_of(path)
+        yield from _texts_of(opened(path))
 
 
-def _texts_of(path: Path) -> Iterator[dict[str, Any]]:
+def _texts_of(path: Path | BinaryIO) -> Iterator[dict[str, Any]]:
     with pq.ParquetFile(path) as file:
         synthesis = file.schema_arrow.field("synthesis").type
         if synthesis.get_field_index("rewritten") < 0:

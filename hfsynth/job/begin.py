@@ -6,7 +6,6 @@ a job's end is made.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,8 +17,8 @@ from hfsynth.core.errors import ConfigError, OutputError
 from hfsynth.core.exemplars import Exemplars
 from hfsynth.core.files import read_json, write_json, writing
 from hfsynth.core.recipes import as_begun
+from hfsynth.core.stores import is_store
 from hfsynth.corpus.folder import Corpus
-from hfsynth.corpus.manifest import require_whole
 from hfsynth.documents.readers import BadRow
 from hfsynth.documents.source import OpenSource, Source
 from hfsynth.documents.splits import SplitLayout, SplitSource, open_source_splits
@@ -27,11 +26,11 @@ from hfsynth.engine.loading import config_of
 from hfsynth.engine.protocol import Engine
 from hfsynth.job import changed_source
 from hfsynth.job.journal import JournalPaths
-from hfsynth.job.leases import Holder, Leases
-from hfsynth.job.leftovers import sweep, sweep_finished
+from hfsynth.job.leases import STALE_AFTER, Holder, Leases
+from hfsynth.job.opening import open_site
 from hfsynth.job.passes import index_file
-from hfsynth.job.reopen import has_all_files, reopen
-from hfsynth.job.shards import read_extent, record_paths, write_extent, write_layout
+from hfsynth.job.shards import read_extent, write_extent, write_layout
+from hfsynth.job.site import Site
 from hfsynth.job.spec import part_schema
 from hfsynth.quality.decontamination import as_begun as benchmarks_as_begun
 from hfsynth.quality.decontamination import open_index
@@ -46,20 +45,23 @@ _GO_ON = (
 )
 _ELSEWHERE = "Give another output folder, or remove this one."
 
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # as a path has it: of two slashes one is left
-
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job whose folder says what it is: `identity` is the plan, `config` is pinned. A finished one has no leases."""
 
-    corpus: Corpus
+    site: Site
     source: Source
     opened: OpenSource
     config: SynthesizerConfig
     engine: EngineConfig
     identity: Mapping[str, Any]
     leases: Leases | None
+
+    @property
+    def corpus(self) -> Corpus:
+        """The folder in which this process finds the job."""
+        return self.site.corpus
 
     @property
     def shard_rows(self) -> int:
@@ -69,7 +71,7 @@ class Job:
 
 def open_job(
     source: Source,
-    out: str | Path,
+    site: Site,
     config: SynthesizerConfig,
     engine: EngineConfig,
     *,
@@ -83,30 +85,31 @@ def open_job(
     holds another job or cannot be written, and what opening the source and pinning the recipe raise.
     """
     rows_a_shard = _shard_rows(shard_rows, config.shots)
-    corpus = Corpus(Path(out))
-    refuse_url(corpus.root)
-    _refuse_foreign(corpus)
+    corpus = site.corpus
+    site.require_own()
+    site.fetch_state()
     source, opened = open_source_splits(source)
     require_personas(config, opened.features)
+    if config.decontaminate is not None:
+        site.fetch(index_file(corpus))
     config = _pinned(config, engine, corpus, gpu=gpu)
     identity = _identity(source, opened, config, rows_a_shard)
     if go_on and isinstance(opened, SplitSource):
         raise ConfigError(
             "A job of several splits cannot go on with a changed source.", hint="Give a new folder, or one split a job."
         )
-    _settle_source(corpus, identity, opened, config, go_on=go_on)
-    _refuse_other(corpus, read_json(corpus.plan), identity)
-    if corpus.manifest.exists() and _is_whole(corpus):
-        sweep_finished(corpus)  # whoever published may have been killed before it did so
-        return Job(corpus, source, opened, config, engine, identity, None)
-    sweep(corpus)
-    leases = _begin(corpus, identity, opened)
+    _settle_source(site, identity, opened, config, go_on=go_on)
+    _refuse_other(site, read_json(corpus.plan), identity)
+    if corpus.manifest.exists() and site.is_whole():
+        site.sweep(finished=True)  # whoever published may have been killed before it did so
+        return Job(site, source, opened, config, engine, identity, None)
+    site.sweep()
+    leases = _begin(site, identity, opened)
     if config.decontaminate is not None:
         open_index(config.decontaminate, near=index_file(corpus)).keep(index_file(corpus))  # for other machines
-    if any(path.exists() for path in (corpus.pairs, corpus.manifest, corpus.former)):
-        with leases.waiting_for("publish"):
-            reopen(corpus)
-    return Job(corpus, source, opened, config, engine, identity, leases)
+        site.share(index_file(corpus))
+    site.mend(leases)
+    return Job(site, source, opened, config, engine, identity, leases)
 
 
 def job_plan(
@@ -123,23 +126,37 @@ def job_plan(
 
     Raise what `synthesize` would raise for the source, the model's name and the folder.
     """
-    corpus = Corpus(Path(out))
-    refuse_url(corpus.root)
-    _refuse_foreign(corpus)
+    with open_site(out) as site:
+        site.require_own()
+        site.fetch_state()
+        site.look()
+        found, go_on = read_json(site.corpus.plan), continue_with_changed_source
+        return _planned(site, found, source, with_exemplars(config, exemplars), engine, shard_rows, go_on=go_on)
+
+
+def _planned(
+    site: Site,
+    found: Mapping[str, Any] | None,
+    source: Source,
+    config: SynthesizerConfig,
+    engine: EngineConfig | Engine | None,
+    shard_rows: int | None,
+    *,
+    go_on: bool,
+) -> dict[str, Any]:
+    corpus = site.corpus
     source, opened = open_source_splits(source)
     require_personas(config, opened.features)
-    config = _pinned(with_exemplars(config, exemplars), config_of(engine), corpus)
+    config = _pinned(config, config_of(engine), corpus)
     identity = _identity(source, opened, config, _shard_rows(shard_rows, config.shots))
-    found = read_json(corpus.plan)
-    if not (continue_with_changed_source and _only_source_changed(found, identity)):
-        _refuse_other(corpus, found, identity)
-    finished = record_paths(corpus.parts)
+    if not (go_on and _only_source_changed(found, identity)):
+        _refuse_other(site, found, identity)
     state = "finished" if corpus.manifest.exists() else "started" if corpus.plan.exists() else "new"
     first = next((row for row in opened.read() if not isinstance(row, BadRow)), None)
     return {
-        "out": str(corpus.root),
+        "out": site.url,
         "state": state,
-        "shards_finished": len(finished),
+        "shards_finished": len(site.finished()),
         "rows": exact if (exact := opened.exact_rows()) is not None else opened.expected_rows,
         "first_document": None if first is None else {"id": first["id"], "text": (first["text"] or "")[:200]},
         **identity,
@@ -147,12 +164,20 @@ def job_plan(
 
 
 def _settle_source(
-    corpus: Corpus, identity: Mapping[str, Any], opened: OpenSource, config: SynthesizerConfig, *, go_on: bool
+    site: Site, identity: Mapping[str, Any], opened: OpenSource, config: SynthesizerConfig, *, go_on: bool
 ) -> None:
     """Bring the folder's job to the source as it is now, where that alone is new and the caller wants to go on."""
+    corpus = site.corpus
+    if is_store(site.url):
+        if go_on:
+            raise ConfigError(
+                f"A job in an object store cannot go on with a changed source: {site.url}.",
+                hint="Give another path there, or do this job in a folder.",
+            )
+        return
     if not corpus.plan.exists():
         return
-    leases = Leases(JournalPaths(corpus.journal).leases, Holder.this_process())
+    leases = _leases(site)
     with leases.waiting_for("plan"):
         changed_source.complete(corpus)
         if go_on and _only_source_changed(read_json(corpus.plan), identity):
@@ -205,43 +230,22 @@ def _identity(source: Source, opened: OpenSource, config: SynthesizerConfig, sha
     }
 
 
-def _is_whole(corpus: Corpus) -> bool:
-    """Return whether nothing of a finished corpus is lost; raise OutputError where no job can make it anew."""
-    if corpus.plan.exists():
-        return has_all_files(corpus)
-    require_whole(corpus.root, digests=True)
-    return True
+def _leases(site: Site) -> Leases:
+    holder = Holder.this_process()
+    return Leases(site.lease_files(holder.worker, STALE_AFTER), holder)
 
 
-def refuse_url(root: Path) -> None:
-    """Raise OutputError where a folder is named that is an address."""
-    scheme = _URL.match(str(root))
-    if scheme is not None:
-        raise OutputError(
-            f"A job works in a folder, not at {scheme[1]}://: it must append to files, link and rename them.",
-            hint="Give a folder, on a shared file system where several machines work, and copy the finished corpus "
-            "from there; `hfsynth push` sends it to the Hub.",
-        )
-
-
-def _refuse_foreign(corpus: Corpus) -> None:
-    in_the_way = next((path for path in (corpus.root, *corpus.root.absolute().parents) if path.is_file()), None)
-    if in_the_way is not None:
-        raise OutputError(f"{in_the_way} is a file, not a folder.", hint="Give another output folder.")
-    if corpus.root.is_dir() and any(corpus.root.iterdir()) and not corpus.journal.is_dir():
-        raise OutputError(
-            f"{corpus.root} is not empty and holds no job of hfsynth.", hint="Give a new or an empty folder."
-        )
-
-
-def _begin(corpus: Corpus, identity: Mapping[str, Any], opened: OpenSource) -> Leases:
+def _begin(site: Site, identity: Mapping[str, Any], opened: OpenSource) -> Leases:
     """Write down what the job is and how long its source, or check that the folder's job is the same."""
+    corpus, paths = site.corpus, JournalPaths(site.corpus.journal)
     with writing(corpus.journal):
         corpus.journal.mkdir(parents=True, exist_ok=True)
-    leases = Leases(JournalPaths(corpus.journal).leases, Holder.this_process())
+    leases = _leases(site)
+    site.look()
     with leases.waiting_for("plan"):
+        site.fetch(corpus.plan, paths.extent)
         found = read_json(corpus.plan)
-        _refuse_other(corpus, found, identity)
+        _refuse_other(site, found, identity)
         if found is None:
             write_json(corpus.plan, identity)
         if isinstance(opened, SplitSource):
@@ -251,15 +255,16 @@ def _begin(corpus: Corpus, identity: Mapping[str, Any], opened: OpenSource) -> L
         elif (rows := opened.exact_rows()) is not None:
             write_extent(corpus, rows, identity["shard_rows"], exact=True)
         elif opened.expected_rows is not None:
-            write_json(JournalPaths(corpus.journal).expectation, {"rows": opened.expected_rows})
+            write_json(paths.expectation, {"rows": opened.expected_rows})
+        site.share(corpus.plan, paths.extent, paths.expectation)
     return leases
 
 
-def _refuse_other(corpus: Corpus, found: Mapping[str, Any] | None, identity: Mapping[str, Any]) -> None:
+def _refuse_other(site: Site, found: Mapping[str, Any] | None, identity: Mapping[str, Any]) -> None:
     differences = [] if found is None else list(_differences(found, identity))
     if differences:
         raise OutputError(
-            f"{corpus.root} holds the result of another recipe: {'; '.join(differences)}.",
+            f"{site.url} holds the result of another recipe: {'; '.join(differences)}.",
             hint=_GO_ON if _only_source_changed(found, identity) else _ELSEWHERE,
         )
 

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from hfsynth.core.errors import OutputError
-from hfsynth.core.files import file_digest, read_json
+from hfsynth.core.files import read_json
 from hfsynth.core.records import Counts
 from hfsynth.core.screening import screening_sentences
+from hfsynth.core.stores import is_store, store_url
 from hfsynth.corpus.folder import Corpus
-from hfsynth.corpus.manifest import Damage, damages, recorded, repair
+from hfsynth.corpus.manifest import Damage, recorded, repair
+from hfsynth.job.opening import open_site
 from hfsynth.job.shards import finished_shards, part_path
+from hfsynth.job.site import Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,11 @@ class CheckReport:
     repair: str = ""
     screening: tuple[str, ...] = ()
 
+    @property
+    def out(self) -> str:
+        """Where it lies, as one writes it: a path has one slash of an address's two."""
+        return store_url(self.root) if is_store(self.root) else str(self.root)
+
 
 def check(folder: str | Path) -> CheckReport:
     """Compare every file of a corpus folder with its manifest: presence, size and digest; and `stats.json` with sums.
@@ -37,23 +45,31 @@ def check(folder: str | Path) -> CheckReport:
     Of an unfinished job the finished shards are compared with their records. Nothing is changed: `hfsynth synthesize`
     makes what was lost anew. Raise OutputError where there is no corpus of hfsynth.
     """
-    corpus = Corpus(Path(folder))
+    with open_site(folder) as site:
+        site.fetch_state()
+        return _checked(site)
+
+
+def _checked(site: Site) -> CheckReport:
+    corpus = site.corpus
     if not corpus.manifest.exists() and not corpus.plan.exists():
         raise OutputError(
-            f"{folder} holds no corpus of hfsynth.", hint=f"Make one with: hfsynth synthesize SOURCE {folder}"
+            f"{site.url} holds no corpus of hfsynth.", hint=f"Make one with: hfsynth synthesize SOURCE {site.url}"
         )
     finished = corpus.manifest.exists()
+    site.look()
+    site.fetch_records()
     found: list[Damage] = []
     files = 0
     try:
-        found += damages(corpus.root, digests=True) if finished else _parts(corpus)
+        found += site.damages(digests=True) if finished else _parts(site)
         files = len(recorded(corpus) if finished else finished_shards(corpus.parts))
     except OutputError as error:
         found.append(Damage("", error.message))
     found += _descriptions(corpus, finished=finished)
     told = tuple(str(damage).strip() for damage in found)
     screening = tuple(_screening(corpus)) if finished else ()
-    return CheckReport(corpus.root, finished, files, told, repair(corpus.root, found) if found else "", screening)
+    return CheckReport(Path(site.url), finished, files, told, _repair(site, found) if found else "", screening)
 
 
 def _screening(corpus: Corpus) -> list[str]:
@@ -65,13 +81,17 @@ def _screening(corpus: Corpus) -> list[str]:
         return []
 
 
-def _parts(corpus: Corpus) -> Iterator[Damage]:
-    for shard, record in finished_shards(corpus.parts).items():
-        path = part_path(corpus.parts, shard)
-        name = path.relative_to(corpus.root).as_posix()
-        if not path.exists():
+def _repair(site: Site, found: list[Damage]) -> str:
+    return repair(site.corpus.root, found).replace(str(site.corpus.root), site.url)
+
+
+def _parts(site: Site) -> Iterator[Damage]:
+    for shard, record in finished_shards(site.corpus.parts).items():
+        name = part_path(site.corpus.parts, shard).relative_to(site.corpus.root).as_posix()
+        described = site.part_described(shard, record)
+        if described is None:
             yield Damage(name, "is missing")
-        elif file_digest(path) != (record.sha256, record.size):
+        elif described != (record.sha256, record.size):
             yield Damage(name, "is damaged")
 
 

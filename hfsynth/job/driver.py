@@ -20,7 +20,7 @@ from hfsynth.engine.loading import drop_engine
 from hfsynth.engine.protocol import Chain, CountsPreemptions, CountsTokens, Engine
 from hfsynth.job.concurrency import Channel, Closed, Stop
 from hfsynth.job.feeding import ChainOutcome, ChainRun, Prepared, watched_chain
-from hfsynth.job.journal import Death, Segments
+from hfsynth.job.journal import Death, Notes
 from hfsynth.job.passes import Driven, RowChainer
 from hfsynth.job.restarts import Restarts
 from hfsynth.synthesis.chains import Chainer
@@ -67,7 +67,7 @@ class Driver:
     `load` is asked for the engine at once, and again after each death.
     """
 
-    def __init__(self, load: Callable[[], Driven], segments: Segments, stop: Stop, *, max_restarts: int) -> None:
+    def __init__(self, load: Callable[[], Driven], segments: Notes, stop: Stop, *, max_restarts: int) -> None:
         self._load = load
         self._segments = segments
         self._stop = stop

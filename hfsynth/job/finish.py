@@ -43,37 +43,59 @@ def finish(corpus: Corpus, identity: Mapping[str, Any]) -> dict[str, Any]:
     Raise OutputError where a shard is missing, or a part is not what its record says.
     """
     reopen(corpus)  # where a publication was killed
-    records = finished_shards(corpus.parts)
-    extent = read_extent(corpus)
-    if extent is None or len(records) != extent["shards"]:
-        raise OutputError(
-            f"{corpus.root} has {len(records)} finished shards where the source makes "
-            f"{'an unknown number' if extent is None else extent['shards']}.",
-            hint="Give the same command again: what is missing is made.",
-        )
+    records, extent = complete_records(corpus, str(corpus.root))
     layout = SplitLayout.of(extent, identity["shard_rows"])
     names = published_names(sorted(records), layout)
     _publish_pairs(corpus, records, names)
     Sessions(JournalPaths(corpus.journal).sessions).settle()
-    stats = statistics(corpus, records, extent["rows"])
-    stats |= screened_out(identity["synthesizer"], stats, sum((record.counts for record in records.values()), Counts()))
+    stats, config = described(corpus, records, extent, identity)
     files = {f"pairs/{names[shard]}": file_record(record) for shard, record in records.items()}
     rewritten = write_rewritten(corpus)
-    others = _others(corpus, files)
-    stats = {**_kept(corpus.stats, ("render", "mix", *(() if others is None else ("evaluation",)))), **stats}
-    write_json(
-        corpus.config, {**_kept(corpus.config, ("render", "mix")), **published_config(identity, read_changes(corpus))}
-    )
-    write_json(corpus.stats, stats)
-    describe_configs(corpus)
-    write_json(corpus.manifest, {"hfsynth": __version__, "files": {**(others or {}), **rewritten, **files}})
+    stats = describe_corpus(corpus, stats, config, {**rewritten, **files})
     _tidy(corpus)
     return stats
+
+
+def describe_corpus(
+    corpus: Corpus, stats: Mapping[str, Any], config: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Write what a corpus says of itself, the manifest of its `files` last; return the statistics.
+
+    What an earlier publication said of texts and figures stays where the pairs are those of before.
+    """
+    others = _others(corpus, {path: record for path, record in files.items() if path.startswith("pairs/")})
+    told = {**_kept(corpus.stats, ("render", "mix", *(() if others is None else ("evaluation",)))), **stats}
+    write_json(corpus.config, {**_kept(corpus.config, ("render", "mix")), **config})
+    write_json(corpus.stats, told)
+    describe_configs(corpus)
+    write_json(corpus.manifest, {"hfsynth": __version__, "files": {**(others or {}), **files}})
+    return told
 
 
 def screened_out(recipe: Mapping[str, Any], stats: Mapping[str, Any], counts: Counts) -> dict[str, Any]:
     """Return what statistics say of what was looked for in documents and pairs while these were written."""
     return {**counted_out(recipe, stats), **told_of_documents(recipe, counts)}
+
+
+def complete_records(corpus: Corpus, where: str) -> tuple[dict[int, ShardRecord], dict[str, Any]]:
+    """Return all shards' records and the source's extent; raise OutputError where a shard is missing."""
+    records, extent = finished_shards(corpus.parts), read_extent(corpus)
+    if extent is None or len(records) != extent["shards"]:
+        raise OutputError(
+            f"{where} has {len(records)} finished shards where the source makes "
+            f"{'an unknown number' if extent is None else extent['shards']}.",
+            hint="Give the same command again: what is missing is made.",
+        )
+    return records, extent
+
+
+def described(
+    corpus: Corpus, records: Mapping[int, ShardRecord], extent: Mapping[str, Any], identity: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what `stats.json` and `synthesizer_config.json` say of a job whose shards are all finished."""
+    stats = statistics(corpus, records, extent["rows"])
+    stats |= screened_out(identity["synthesizer"], stats, sum((record.counts for record in records.values()), Counts()))
+    return stats, published_config(identity, read_changes(corpus))
 
 
 def _others(corpus: Corpus, files: Mapping[str, Any]) -> dict[str, Any] | None:

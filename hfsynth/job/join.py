@@ -13,19 +13,18 @@ from hfsynth.core.config import EngineConfig, SynthesizerConfig
 from hfsynth.core.errors import ModelError, OutputError
 from hfsynth.core.files import read_json, reading_values
 from hfsynth.core.recipes import RecipeModel
-from hfsynth.corpus.folder import Corpus
 from hfsynth.documents.locate import locate
 from hfsynth.documents.source import Source
 from hfsynth.engine.loading import config_of
 from hfsynth.engine.protocol import Engine
-from hfsynth.job.begin import open_job, refuse_url
+from hfsynth.job.begin import open_job
 from hfsynth.job.launcher import Launcher
-from hfsynth.job.leftovers import sweep_finished
+from hfsynth.job.opening import open_site
 from hfsynth.job.progress import Progress
-from hfsynth.job.reopen import has_all_files
 from hfsynth.job.run import JobResult, Place, carry_out
 from hfsynth.job.settings import JobSettings, require_shared
 from hfsynth.job.shares import Share
+from hfsynth.job.site import Site
 
 
 def work(
@@ -55,35 +54,36 @@ def work(
     A finished job is recognised: `worked` is then False. Raise OutputError for a folder that describes no job, and what
     `synthesize` raises.
     """
-    corpus = Corpus(Path(out))
-    plan = require_plan(corpus)
-    if corpus.manifest.exists() and has_all_files(corpus):
-        sweep_finished(corpus)
-        return JobResult(corpus.root, read_json(corpus.stats), worked=False)
-    settings = JobSettings.read(corpus).but(
-        engine=None if engine is None else config_of(engine),
-        max_engine_restarts=max_engine_restarts,
-        grace=grace,
-        bad_rows=bad_rows,
-    )
-    if engine is None:
-        require_shared(settings.engine)
-    with reading_values(corpus.plan):
-        config = _recipe(plan, model, settings)
-        read_from = _source(plan, source or settings.location)
-    gpu = None if launcher is None else launcher.on_gpu
-    job = open_job(read_from, out, config, settings.engine, shard_rows=plan["shard_rows"], gpu=gpu)
-    return carry_out(job, settings, Place(launcher, share=Share.settled(share)), on_progress=on_progress)
+    with open_site(out) as site:
+        plan, corpus = require_plan(site), site.corpus
+        if corpus.manifest.exists() and site.is_whole():
+            site.sweep(finished=True)
+            return JobResult(Path(site.url), read_json(corpus.stats), worked=False)
+        site.require_several()
+        settings = JobSettings.read(corpus).but(
+            engine=None if engine is None else config_of(engine),
+            max_engine_restarts=max_engine_restarts,
+            grace=grace,
+            bad_rows=bad_rows,
+        )
+        if engine is None:
+            require_shared(settings.engine)
+        with reading_values(corpus.plan):
+            config = _recipe(plan, model, settings)
+            read_from = _source(plan, source or settings.location)
+        gpu = None if launcher is None else launcher.on_gpu
+        job = open_job(read_from, site, config, settings.engine, shard_rows=plan["shard_rows"], gpu=gpu)
+        return carry_out(job, settings, Place(launcher, share=Share.settled(share)), on_progress=on_progress)
 
 
-def require_plan(corpus: Corpus) -> Mapping[str, Any]:
-    """Return what a folder's job is; raise OutputError where it describes none."""
-    refuse_url(corpus.root)
-    plan: dict[str, Any] | None = read_json(corpus.plan)
+def require_plan(site: Site) -> Mapping[str, Any]:
+    """Return what the job of a place is; raise OutputError where it describes none."""
+    site.fetch_state()
+    plan: dict[str, Any] | None = read_json(site.corpus.plan)
     if plan is None:
         raise OutputError(
-            f"{corpus.root} describes no job.",
-            hint=f"Describe one first: hfsynth synthesize SOURCE {corpus.root} --describe, with the recipe's options.",
+            f"{site.url} describes no job.",
+            hint=f"Describe one first: hfsynth synthesize SOURCE {site.url} --describe, with the recipe's options.",
         )
     return plan
 

@@ -14,6 +14,7 @@ import logging
 import os
 import shutil
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
@@ -152,17 +153,8 @@ class ShardJournal:
     strikes: dict[int, Strikes] = field(default_factory=dict)
 
 
-class Segments:
-    """Append what one worker does. One thread writes; any may `sync` and `drop`."""
-
-    def __init__(self, folder: Path, worker: str) -> None:
-        self._folder = folder
-        self._name = f"{worker}.jsonl"
-        self._files: dict[int, int] = {}
-        self._unsynced: set[int] = set()
-        self._dropped: list[int] = []
-        self._lock = threading.Lock()
-        self._syncing = threading.Lock()
+class Notes(ABC):
+    """Note what one worker does. One thread notes; any may `sync` and `drop`."""
 
     def started(self, shard: int, number: int, *, shot: int | None = None) -> None:
         """Note that a chain is handed to the engine: alone, where its shot is given, with others elsewhere."""
@@ -177,6 +169,38 @@ class Segments:
         victims = list(chains)
         for shard, number in victims:
             self._append(shard, {"died": number, "why": why, "of": len(victims)})
+
+    def hasten(self) -> None:  # noqa: B027 - where notes last at once there is nothing to hasten
+        """Have notes last sooner for a while: a shard is taken over from a worker that died."""
+
+    @abstractmethod
+    def sync(self) -> None:
+        """Make what has been noted outlast this machine's death, as far as that is cheap: called every second."""
+
+    @abstractmethod
+    def drop(self, shard: int) -> None:
+        """Remove everything about a shard that is finished."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Make all of it last."""
+
+    @abstractmethod
+    def _append(self, shard: int, values: Mapping[str, Any]) -> None:
+        """Write a line."""
+
+
+class Segments(Notes):
+    """Append what one worker does to files of a folder."""
+
+    def __init__(self, folder: Path, worker: str) -> None:
+        self._folder = folder
+        self._name = f"{worker}.jsonl"
+        self._files: dict[int, int] = {}
+        self._unsynced: set[int] = set()
+        self._dropped: list[int] = []
+        self._lock = threading.Lock()
+        self._syncing = threading.Lock()
 
     def sync(self) -> None:
         """Make what has been written outlast a power failure; close the files of shards that were dropped."""
@@ -207,8 +231,7 @@ class Segments:
                 self._dropped.append(descriptor)
 
     def _append(self, shard: int, values: Mapping[str, Any]) -> None:
-        note = json.dumps(values, separators=(",", ":")).encode("ascii")
-        line = b"%s %08x\n" % (note, crc32(note))
+        line = line_of(values)
         with writing(self._folder / f"{shard:05d}" / self._name):
             descriptor = self._file(shard)
             while line:
@@ -224,6 +247,12 @@ class Segments:
             with self._lock:
                 self._files[shard] = descriptor
         return self._files[shard]
+
+
+def line_of(values: Mapping[str, Any]) -> bytes:
+    """Return a note as a line, with its checksum at the end."""
+    note = json.dumps(values, separators=(",", ":")).encode("ascii")
+    return b"%s %08x\n" % (note, crc32(note))
 
 
 def read_journal(folder: Path, shard: int, how_ended: Callable[[str], Death | None]) -> ShardJournal:

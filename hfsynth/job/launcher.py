@@ -17,14 +17,14 @@ from hfsynth.core.config import EngineConfig
 from hfsynth.core.devices import core_groups, device_groups, usable_cores, visible_devices
 from hfsynth.core.errors import EngineError, HfsynthError
 from hfsynth.core.records import ANSWERED, Status
-from hfsynth.corpus.folder import Corpus
 from hfsynth.job.child_process import ChildProcess, way_of_ending
 from hfsynth.job.concurrency import Stop
 from hfsynth.job.journal import CERTAIN, POSSIBLE, Death, JournalPaths, chains_in_flight, has_ended_any
 from hfsynth.job.leases import new_worker_name
+from hfsynth.job.opening import open_site
 from hfsynth.job.restarts import Restarts
-from hfsynth.job.sessions import DONE, FAILED, STOPPED, Session, Sessions
-from hfsynth.job.shards import record_paths
+from hfsynth.job.sessions import DONE, FAILED, STOPPED, Session
+from hfsynth.job.site import Site
 from hfsynth.job.spec import JobSpec
 
 _LOOK_EVERY = 0.1
@@ -76,14 +76,16 @@ class Launcher(Protocol):
         """Let go of what the workers hold together."""
 
 
-def supervise(spec: JobSpec, launcher: Launcher, stop: Stop, on_look: Callable[[], None]) -> None:
+def supervise(
+    spec: JobSpec, launcher: Launcher, stop: Stop, on_look: Callable[[], None], *, site: Site | None = None
+) -> None:
     """Let workers finish the job's shards; return when they are, or when a stop was asked for and all have stopped.
 
     A worker that dies is replaced, and its shards are free at once. Raise what a worker raised, and EngineError when
     more than `max_engine_restarts` workers for each place have died in a row before any answered a document: of the
     document that kills one, another may die as well, which took it over before it was known.
     """
-    supervisor = _Supervisor(spec, launcher)
+    supervisor = _Supervisor(spec, launcher, site or open_site(spec.out))
     told = 0.0
     try:
         while supervisor.handles and not stop.requested:
@@ -102,14 +104,12 @@ def supervise(spec: JobSpec, launcher: Launcher, stop: Stop, on_look: Callable[[
 class _Supervisor:
     """The workers of a launcher, by their places."""
 
-    def __init__(self, spec: JobSpec, launcher: Launcher) -> None:
-        corpus = Corpus(Path(spec.out))
-        paths = JournalPaths(corpus.journal)
-        self._spec, self._launcher = spec, launcher
-        self._parts, self._segments = corpus.parts, paths.segments
-        self._sessions = Sessions(paths.sessions)
+    def __init__(self, spec: JobSpec, launcher: Launcher, site: Site) -> None:
+        self._spec, self._launcher, self._site = spec, launcher, site
+        self._segments = JournalPaths(site.corpus.journal).segments
+        self._sessions = site.sessions()
         self._deaths = Restarts(spec.max_engine_restarts * launcher.size)
-        self._finished = len(record_paths(self._parts))
+        self._finished = len(site.finished())
         self.handles: dict[int, WorkerHandle] = {}
         for place in range(launcher.size):
             self._start(place)
@@ -140,6 +140,7 @@ class _Supervisor:
 
     def _replace(self, place: int, handle: WorkerHandle, end: End) -> None:
         handle.kill()  # what it has started must not outlive it
+        self._site.look(now=True)
         session = self._sessions.read(handle.worker)
         if session is not None and session.ended == DONE:
             return
@@ -150,6 +151,7 @@ class _Supervisor:
 
     def _note_death(self, worker: str, session: Session | None, end: End) -> None:
         """Note a death: what it says about the chains in flight, and that the worker's shards are free."""
+        self._site.fetch_notes(worker)
         if session is None or session.ended != STOPPED:
             certainty = {True: CERTAIN, None: POSSIBLE, False: 0}[end.suspicious]
             self._sessions.note_death(worker, Death(f"the engine's process {end.how}", certainty))
@@ -166,7 +168,7 @@ class _Supervisor:
 
     def _has_answered(self, worker: str, session: Session | None) -> bool:
         """Return whether any document has been answered since the death before this one."""
-        before, self._finished = self._finished, len(record_paths(self._parts))
+        before, self._finished = self._finished, len(self._site.finished())
         documents = sum(session.counts.documents[status] for status in ANSWERED) if session is not None else 0
         return bool(documents) or self._finished > before or has_ended_any(self._segments, worker, ANSWERED)
 

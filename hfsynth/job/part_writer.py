@@ -70,11 +70,12 @@ class ShardWriter:
         source_rows: int | None = None,
         source_digest: str = "",
         unreadable: Sequence[Unreadable] = (),
+        commit: Callable[[Path, ShardRecord], None] | None = None,
     ) -> ShardRecord:
         """Write what is left, put the part and then its record in place, and return the record.
 
-        `source_rows` is the part's own number of rows where it is not given. Where this fails nothing is left behind,
-        as after `abandon`.
+        `source_rows` is the part's own number of rows where it is not given. `commit` is given the part and the record
+        where these do not lie side by side. Where this fails nothing is left behind, as after `abandon`.
         """
         try:
             digest, size = self._close()
@@ -84,7 +85,10 @@ class ShardWriter:
         read = self._rows if source_rows is None else source_rows
         found = (self._rows, read, size, digest, seconds, self._counts)
         record = ShardRecord(*found, source_digest=source_digest, unreadable=tuple(unreadable))
-        write_record(self._path.with_suffix(".json"), record)
+        if commit is not None:
+            commit(self._path, record)
+        else:
+            write_record(self._path.with_suffix(".json"), record)
         return record
 
     def abandon(self) -> None:
@@ -139,6 +143,8 @@ class ShardEnd:
 class PartWriter:
     """Write parts in a thread of its own. `is_mine` is asked, and `on_finished` told, about each shard that is whole.
 
+    `commit` puts a part and its record where all see them.
+
     `made` makes a part's rows of the source's and the results. An error in the thread is raised by the next `put`, and
     by `close`.
     """
@@ -151,6 +157,7 @@ class PartWriter:
         made: Callable[[Sequence[Row], Sequence[Synthesized]], list[Row]],
         is_mine: Callable[[int], bool],
         on_finished: Callable[[int], None],
+        commit: Callable[[Path, ShardRecord], None],
         size: int = 256,
     ) -> None:
         self._folder = folder
@@ -158,6 +165,7 @@ class PartWriter:
         self._made = made
         self._is_mine = is_mine
         self._on_finished = on_finished
+        self._commit = commit
         self._incoming: Channel[ChainResult | ShardEnd] = Channel(size)
         self._writers: dict[int, ShardWriter] = {}
         self._rows: dict[int, int] = {}
@@ -237,6 +245,7 @@ class PartWriter:
             source_rows=whole.source_rows,
             source_digest=whole.source_digest,
             unreadable=whole.unreadable,
+            commit=self._commit,
         )
         self._lap = now
         self._on_finished(whole.shard)

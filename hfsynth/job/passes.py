@@ -92,9 +92,9 @@ def index_file(corpus: Corpus) -> Path:
     return corpus.journal / f"benchmarks{SUFFIX}"
 
 
-def pass_of(spec: JobSpec) -> Pass:
-    """Return the pass of a job."""
-    return Synthesizing(spec) if spec.judging is None else Judging(spec, spec.judging)
+def pass_of(spec: JobSpec, corpus: Corpus) -> Pass:
+    """Return the pass of a job that `corpus` describes."""
+    return Synthesizing(spec, corpus) if spec.judging is None else Judging(spec, spec.judging)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,7 @@ class Synthesizing:
     """Write pairs about the documents of a source."""
 
     spec: JobSpec
+    job: Corpus
 
     @property
     def shots(self) -> int:
@@ -117,7 +118,7 @@ class Synthesizing:
 
     def load(self) -> Driven:
         if self.spec.config.decontaminate is not None:
-            open_index(self.spec.config.decontaminate, near=index_file(Corpus(Path(self.spec.out))))
+            open_index(self.spec.config.decontaminate, near=index_file(self.job))
         return load(self.spec.config, self.spec.engine)
 
     def splitter(self, chainer: RowChainer) -> Cuts | None:

@@ -5,6 +5,7 @@ Starts nothing and writes nothing, and loads no engine and no `datasets`.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -18,14 +19,15 @@ from hfsynth.core.errors import OutputError
 from hfsynth.core.files import read_json, reading_values
 from hfsynth.core.records import Counts
 from hfsynth.core.screening import screening_sentences
-from hfsynth.corpus.folder import Corpus, split_order
-from hfsynth.corpus.manifest import damages, recorded
+from hfsynth.core.stores import any_path, is_store
+from hfsynth.corpus.folder import Corpus, loading_call, split_order
+from hfsynth.corpus.manifest import recorded
+from hfsynth.job.folder_site import FolderSite
 from hfsynth.job.journal import JournalPaths
-from hfsynth.job.sessions import OpenShard, Session, Sessions, working_seconds
+from hfsynth.job.opening import open_site
+from hfsynth.job.sessions import OpenShard, Session, working_seconds
 from hfsynth.job.shards import read_extent, read_record, record_paths
-
-FRESH = 10.0
-"""Seconds after which a worker that has shown no sign of life no longer counts as running."""
+from hfsynth.job.site import Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +91,12 @@ class Progress:
 
 
 class JournalView:
-    """Look at a job again and again; finished shards are read once."""
+    """Look at a job again and again; finished shards are read once. `site` is given where it is open already."""
 
-    def __init__(self, corpus: Corpus) -> None:
+    def __init__(self, corpus: Corpus, site: Site | None = None) -> None:
         self._corpus = corpus
-        self._sessions = Sessions(JournalPaths(corpus.journal).sessions)
+        self._site = site or FolderSite(corpus.root)
+        self._sessions = self._site.sessions()
         self._finished: set[int] = set()
         self._counts = Counts()
         self._rows = 0
@@ -101,6 +104,8 @@ class JournalView:
 
     def progress(self, own: Session | None = None) -> Progress:
         """Add up finished shards and what is done of the others; `own` is newer than that session's file."""
+        self._site.look(calmly=True)
+        self._site.fetch_records()
         sessions = self._sessions.all()
         if own is not None:
             sessions = [*(session for session in sessions if session.worker != own.worker), own]
@@ -109,7 +114,7 @@ class JournalView:
         counts = sum((found.counts for found in under_way), self._counts)
         rows = sum((found.rows for found in under_way), self._rows)
         sessions = [_until_now(session) for session in sessions]
-        running = [s for s in sessions if s.ended is None and time.time() - s.updated < FRESH]
+        running = [s for s in sessions if s.ended is None and time.time() - s.updated < self._site.fresh]
         phase, seconds = _phase(running) if sessions else ("starting", time.time() - self._since)
         expectation = read_json(JournalPaths(self._corpus.journal).expectation)
         extent = read_extent(self._corpus) or expectation
@@ -164,25 +169,30 @@ def _speed(running: Iterable[Session]) -> float:
 
 def inspect(folder: str | Path) -> dict[str, Any]:
     """Return a folder's state, recipe, statistics and files; raise OutputError where no job has been at work."""
-    folder = Path(folder)
-    corpus = Corpus(folder)
+    with open_site(folder) as site:
+        site.fetch_state()
+        return _inspected(site)
+
+
+def _inspected(site: Site) -> dict[str, Any]:
+    corpus = site.corpus
     plan, published = read_json(corpus.plan), read_json(corpus.config)
     if plan is None and published is None:
         raise OutputError(
-            f"{folder} holds no corpus of hfsynth.", hint="Make one with: hfsynth synthesize SOURCE " + str(folder)
+            f"{site.url} holds no corpus of hfsynth.", hint=f"Make one with: hfsynth synthesize SOURCE {site.url}"
         )
-    damaged = [str(damage) for damage in damages(folder)] if corpus.manifest.exists() else []
+    damaged = [str(damage) for damage in site.damages(digests=False)] if corpus.manifest.exists() else []
+    site.look()
     finished = not damaged and published is not None and (plan is None or corpus.manifest.exists())
-    files = sorted(path for name in ("data", "pairs") for path in (folder / name).glob("*.parquet"))
     return {
-        "folder": str(folder),
+        "folder": site.url,
         "finished": finished,
         "damaged": damaged,
-        "shards_finished": len(list(corpus.parts.glob("[0-9]*.json"))),
+        "shards_finished": len(site.finished()),
         "recipe": published or {**plan["synthesizer"], "source": plan["source"]},
         "stats": read_json(corpus.stats),
-        "progress": None if finished else _progress(JournalView(corpus).progress()),
-        "files": {path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
+        "progress": None if finished else _progress(JournalView(corpus, site).progress()),
+        "files": site.files("data", "pairs"),
         "splits": _splits(corpus),
     }
 
@@ -213,20 +223,23 @@ def _progress(progress: Progress) -> dict[str, Any]:
     }
 
 
-def follow(folder: Path, on_progress: Callable[[Progress], None], *, every: float = 1.0) -> None:
+def follow(folder: str | Path, on_progress: Callable[[Progress], None], *, every: float = 1.0) -> None:
     """Report the progress of the job in a folder until it is finished; from any process that can read the folder."""
     inspect(folder)
-    corpus = Corpus(folder)
-    view = JournalView(corpus)
-    while not corpus.manifest.exists():
-        on_progress(view.progress())
-        time.sleep(every)
+    with open_site(folder) as site:
+        view, manifest = JournalView(site.corpus, site), site.corpus.manifest
+        site.fetch_state()
+        while not manifest.exists():
+            on_progress(view.progress())
+            time.sleep(every)
+            if len(site.finished()) >= (read_extent(site.corpus) or {}).get("shards", math.inf):
+                site.fetch(manifest)
 
 
 def describe(facts: Mapping[str, Any]) -> str:
     """Return the facts as lines for people."""
     root = Path(facts["folder"])
-    with reading_values(Corpus(root).stats, Corpus(root).config):
+    with reading_values(root / "stats.json", root / "synthesizer_config.json"):
         return "\n".join(_lines(facts))
 
 
@@ -293,6 +306,14 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         f"Tokens     {stats['prompt_tokens']:,} prompt ({stats['cached_tokens']:,} cached), "
         f"{stats['output_tokens']:,} written{_thought(stats)}"
     )
+    yield from _spent(stats)
+    yield from (f"Screening  {told}" for told in screening_sentences(stats))
+    yield from _held(facts)
+    yield f"Load it    {loading_call(any_path(facts['folder']), 'pairs', facts['splits'].get('pairs', {}))}"
+
+
+def _spent(stats: Mapping[str, Any]) -> Iterator[str]:
+    """Say how fast it was, and what it cost."""
     if stats.get("seconds"):
         yield f"Speed      {stats['documents_per_second']} documents/s over {stats['seconds']:,.0f} s"
     if stats.get("engine_seconds"):
@@ -300,9 +321,6 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
             f"Cost       {stats['engine_seconds']:,.0f} s of engine time by {len(stats['workers'])} worker(s), "
             f"{stats['engine_restarts']} restart(s)"
         )
-    yield from (f"Screening  {told}" for told in screening_sentences(stats))
-    yield from _held(facts)
-    yield f'Load it    load_dataset("{facts["folder"]}", "pairs")'
 
 
 def _mixed(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -312,7 +330,7 @@ def _mixed(facts: Mapping[str, Any]) -> Iterator[str]:
     for part in mixed["parts"]:
         yield f"Part       {part['name']} ({part['kind']}): {part['documents']:,} documents, {part['tokens']:,} tokens"
     yield from _held(facts)
-    yield f'Load it    load_dataset("{facts["folder"]}")'
+    yield f"Load it    {loading_call(any_path(facts['folder']), 'default', facts['splits'].get('data', {}))}"
 
 
 def _held(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -329,6 +347,8 @@ def _unfinished(facts: Mapping[str, Any]) -> Iterator[str]:
     of = "" if progress["total_rows"] is None else f" of {progress['total_rows']:,}"
     yield f"Shards     {facts['shards_finished']} finished"
     yield f"Rows       {progress['rows']:,}{of}; {progress['documents']:,} documents, {progress['pairs']:,} pairs"
+    if is_store(facts["folder"]):
+        yield "A kill     loses what a worker had in flight, and what it noted in the last half minute"
     if progress["workers"]:
         yield f"Workers    {progress['workers']} running; hfsynth info --watch {facts['folder']} follows them"
     else:

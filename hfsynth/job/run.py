@@ -16,20 +16,23 @@ from hfsynth.core.config import EngineConfig, SynthesizerConfig
 from hfsynth.core.errors import SourceError, UnreadableRowsError
 from hfsynth.core.exemplars import Exemplars
 from hfsynth.core.files import read_json, writing
+from hfsynth.core.stores import is_store, store_url
 from hfsynth.corpus.folder import Corpus
 from hfsynth.documents.source import Source
 from hfsynth.engine.loading import config_of
 from hfsynth.engine.protocol import Engine
 from hfsynth.job.begin import Job, open_job
 from hfsynth.job.concurrency import stopping
-from hfsynth.job.finish import finish, stats_so_far, unreadable_rows
+from hfsynth.job.finish import stats_so_far, unreadable_rows
 from hfsynth.job.journal import JournalPaths
 from hfsynth.job.launcher import Launcher
-from hfsynth.job.leases import Leases, clear
+from hfsynth.job.leases import Leases
+from hfsynth.job.opening import open_site
 from hfsynth.job.progress import Progress
 from hfsynth.job.settings import JobSettings, require_shared
-from hfsynth.job.shards import finished_shards, read_extent, record_paths
+from hfsynth.job.shards import finished_shards, part_path, read_extent
 from hfsynth.job.shares import Share
+from hfsynth.job.site import Site
 from hfsynth.job.spec import JobSpec, ShardRange
 from hfsynth.job.working import patience, work
 from hfsynth.synthesis.exemplars import with_exemplars
@@ -51,6 +54,11 @@ class JobResult:
     stats: Mapping[str, Any]
     worked: bool
     finished: bool = True
+
+    @property
+    def out(self) -> str:
+        """Where it lies, as one writes it: a path has one slash of an address's two."""
+        return store_url(self.root) if is_store(self.root) else str(self.root)
 
 
 def synthesize(
@@ -98,20 +106,14 @@ def synthesize(
     an unusable source, ModelError for an unusable model, EngineError for one that keeps dying.
     """
     settings = JobSettings(config_of(engine), max_engine_restarts, grace, bad_rows)
-    job = open_job(
-        source,
-        out,
-        with_prompt(with_exemplars(config, exemplars), prompt),
-        settings.engine,
-        shard_rows=shard_rows,
-        gpu=None if launcher is None else launcher.on_gpu,
-        go_on=continue_with_changed_source,
-    )
-    if job.leases is not None:
-        settings.write(job.corpus, source.location)
+    recipe = with_prompt(with_exemplars(config, exemplars), prompt)
+    gpu = None if launcher is None else launcher.on_gpu
     whole = continue_with_changed_source  # whatever a stream's dataset declares
     place = Place(launcher, shards, Share.settled(share))
-    return carry_out(job, settings, place, whole=whole, on_progress=on_progress)
+    with open_site(out) as site:
+        job = open_job(source, site, recipe, settings.engine, shard_rows=shard_rows, gpu=gpu, go_on=whole)
+        _keep(settings, job, source)
+        return carry_out(job, settings, place, whole=whole, on_progress=on_progress)
 
 
 def describe_job(
@@ -139,10 +141,24 @@ def describe_job(
     require_shared(settings.engine)
     recipe = with_prompt(with_exemplars(config, exemplars), prompt)
     go_on = continue_with_changed_source
-    job = open_job(source, out, recipe, settings.engine, shard_rows=shard_rows, gpu=gpu, go_on=go_on)
+    with open_site(out) as site:
+        job = open_job(source, site, recipe, settings.engine, shard_rows=shard_rows, gpu=gpu, go_on=go_on)
+        _keep(settings, job, source)
+        return JobResult(Path(site.url), _so_far(site), worked=False, finished=job.leases is None)
+
+
+def _keep(settings: JobSettings, job: Job, source: Source) -> None:
+    """Write down how an unfinished job is worked at."""
     if job.leases is not None:
         settings.write(job.corpus, source.location)
-    return JobResult(job.corpus.root, stats_so_far(job.corpus), worked=False, finished=job.leases is None)
+        job.site.share(JournalPaths(job.corpus.journal).settings)
+
+
+def _so_far(site: Site) -> dict[str, Any]:
+    site.look(now=True)
+    site.fetch_records()
+    site.sessions().all()
+    return stats_so_far(site.corpus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +179,17 @@ def carry_out(
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> JobResult:
     """Do what is left of a job and publish it; `whole` says that the source is all there is, whatever it declares."""
-    corpus, leases = job.corpus, job.leases
+    corpus, leases, site = job.corpus, job.leases, job.site
     if leases is None:
-        return JobResult(corpus.root, read_json(corpus.stats), worked=False)
+        return JobResult(Path(site.url), read_json(corpus.stats), worked=False)
+    if place.launcher is not None and place.launcher.size > 1:
+        site.require_several()
     if place.share.of > 1:
         _log.info("share %d/%d, by %s", place.share.index, place.share.of, place.share.origin or "the caller")
     spec = JobSpec(
         source=job.source,
         revision=job.opened.revision,
-        out=str(corpus.root.absolute()),
+        out=site.url if is_store(site.url) else str(corpus.root.absolute()),
         config=job.config,
         engine=settings.engine,
         shard_rows=job.shard_rows,
@@ -181,7 +199,7 @@ def carry_out(
         share=place.share,
     )
     with stopping(settings.grace if place.launcher is None else patience(settings.grace)) as stop:
-        work(spec, job.opened, place.launcher, stop, on_progress)
+        work(spec, job.opened, place.launcher, stop, on_progress, site=site)
         if stop.requested:
             stop.leave()
     return _result(job, leases, place.shards, skip=settings.bad_rows == "skip", whole=whole)
@@ -189,19 +207,22 @@ def carry_out(
 
 def _result(job: Job, leases: Leases, shards: ShardRange, *, skip: bool, whole: bool) -> JobResult:
     """Publish the corpus if it is complete and nobody else has."""
-    corpus = job.corpus
+    corpus, site = job.corpus, job.site
+    site.look(now=True)
     extent = read_extent(corpus)
-    if shards != (0, None) and (extent is None or len(record_paths(corpus.parts)) < extent["shards"]):
-        return JobResult(corpus.root, stats_so_far(corpus), worked=True, finished=False)
+    if shards != (0, None) and (extent is None or len(site.finished()) < extent["shards"]):
+        return JobResult(Path(site.url), _so_far(site), worked=True, finished=False)
     job.opened.require_unchanged()
     with leases.waiting_for("publish"):
+        site.fetch_state()
         if not whole:
-            _require_expected(corpus)
+            _require_expected(site)
         if not skip and not corpus.manifest.exists():
+            site.fetch_records()
             _require_readable(corpus)
-        stats = read_json(corpus.stats) if corpus.manifest.exists() else finish(corpus, job.identity)
-    clear(JournalPaths(corpus.journal).leases)
-    return JobResult(corpus.root, stats, worked=True)
+        stats = read_json(corpus.stats) if corpus.manifest.exists() else site.publish(job.identity)
+    site.sweep(finished=True)
+    return JobResult(Path(site.url), stats, worked=True)
 
 
 def _require_readable(corpus: Corpus) -> None:
@@ -216,18 +237,17 @@ def _require_readable(corpus: Corpus) -> None:
         )
 
 
-def _require_expected(corpus: Corpus) -> None:
+def _require_expected(site: Site) -> None:
     """Raise SourceError where a stream ended before the number of rows that its dataset declares.
 
     Its last shard is then done again: the same command reads on from there.
     """
-    extent, expectation = read_extent(corpus), read_json(JournalPaths(corpus.journal).expectation)
+    corpus, paths = site.corpus, JournalPaths(site.corpus.journal)
+    extent, expectation = read_extent(corpus), read_json(paths.expectation)
     if extent is None or expectation is None or extent.get("exact") or extent["rows"] >= expectation["rows"]:
         return
     with writing(corpus.parts):
-        JournalPaths(corpus.journal).extent.unlink()
-        _, record = max(record_paths(corpus.parts).items())
-        record.unlink()
+        site.forget(paths.extent, part_path(corpus.parts, max(site.finished())).with_suffix(".json"))
     raise SourceError(
         f"The source ended after {extent['rows']:,} rows, and declares {expectation['rows']:,}.",
         hint="Give the same command again: it reads on from there. If that is all there is, add "

@@ -19,13 +19,15 @@ from hfsynth.core.files import file_digest
 from hfsynth.core.processes import mark
 from hfsynth.core.records import Counts
 from hfsynth.corpus.folder import Corpus
+from hfsynth.job.claims import Claims
 from hfsynth.job.concurrency import Repeating, Stop
 from hfsynth.job.duplicates import noted_path
+from hfsynth.job.folder_site import FolderSite
 from hfsynth.job.journal import JournalPaths
 from hfsynth.job.leases import Holder, Leases
 from hfsynth.job.screened_parts import NewPart, Noted, RowScreen, batches, counted, pairs_files, read_repeated
 from hfsynth.job.sessions import DONE, FAILED, STOPPED, OpenShard, Session, Sessions, now
-from hfsynth.job.shards import Claims, ShardRecord, lease_name, part_path, read_extent, write_record
+from hfsynth.job.shards import ShardRecord, lease_name, part_path, read_extent, write_record
 from hfsynth.job.spec import JobSpec, ScreeningSpec
 from hfsynth.quality.decontamination import open_index
 from hfsynth.quality.screening import Repeated
@@ -81,7 +83,7 @@ class ScreeningWorker:
         self.sessions = Sessions(paths.sessions)
         is_gone = self.sessions.has_died
         self._leases = Leases(paths.leases, self._holder, is_gone=is_gone, stale_after=spec.stale_after)
-        self._claims = Claims(self._out, self._leases, spec.shard_rows, spec.shards)
+        self._claims = Claims(FolderSite(self._out.root), self._leases, spec.shard_rows, spec.shards)
         self._repeating = Repeating(signs_of_life=(self._leases.beat, self._show))
         self._counts = Counts()
         self._open: dict[int, OpenShard] = {}
@@ -106,6 +108,10 @@ class ScreeningWorker:
             with suppress(OutputError):  # of a full disk: what went wrong first is told
                 self._leases.release_all()
                 self.sessions.write(self.session(ended=ended, failure=failure))
+
+    def leave_to_others(self, ended: str) -> None:
+        """Say that this worker has ended: its process is about to be killed."""
+        self.sessions.write(self.session(ended=ended))
 
     def session(self, *, ended: str | None = None, failure: HfsynthError | None = None) -> Session:
         """Return what this worker has done so far."""

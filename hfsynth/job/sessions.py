@@ -166,7 +166,10 @@ class Sessions:
         """
         deadline = time.monotonic() + patience
         while any(map(self._may_end, self.all())) and time.monotonic() < deadline:
-            time.sleep(0.05)
+            self._wait()
+
+    def _wait(self) -> None:
+        time.sleep(0.05)
 
     def _may_end(self, session: Session) -> bool:
         return session.ended is None and lives(session.mark) is not False and not self.has_died(session.worker)

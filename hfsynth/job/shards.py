@@ -1,8 +1,6 @@
-"""Which shards of a job there are, which are finished, and which one a worker takes next.
+"""Which shards of a job there are, which are finished, and what is written down of each.
 
-That is the first, in the order of its share, that is neither finished nor held by another. Where the source's length is
-not known beforehand, the worker that comes to its end writes it down. Knows nothing of engines, nor of what is in a
-shard.
+Knows nothing of engines, of who works on a shard, nor of what is in it.
 """
 
 from __future__ import annotations
@@ -25,9 +23,6 @@ from hfsynth.corpus.folder import Corpus
 from hfsynth.documents.splits import SplitLayout
 from hfsynth.documents.watching import changed
 from hfsynth.job.journal import JournalPaths
-from hfsynth.job.leases import Leases
-from hfsynth.job.shares import Share
-from hfsynth.job.spec import ShardRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +104,13 @@ def read_record(path: Path) -> ShardRecord:
 
 def write_record(path: Path, record: ShardRecord) -> None:
     """Write a finished shard's record, after its part."""
+    write_json(path, record_values(record))
+
+
+def record_values(record: ShardRecord) -> dict[str, Any]:
+    """Return what is written of a record: its values, and a checksum of them."""
     values = record.to_dict()
-    write_json(path, {**values, "crc32": _checksum(values)})
+    return {**values, "crc32": _checksum(values)}
 
 
 def _checksum(values: Mapping[str, Any]) -> str:
@@ -152,73 +152,3 @@ def write_extent(corpus: Corpus, rows: int, shard_rows: int, *, exact: bool = Fa
     elif known is None or exact or rows < known["rows"]:
         extent = {"shards": -(-rows // shard_rows), "rows": rows}
         write_json(JournalPaths(corpus.journal).extent, {**extent, "exact": True} if exact else extent)
-
-
-class Claims:
-    """Claim the shards of one range, in the order of a share, for the holder of `leases`."""
-
-    def __init__(
-        self,
-        corpus: Corpus,
-        leases: Leases,
-        shard_rows: int,
-        shards: ShardRange = (0, None),
-        share: Share = Share(),  # noqa: B008 - frozen
-    ) -> None:
-        self._corpus = corpus
-        self._leases = leases
-        self._shard_rows = shard_rows
-        self._first, self._last = shards
-        self._share = share
-
-    def next(self) -> int | None:
-        """Claim a shard; return None where there is none to be had now."""
-        finished = record_paths(self._corpus.parts)
-        for shard in self._share.order(self._first, self._end()):
-            if shard not in finished and self._claim(shard):
-                return shard
-        return None
-
-    def all_finished(self) -> bool:
-        """Return whether every shard of the range is finished, whoever did it."""
-        end = self._end()
-        return end is not None and self._finished_in_range() >= end - self._first
-
-    def _finished_in_range(self) -> int:
-        end = self._end()
-        finished = record_paths(self._corpus.parts)
-        return sum(self._first <= shard and (end is None or shard < end) for shard in finished)
-
-    def has_read(self, shard: int, rows: int) -> None:
-        """Note that a claimed shard turned out to have so many rows: none, and it does not exist.
-
-        Raise SourceError where the source has fewer rows than were counted, or than were read of it before.
-        """
-        layout = SplitLayout.of(read_extent(self._corpus), self._shard_rows)
-        if layout is not None:
-            if rows != layout.rows_of(shard):
-                raise changed("The source", f"shard {shard} had {layout.rows_of(shard):,} rows, and has {rows:,}")
-        elif rows < self._shard_rows:
-            self._require_nothing_beyond(shard, rows)
-            write_extent(self._corpus, shard * self._shard_rows + rows, self._shard_rows)
-        if not rows:
-            self._leases.remove(lease_name(shard))
-
-    def _require_nothing_beyond(self, shard: int, rows: int) -> None:
-        last = max(record_paths(self._corpus.parts), default=-1)
-        if last > shard or (last == shard and not rows):
-            raise changed("The source", f"shard {last} was read, and now it ends in shard {shard}")
-
-    def _claim(self, shard: int) -> bool:
-        name = lease_name(shard)
-        if not self._leases.claim(name):
-            return False
-        if shard in record_paths(self._corpus.parts):  # finished between the two looks
-            self._leases.remove(name)
-            return False
-        return True
-
-    def _end(self) -> int | None:
-        extent = read_extent(self._corpus)
-        ends = [end for end in (self._last, None if extent is None else extent["shards"]) if end is not None]
-        return min(ends, default=None)

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from hfsynth.core.errors import HfsynthError, OutputError, SourceError
@@ -23,18 +22,19 @@ from hfsynth.core.logs import logging_into
 from hfsynth.core.phases import phases
 from hfsynth.core.processes import mark
 from hfsynth.core.records import Counts
-from hfsynth.corpus.folder import Corpus
 from hfsynth.documents.source import OpenSource
 from hfsynth.documents.splits import SplitLayout, SplitSource
+from hfsynth.job.claims import Claims
 from hfsynth.job.concurrency import Channel, Closed, Repeating, Stop
 from hfsynth.job.driver import Driver
 from hfsynth.job.feeding import ChainOutcome, ChainRun, Prepared, ShardReader, side_by_side
-from hfsynth.job.journal import NO_STRIKES, JournalPaths, Segments, read_journal
+from hfsynth.job.journal import NO_STRIKES, JournalPaths, read_journal
 from hfsynth.job.leases import Holder, Leases
 from hfsynth.job.part_writer import ChainResult, PartWriter, ShardEnd
-from hfsynth.job.passes import Driven, RowChainer, pass_of
-from hfsynth.job.sessions import DONE, FAILED, STOPPED, Session, Sessions, now
-from hfsynth.job.shards import Claims, lease_name, read_extent
+from hfsynth.job.passes import Driven, RowChainer, index_file, pass_of
+from hfsynth.job.sessions import DONE, FAILED, STOPPED, Session, now
+from hfsynth.job.shards import lease_name, read_extent
+from hfsynth.job.site import Site
 from hfsynth.job.spec import JobSpec
 
 AHEAD = 64
@@ -59,28 +59,33 @@ class Worker:
         stop: Stop,
         *,
         opened: OpenSource | None = None,
+        site: Site,
         name: str | None = None,
         on_session: Callable[[Session], None] = lambda session: None,
     ) -> None:
         self._spec = spec
+        self._site = site
         self._stop = stop
         self._on_session = on_session
         self._told = 0.0
-        corpus = Corpus(Path(spec.out))
+        corpus = site.corpus
         paths = JournalPaths(corpus.journal)
-        self._pass = pass_of(spec)
+        self._pass = pass_of(spec, corpus)
+        site.look()
+        site.fetch(index_file(corpus))
         self._opened = opened or self._pass.open()
         _require_revision(self._opened, spec)
         if isinstance(self._opened, SplitSource):
             self._opened.layout = SplitLayout.of(read_extent(corpus), spec.shard_rows)
         self._holder = Holder.this_process(name)
-        self.sessions = Sessions(paths.sessions)
-        is_gone = self.sessions.has_died
-        self._leases = Leases(paths.leases, self._holder, is_gone=is_gone, stale_after=spec.stale_after)
-        self._claims = Claims(corpus, self._leases, spec.shard_rows, spec.shards, spec.share)
+        self.sessions = site.sessions()
+        is_gone, stale_after = self.sessions.has_died, spec.stale_after
+        files = site.lease_files(self._holder.worker, stale_after)
+        self._leases = Leases(files, self._holder, is_gone=is_gone, stale_after=stale_after)
+        self._claims = Claims(site, self._leases, spec.shard_rows, spec.shards, spec.share)
         self._segment_folder = paths.segments
         self._log_file = paths.logs / f"{self._holder.worker}.log"
-        self._segments = Segments(paths.segments, self._holder.worker)
+        self._segments = site.notes(self._holder.worker)
         # Apart: a disk that is slow to sync must not look like a worker that is gone.
         self._repeating = Repeating(signs_of_life=(self._leases.beat,), sync=(self._segments.sync, self._show))
         self._writer = PartWriter(
@@ -89,6 +94,7 @@ class Worker:
             made=self._pass.rows,
             is_mine=lambda shard: self._leases.holds(lease_name(shard)),
             on_finished=self._shard_is_finished,
+            commit=site.commit,
         )
         self._driver: Driver | None = None
         self._reader: ShardReader | None = None
@@ -103,6 +109,7 @@ class Worker:
         ended, failure = STOPPED, None
         try:
             self._show()
+            self._leases.beat()
             with logging_into(self._log_file), self._repeating:
                 self._work()
                 self._writer.close()
@@ -118,6 +125,12 @@ class Worker:
                 self._segments.close()
                 self._leases.release_all()
                 self.sessions.write(self.session(ended=ended, failure=failure))
+                self._site.share(self._log_file)
+
+    def leave_to_others(self, ended: str) -> None:
+        """Say that this worker has ended, and let others see what it has noted: its process is about to be killed."""
+        self.sessions.write(self.session(ended=ended))
+        self._segments.close()
 
     def session(self, *, ended: str | None = None, failure: HfsynthError | None = None) -> Session:
         """Return what this worker has done so far."""
@@ -131,7 +144,7 @@ class Worker:
             counts=self._counts,
             open=self._writer.open_shards(),
             ended=ended,
-            error=failure.to_dict() if failure else None,
+            error=self._site.told(failure).to_dict() if failure else None,
             mark=mark(),
             phases=phases(),
             written=self._driver.tokens_written if self._driver else 0,
@@ -159,6 +172,8 @@ class Worker:
 
     def _prepare(self, shard: int, reader: ShardReader, chainer: RowChainer, ahead: Channel[Prepared]) -> None:
         """Read a shard; send chains that are in the journal to the part writer and all others to the engine."""
+        if self._leases.generation(lease_name(shard)) and self._site.fetch_journal(shard):
+            self._segments.hasten()
         journal = read_journal(self._segment_folder, shard, self.sessions.how_ended)
         chains = 0
         for number, rows in side_by_side(enumerate(reader.chains(shard)), chainer.beginnings):

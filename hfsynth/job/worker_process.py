@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import signal
 from contextlib import suppress
-from pathlib import Path
 
 from hfsynth.core.errors import HfsynthError, OutputError
 from hfsynth.core.logs import logging_as_started
-from hfsynth.corpus.folder import Corpus
 from hfsynth.job.concurrency import stopping
-from hfsynth.job.journal import JournalPaths
+from hfsynth.job.opening import open_site
 from hfsynth.job.parent_watch import ParentWatch
 from hfsynth.job.screening_worker import ScreeningWorker
-from hfsynth.job.sessions import ORPHANED, Sessions, failed_session
+from hfsynth.job.sessions import ORPHANED, failed_session
 from hfsynth.job.spec import JobSpec
 from hfsynth.job.worker import Worker
 from hfsynth.job.working import worker_of
@@ -30,11 +28,11 @@ def main(watch: ParentWatch) -> int:
 
 def _work(spec: JobSpec, name: str, watch: ParentWatch) -> int:
     """Be one worker until the job is done, a signal asks for the end, or something goes wrong."""
-    with stopping(spec.grace) as stop:
+    with stopping(spec.grace) as stop, open_site(spec.out) as site:
         try:
-            worker = worker_of(spec, stop, name=name)
+            worker = worker_of(spec, stop, site=site, name=name)
         except HfsynthError as error:
-            Sessions(JournalPaths(Corpus(Path(spec.out)).journal).sessions).write(failed_session(name, error))
+            site.sessions().write(failed_session(name, site.told(error)))
             return error.exit_code
         watch.before_end = lambda: _note_orphan(worker)
         try:
@@ -48,4 +46,4 @@ def _work(spec: JobSpec, name: str, watch: ParentWatch) -> int:
 
 def _note_orphan(worker: Worker | ScreeningWorker) -> None:
     with suppress(OutputError):
-        worker.sessions.write(worker.session(ended=ORPHANED))
+        worker.leave_to_others(ORPHANED)

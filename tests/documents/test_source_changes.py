@@ -25,10 +25,12 @@ from hfsynth.core.errors import SourceError
 from hfsynth.core.files import write_json
 from hfsynth.corpus.folder import Corpus
 from hfsynth.documents.source import Source, open_source
+from hfsynth.job.claims import Claims
+from hfsynth.job.folder_site import FolderSite
 from hfsynth.job.journal import JournalPaths
 from hfsynth.job.leases import Holder, Leases
 from hfsynth.job.run import synthesize
-from hfsynth.job.shards import Claims, part_path, read_extent, write_extent
+from hfsynth.job.shards import part_path, read_extent, write_extent
 
 NUMBER = int(os.environ.get("HFSYNTH_TEST_DOCUMENTS", "160"))
 PAD = "word " * 400  # more than what is read of a file at once lies between two documents that are far apart
@@ -273,7 +275,7 @@ def test_a_shorter_file_moved_over_the_source_of_two_workers(tmp_path: Path) -> 
 
 
 def claims(corpus: Corpus) -> Claims:
-    return Claims(corpus, Leases(corpus.journal / "leases", Holder.this_process()), 10)
+    return Claims(FolderSite(corpus.root), Leases(corpus.journal / "leases", Holder.this_process()), 10)
 
 
 def test_a_length_that_was_counted_never_changes(tmp_path: Path) -> None:

@@ -414,14 +414,16 @@ def test_the_statistics_say_what_the_rows_say_and_what_the_workers_cost(tmp_path
 
 @pytest.mark.parametrize(
     ("out", "options"),
-    [("s3://bucket/corpus", ()), ("hf://datasets/user/name", ("--dry-run",)), ("memory://corpus", ("--workers", "0"))],
+    [("ftp://host/corpus", ()), ("hf://datasets/user/name", ("--dry-run",)), ("memory://corpus", ("--workers", "0"))],
 )
 def test_a_url_cannot_be_worked_on(source: Path, tmp_path: Path, out: str, options: tuple[str, ...]) -> None:
     arguments = command(source, Path("/"), *scripted(), *options)
     arguments[arguments.index("/")] = out
     process = run_process(arguments, cwd=tmp_path)
     assert process.returncode == 1
-    assert f"not at {out.partition('://')[0]}://" in process.stderr and "copy the finished corpus" in process.stderr
+    assert (
+        f"not at {out.partition('://')[0]}://" in process.stderr and "hf://buckets/NAMESPACE/BUCKET" in process.stderr
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["texts.jsonl"]
 
 

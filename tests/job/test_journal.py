@@ -22,7 +22,9 @@ from hfsynth.core.errors import OutputError
 from hfsynth.core.processes import mark
 from hfsynth.core.records import Counts, Pair, Reason, Rejected, Status, Synthesis, Synthesized
 from hfsynth.corpus.folder import Corpus
+from hfsynth.job.claims import Claims
 from hfsynth.job.concurrency import Channel, Closed
+from hfsynth.job.folder_site import FolderSite
 from hfsynth.job.journal import (
     ALONE_AFTER,
     CERTAIN,
@@ -35,12 +37,12 @@ from hfsynth.job.journal import (
     has_ended_any,
     read_journal,
 )
-from hfsynth.job.leases import Holder, Leases, clear
+from hfsynth.job.leases import Holder, LeaseFolder, Leases, clear
 from hfsynth.job.leftovers import sweep
 from hfsynth.job.progress import JournalView
 from hfsynth.job.restarts import Restarts
 from hfsynth.job.sessions import DONE, OpenShard, Session, Sessions, working_seconds
-from hfsynth.job.shards import Claims, part_path, read_extent, write_extent
+from hfsynth.job.shards import part_path, read_extent, write_extent
 
 OK = Synthesized((Pair("q", "a\u2028\ud800"),), Synthesis(Status.OK, "c", 0, True, 1, 2, 3, 4, "stop"))
 
@@ -149,7 +151,7 @@ def test_a_link_that_was_made_and_is_said_to_be_there_is_ones_own(
     monkeypatch.setattr(os, "link", asked_twice)
     one, two = Leases(tmp_path, holder()), Leases(tmp_path, holder())
     assert one.claim("00000") and one.holds("00000")
-    assert not two._make(tmp_path / "00000.0.json")
+    assert not LeaseFolder(tmp_path, "two").make("00000", 0, b"{}") and not two.claim("00000")
 
 
 @pytest.mark.parametrize("content", ["[]", "7", "{}", '{"worker": 1}', '{"wOrker": "a"}', "\0\0", "nul"])
@@ -205,7 +207,7 @@ def test_never_do_two_hold_one_lease(tmp_path_factory: pytest.TempPathFactory, s
 
 def test_shards_are_claimed_in_order_and_the_end_is_found(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
-    one, two = (Claims(corpus, Leases(corpus.journal / "leases", holder()), 10) for _ in range(2))
+    one, two = (Claims(FolderSite(corpus.root), Leases(corpus.journal / "leases", holder()), 10) for _ in range(2))
     assert [one.next(), two.next(), one.next(), two.next()] == [0, 1, 2, 3]
     two.has_read(3, 0)
     assert read_extent(corpus) == {"shards": 3, "rows": 30}
@@ -224,9 +226,9 @@ def test_a_finished_shard_is_not_claimed_and_a_range_is_kept(tmp_path: Path) -> 
     write_extent(corpus, 95, 10)
     corpus.parts.mkdir(parents=True)
     part_path(corpus.parts, 4).with_suffix(".json").write_text("{}")
-    claims = Claims(corpus, Leases(corpus.journal / "leases", holder()), 10, (3, 6))
+    claims = Claims(FolderSite(corpus.root), Leases(corpus.journal / "leases", holder()), 10, (3, 6))
     assert [claims.next(), claims.next(), claims.next()] == [3, 5, None]
-    assert Claims(corpus, Leases(corpus.journal / "leases", holder()), 10, (20, None)).all_finished()
+    assert Claims(FolderSite(corpus.root), Leases(corpus.journal / "leases", holder()), 10, (20, None)).all_finished()
 
 
 # --- notes ----------------------------------------------------------------------------------------------------------

@@ -23,10 +23,12 @@ from hfsynth.core.config import EngineConfig, SynthesizerConfig
 from hfsynth.core.errors import ConfigError, ModelError, OutputError, SourceError
 from hfsynth.corpus.folder import Corpus
 from hfsynth.documents.source import Source
+from hfsynth.job.claims import Claims
+from hfsynth.job.folder_site import FolderSite
 from hfsynth.job.journal import JournalPaths
 from hfsynth.job.leases import Holder, Leases
 from hfsynth.job.settings import JobSettings
-from hfsynth.job.shards import Claims, part_path, write_extent
+from hfsynth.job.shards import part_path, write_extent
 from hfsynth.job.shares import Share
 
 DOCUMENTS = 160
@@ -75,8 +77,9 @@ def test_a_share_comes_first_and_then_what_others_have_left(tmp_path: Path) -> N
     write_extent(corpus, 80, 10)
     corpus.parts.mkdir(parents=True)
     part_path(corpus.parts, 5).with_suffix(".json").write_text("{}")
+    site = FolderSite(corpus.root)
     one, two = (
-        Claims(corpus, Leases(corpus.journal / "leases", Holder.this_process()), 10, share=Share(index, 2))
+        Claims(site, Leases(corpus.journal / "leases", Holder.this_process()), 10, share=Share(index, 2))
         for index in (0, 1)
     )
     assert [two.next(), two.next(), two.next()] == [4, 6, 7]
@@ -330,8 +333,8 @@ def test_folders_that_describe_no_job(tmp_path: Path) -> None:
     with pytest.raises(OutputError) as error:
         hfsynth.work(tmp_path)
     assert f"hfsynth synthesize SOURCE {tmp_path} --describe" in (error.value.hint or "")
-    with pytest.raises(OutputError, match="not at s3"):
-        hfsynth.work("s3://bucket/corpus")
+    with pytest.raises(OutputError, match="not at ftp"):
+        hfsynth.work("ftp://host/corpus")
     source = documents(tmp_path / "texts.jsonl", 4)
     hfsynth.describe_job(Source(str(source)), tmp_path / "out", CONFIG, engine=ENGINE)
     path = JournalPaths(Corpus(tmp_path / "out").journal).settings

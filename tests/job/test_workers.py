@@ -27,12 +27,12 @@ from hfsynth.core.devices import core_groups, device_groups, usable_cores, visib
 from hfsynth.core.errors import ConfigError, EngineError
 from hfsynth.corpus.folder import Corpus
 from hfsynth.documents.source import Source
+from hfsynth.job.claims import Claims
 from hfsynth.job.concurrency import Stop
 from hfsynth.job.journal import JournalPaths, Segments
 from hfsynth.job.launcher import End, LocalLauncher, supervise, with_tensor_parallel
 from hfsynth.job.leases import Leases
 from hfsynth.job.run import synthesize
-from hfsynth.job.shards import Claims
 from hfsynth.job.spec import JobSpec
 from hfsynth.job.worker import Worker
 

@@ -1,0 +1,89 @@
+"""Faults of an object store, one at every single request of a job in turn: the bytes stay the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from jobs import documents
+from loopback_s3.faults import APPLIED_THEN_500, APPLIED_THEN_DROPPED, CONFLICT, DROPPED, UNAVAILABLE, Fault
+from loopback_s3.server import ScriptedS3
+from seeds import EVERYTHING, SEED
+from stores import job, left_over, pairs_of, stats_of
+
+from hfsynth.core.errors import OutputError
+from hfsynth.job.check import check
+
+FAULTS = {
+    "409": CONFLICT,
+    "503": UNAVAILABLE,
+    "answer lost": APPLIED_THEN_500,
+    "connection lost": APPLIED_THEN_DROPPED,
+    "dropped": DROPPED,
+    "403": Fault(status=403),
+    "stale listing": Fault(stale=3),
+}
+EVERY = 1 if EVERYTHING else len(FAULTS)
+"""Each request meets every fault, or one of them."""
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("local")
+    documents(folder / "texts.jsonl", 16)
+    job(folder / "texts.jsonl", folder / "out")
+    return folder
+
+
+def requests(scripted_s3: ScriptedS3, source: Path) -> int:
+    """Return how many requests an undisturbed job makes."""
+    job(source, "s3://bucket/undisturbed")
+    return len(scripted_s3.script.requests)
+
+
+@pytest.mark.long
+def test_a_fault_at_every_single_request_changes_nothing(scripted_s3: ScriptedS3, local: Path) -> None:
+    number, told = requests(scripted_s3, local / "texts.jsonl"), 0
+    for turn, (nth, name) in enumerate(every_fault(number)):
+        scripted_s3.script.clear()
+        out = f"s3://bucket/corpus{turn}"
+        rule = scripted_s3.script.add(FAULTS[name], nth=nth)
+        with suppress(OutputError):
+            told += 1
+            job(local / "texts.jsonl", out)
+            told -= 1
+        assert rule.fired or name == "stale listing" or nth > number - 5, (nth, name)
+        scripted_s3.script.clear()
+        job(local / "texts.jsonl", out)
+        assert pairs_of(out) == pairs_of(local / "out"), (nth, name)
+        assert stats_of(out)["documents"] == stats_of(local / "out")["documents"], (nth, name)
+        assert left_over(out) == [] and check(out).damaged == (), (nth, name)
+    assert told < number, "most faults are outlived by the command itself"
+
+
+def every_fault(number: int) -> Iterator[tuple[int, str]]:
+    names = list(FAULTS)
+    for nth in range(1, number + 1):
+        for shift in range(0, len(names), EVERY):
+            yield nth, names[(nth + SEED + shift) % len(names)]
+
+
+def test_faults_that_a_retry_mends_are_not_even_noticed(scripted_s3: ScriptedS3, local: Path) -> None:
+    for match in ("PutObject .*records/", "PutObject .*claims/", "PutObject .*parts/", "PutObject .*manifest"):
+        for fault in (UNAVAILABLE, APPLIED_THEN_500, APPLIED_THEN_DROPPED, DROPPED):
+            scripted_s3.script.add(fault, match)
+    for match in ("PutObject .*records/", "PutObject .*claims/"):  # are created: a conflict is tried again
+        scripted_s3.script.add(CONFLICT, match, nth=2)
+    result = job(local / "texts.jsonl", "s3://bucket/corpus")
+    assert result.finished and pairs_of(result.out) == pairs_of(local / "out")
+
+
+def test_a_store_that_stays_away_is_named_with_what_to_do(scripted_s3: ScriptedS3, local: Path) -> None:
+    scripted_s3.script.add(Fault(status=403), "PutObject .*parts/", times=None)
+    with pytest.raises(OutputError) as error:
+        job(local / "texts.jsonl", "s3://bucket/corpus")
+    assert "s3://bucket/corpus refuses" in error.value.message and "AWS_ACCESS_KEY_ID" in error.value.hint
+    scripted_s3.script.clear()
+    assert pairs_of(job(local / "texts.jsonl", "s3://bucket/corpus").out) == pairs_of(local / "out")
