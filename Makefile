@@ -9,7 +9,7 @@ ENGINE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo cpu)
 NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
   echo "hfsynth needs Python 3.11 or newer, and $(PYTHON) is not. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
 
-.PHONY: demo page test trainers lint docs pictures bench contract fork lock
+.PHONY: demo page space test trainers lint docs pictures bench contract fork lock
 .DELETE_ON_ERROR:
 
 demo: $(if $(wildcard .venv/.ready),.venv/.ready,.venv/.demo)
@@ -23,6 +23,10 @@ test: .venv/.ready
 page: .venv/.ready
 	@test -d demo-corpus || $(MAKE) --no-print-directory demo
 	HF_HUB_OFFLINE=1 $(BIN)/hfsynth page demo-corpus
+
+# The page as a Space, in an environment of its own that is made for it. About 3.5 GB.
+space: .venv/.ready
+	HFSYNTH_SPACE=1 $(BIN)/pytest -s tests/page/test_space_environment.py
 
 # One script or several: make bench BENCH="scale export". With the published code: BENCH="--reference PATH".
 bench: .venv/.ready
