@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["hfsynth[vllm]==0.1.0"]
+# dependencies = ["hfsynth[vllm,stores]==0.1.0"]
 # ///
 r"""Make a domain corpus for continual pre-training: all texts converted, mixed with general instructions 1:1.
 
@@ -10,10 +10,12 @@ the tokens each, until one of the two runs out. The repo OUTPUT gets the mixture
 `pairs`.
 
     uv run dataset_scripts/domain_corpus.py me/medical-texts me/medical-instruct --general Open-Orca/OpenOrca
-    hf jobs uv run --flavor a100-large --secrets HF_TOKEN dataset_scripts/domain_corpus.py \
-        me/medical-texts me/medical-instruct --general Open-Orca/OpenOrca
+    hf jobs uv run --flavor a100-large --timeout 8h --secrets-file keys.env dataset_scripts/domain_corpus.py \
+        me/medical-texts me/medical-instruct --general Open-Orca/OpenOrca \
+        --folder hf://buckets/me/corpora/medical-instruct
 
-Given again after an interruption, on the same machine, it goes on where it was.
+Given again after an interruption, it goes on where it was: on the same machine, or on any with a bucket as its folder.
+`keys.env` has HF_TOKEN, and the bucket's HFSYNTH_S3_KEY and HFSYNTH_S3_SECRET.
 """
 
 from __future__ import annotations

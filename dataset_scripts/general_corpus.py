@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["hfsynth[vllm]==0.1.0"]
+# dependencies = ["hfsynth[vllm,stores]==0.1.0"]
 # ///
 r"""Make a general pre-training corpus: a fifth of the raw texts converted, the rest unchanged.
 
@@ -9,10 +9,12 @@ instruction-response pairs in chains of two documents and is rendered; every tex
 that is sorted before you give it. The repo OUTPUT gets the mixture as config `default` and the pairs as `pairs`.
 
     uv run dataset_scripts/general_corpus.py HuggingFaceFW/fineweb-edu me/fineweb-edu-instruct --config sample-10BT
-    hf jobs uv run --flavor a100-large --secrets HF_TOKEN dataset_scripts/general_corpus.py \
-        HuggingFaceFW/fineweb-edu me/fineweb-edu-instruct --config sample-10BT
+    hf jobs uv run --flavor a100-large --timeout 8h --secrets-file keys.env dataset_scripts/general_corpus.py \
+        HuggingFaceFW/fineweb-edu me/fineweb-edu-instruct --config sample-10BT \
+        --folder hf://buckets/me/corpora/fineweb-edu-instruct
 
-Given again after an interruption, on the same machine, it goes on where it was.
+Given again after an interruption, it goes on where it was: on the same machine, or on any with a bucket as its folder.
+`keys.env` has HF_TOKEN, and the bucket's HFSYNTH_S3_KEY and HFSYNTH_S3_SECRET.
 """
 
 from __future__ import annotations

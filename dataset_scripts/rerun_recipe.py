@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["hfsynth[vllm]==0.1.0"]
+# dependencies = ["hfsynth[vllm,stores]==0.1.0"]
 # ///
 r"""Run the recipe of a published corpus again, on new text.
 
@@ -9,10 +9,12 @@ to INPUT and renders the result. What the recipe was applied to and mixed with i
 training texts as config `default` and the pairs as `pairs`.
 
     uv run dataset_scripts/rerun_recipe.py me/new-texts me/new-instruct --recipe me/medical-instruct
-    hf jobs uv run --flavor a100-large --secrets HF_TOKEN dataset_scripts/rerun_recipe.py \
-        me/new-texts me/new-instruct --recipe me/medical-instruct@v1
+    hf jobs uv run --flavor a100-large --timeout 8h --secrets-file keys.env dataset_scripts/rerun_recipe.py \
+        me/new-texts me/new-instruct --recipe me/medical-instruct@v1 \
+        --folder hf://buckets/me/corpora/new-instruct
 
-Given again after an interruption, on the same machine, it goes on where it was.
+Given again after an interruption, it goes on where it was: on the same machine, or on any with a bucket as its folder.
+`keys.env` has HF_TOKEN, and the bucket's HFSYNTH_S3_KEY and HFSYNTH_S3_SECRET.
 """
 
 from __future__ import annotations

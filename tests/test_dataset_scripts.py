@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -232,15 +233,25 @@ def test_what_would_be_lost_in_converting_is_refused(hub: Hub, tmp_path: Path) -
     assert not hub.lines("user/refused")
 
 
-def test_a_script_runs_as_a_job_of_the_hub(tmp_path: Path) -> None:
+def test_scripts_run_as_jobs_of_the_hub_with_a_bucket_as_folder(tmp_path: Path, bucket: str) -> None:
     rows = "".join(json.dumps({"text": text}) + "\n" for text in RAW)
-    asked = ["jobs", "uv", "run", "--flavor", "cpu-basic", "--secrets", "HF_TOKEN", "--timeout", "10m"]
-    with Hub(xet=True) as hub:  # the script goes through a bucket, which is filled by Xet
+    keys = [word for name in os.environ if name.startswith("AWS_") for word in ("--secrets", name)]
+    asked = ["jobs", "uv", "run", "--flavor", "cpu-basic", "--timeout", "10m", "--secrets", "HF_TOKEN", *keys]
+    with Hub(xet=True) as hub:  # the scripts go through a bucket of the Hub, which is filled by Xet
         hub.commit("user/raw", {"train.jsonl": rows.encode()})
-        script = [str(FOLDER / "general_corpus.py"), "user/raw", "user/general", *SCRIPTED]
         environment = {**hub.env(tmp_path), "HF_HUB_DISABLE_EXPERIMENTAL_WARNING": "1"}
-        hub.run([sys.executable, "-m", "huggingface_hub.cli.hf", *asked, *script], environment)
-        (job,) = hub.jobs.all
-        assert job.stage == "COMPLETED" and job.spec["secrets"] == {"HF_TOKEN": hub.token}
-        found = loaded(hub, tmp_path, "user/general", "default", "pairs")
-    assert [row["text"] for row in found["pairs"]] == RAW[:4] and len(found["default"]) == 18
+
+        def job(script: str, *options: str) -> None:
+            call = [str(FOLDER / f"{script}.py"), "user/raw", f"user/{script}", "--folder", f"{bucket}/{script}"]
+            hub.run([sys.executable, "-m", "huggingface_hub.cli.hf", *asked, *call, *options], environment)
+            assert hub.jobs.all[-1].stage == "COMPLETED", hub.jobs.all[-1].log.read_text()
+
+        job("general_corpus", *SCRIPTED)
+        found = loaded(hub, tmp_path, "user/general_corpus", "default", "pairs")
+        assert [row["text"] for row in found["pairs"]] == RAW[:4] and len(found["default"]) == 18
+        commits = hub.commits("user/general_corpus")
+        job("general_corpus", *SCRIPTED)
+        assert hub.commits("user/general_corpus") == commits, "another machine found it finished"
+        job("rerun_recipe", "--recipe", "user/general_corpus", *SCRIPTED[2:])
+        assert [row["text"] for row in loaded(hub, tmp_path, "user/rerun_recipe", "pairs")["pairs"]] == RAW
+        assert all("HF_TOKEN" in one.spec["secrets"] for one in hub.jobs.all) and not list(tmp_path.glob("*_corpus"))

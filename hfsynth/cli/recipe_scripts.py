@@ -44,7 +44,11 @@ def script_parser(
         if name not in _OPTIONS:
             raise ConfigError(f"Recipe scripts share no option {name!r}.", hint=f"They are: {', '.join(_OPTIONS)}.")
         parser.add_argument(f"--{name}", **_OPTIONS[name])
-    parser.add_argument("--folder", type=Path, help="where the corpus is made [default: the repo's name]")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where the corpus is made, a folder or an address such as hf://buckets/… [default: the repo's name]",
+    )
     parser.add_argument("--license", required=license is not None, help=license or "[default: the input's]")
     parser.add_argument("--license-name", help="of a licence that is `other`")
     parser.add_argument("--license-link", help="of a licence that is `other`")

@@ -20,13 +20,14 @@ class Buckets(dict[str, dict[str, bytes]]):
         api.writer(call, rest[0])
         if api.xet is None:
             raise Refusal(404, "This Hub has no Xet, and so no buckets")
+        address = {"url": f"{api.endpoint}/buckets/{name}"}
         match call.method, verb:
             case "POST", [] if name in self:
-                raise Refusal(409, "You already created this bucket")
+                raise Refusal(409, "You already created this bucket", extra=address)
             case "POST", []:
                 self[name] = {}
                 api.store.create("bucket", name, private=True, author=rest[0])
-                return as_json({"url": f"{api.endpoint}/buckets/{name}"})
+                return as_json(address)
             case "GET", ["xet-write-token"] if name in self:
                 return api.xet.token(api.store.repo(name, "bucket"), write=True)
             case "POST", ["batch"] if name in self:
