@@ -7,25 +7,26 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 from hfsynth.core.errors import HfsynthError
-from hfsynth.corpus.folder import Corpus
+from hfsynth.job.hf_jobs import crew
 from hfsynth.job.hf_jobs.api import HfJobs
 from hfsynth.job.hf_jobs.launch import Asked, There, carry_out_there
 from hfsynth.job.join import require_plan
+from hfsynth.job.opening import open_site
 from hfsynth.job.settings import JobSettings
 
 EVERY = 0.2
+crew.SEEN_OUT = 3.0
 
 
 def main() -> int:
     out, options = sys.argv[1], json.loads(sys.argv[2])
-    corpus = Corpus(Path(out))
     asked = Asked(**{"flavor": "cpu-basic", **options})
     there = There.open(asked, HfJobs(timeout=5))
-    order = there.order(out, require_plan(corpus), JobSettings.read(corpus).engine)
-    carry_out_there(there, order, corpus, say=say, every=EVERY)
+    with open_site(out) as site:
+        order = there.order(out, require_plan(site), JobSettings.read(site.corpus).engine)
+        carry_out_there(there, order, site, say=say, every=EVERY)
     return 0
 
 

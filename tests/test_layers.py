@@ -32,6 +32,11 @@ def test_one_module_alone_knows_the_hubs_client() -> None:
     assert knowing == ["repo.py"]
 
 
+def test_one_module_alone_starts_jobs_on_the_hub() -> None:
+    knowing = [path.name for path in PACKAGE.rglob("*.py") if "run_uv_job" in path.read_text("utf-8")]
+    assert knowing == ["api.py"]
+
+
 def test_no_module_is_longer_than_one_would_inherit() -> None:
     longest = max(PACKAGE.rglob("*.py"), key=lambda path: len(path.read_text("utf-8").splitlines()))
     assert len(longest.read_text("utf-8").splitlines()) <= 400, longest

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hfsynth.cli import console, evaluate, page, publish, screen, texts, train, tune, verify, work
+from hfsynth.cli import console, evaluate, hf_jobs, page, publish, screen, texts, train, tune, verify, work
 from hfsynth.cli.options import (
     Accelerators,
     Claim,
@@ -43,6 +43,7 @@ from hfsynth.cli.options import (
     exemplars_of,
     key_values,
     pii_model_of,
+    with_options,
     with_recipe_options,
 )
 from hfsynth.cli.rooms import SYNTHESIZE, in_rooms
@@ -79,6 +80,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 @app.command(cls=in_rooms(SYNTHESIZE))
+@with_options(hf_jobs.HfJobsOptions, "remote")
 @with_recipe_options
 def synthesize(
     source: SourceName,
@@ -86,6 +88,7 @@ def synthesize(
         Path, typer.Argument(help="The corpus folder to write, or an object store: s3://, gs://, az://, hf://buckets/.")
     ],
     chosen: RecipeOptions,
+    remote: hf_jobs.HfJobsOptions,
     config: SourceConfig = None,
     split: Splits = None,
     revision: SourceRevision = None,
@@ -223,7 +226,7 @@ def synthesize(
 
     engine = engine or ("server" if base_url else "vllm")
     fields = chosen.fields()
-    model = chosen.model or fields.get("model") or _default_model(engine, quiet=quiet)
+    model = chosen.model or fields.get("model") or _default_model(engine, launcher, quiet=quiet)
     server = {"base_url": base_url, "concurrency": concurrency}
     arguments = key_values(engine_arg or []) | {name: value for name, value in server.items() if value is not None}
     others: dict[str, Any] = {"seed": seed, "chat.max_pairs": max_pairs, "keep": keep or None}
@@ -244,6 +247,13 @@ def synthesize(
         "shard_rows": shard_rows,
         "continue_with_changed_source": continue_with_changed_source,
     }
+    settings = {"max_engine_restarts": max_engine_restarts, "grace": grace, "bad_rows": bad_rows}
+    later = steps.later_steps(None if pairs_only else chosen.recipe, engine, judge)
+    remote.refuse(launcher)
+    if launcher == hf_jobs.NAME and not describe:
+        asked = hf_jobs.Call(out, remote, image, workers, dry_run, quiet=quiet, as_json=as_json)
+        asked.synthesize(read_from, synthesizer, planned, settings, besides=[shard_range, share, later])
+        return
     if dry_run:
         console.emit_json(job_plan(read_from, out, synthesizer, **planned))
         return
@@ -254,8 +264,7 @@ def synthesize(
             wanted, printed, lambda: launchers.shards_of(job_plan(read_from, out, synthesizer, **planned))
         )
         return
-    later = steps.later_steps(None if pairs_only else chosen.recipe, engine, judge)
-    planned |= {"max_engine_restarts": max_engine_restarts, "grace": grace, "bad_rows": bad_rows}
+    planned |= settings
     if describe:
         gpu = None if gpus_per_worker is None else gpus_per_worker > 0
         result = run.describe_job(read_from, out, synthesizer, gpu=gpu, **planned)
@@ -337,11 +346,14 @@ screen.register(app)
 publish.register(app)
 page.register(app)
 tune.register(app)
+hf_jobs.register(app)
 train.register(app)
 
 
-def _default_model(engine: str, *, quiet: bool) -> str:
+def _default_model(engine: str, launcher: str, *, quiet: bool) -> str:
     """Choose a model where none was named, and say so."""
+    if launcher == hf_jobs.NAME and engine == "vllm":
+        raise ConfigError("The model that jobs are to run must be named.", hint="Use --model with a model on the Hub.")
     if engine == "scripted":
         return "scripted"
     if engine == "server":

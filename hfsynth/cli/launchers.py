@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 PRINTED = ("slurm", "kubernetes", "skypilot")
-LAUNCHERS = ("local", "ray", *PRINTED)
+LAUNCHERS = ("local", "ray", "hf-jobs", *PRINTED)
 
 
 @dataclass(frozen=True, slots=True)

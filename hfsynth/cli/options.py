@@ -6,7 +6,7 @@ import inspect
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import wraps
 from inspect import Parameter
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
@@ -96,11 +96,13 @@ Share = Annotated[
 ]
 Launcher = Annotated[
     str,
-    typer.Option(help="Where workers run: local, ray; or slurm, kubernetes, skypilot, for which a file is printed."),
+    typer.Option(help="Where workers run: local, ray, hf-jobs; or slurm, kubernetes, skypilot: a file is printed."),
 ]
 Sbatch = Annotated[list[str] | None, typer.Option(help="A line for sbatch, such as --time=8:00:00; repeat.")]
 Submit = Annotated[bool, typer.Option("--submit", help="Hand the script to sbatch instead of printing it.")]
-Image = Annotated[str | None, typer.Option(help="For Kubernetes and SkyPilot: an image with hfsynth and its engine.")]
+Image = Annotated[
+    str | None, typer.Option(help="Kubernetes, SkyPilot: an image with hfsynth and its engine; HF Jobs: one with uv.")
+]
 Claim = Annotated[
     str | None, typer.Option(help="The volume that tasks share, mounted at OUT's parent: a claim, SkyPilot's volume.")
 ]
@@ -163,20 +165,32 @@ class RecipeOptions:
         return config_from(fields or {"sampling": asdict(recommended_sampling(model))}, settings | {**(others or {})})
 
 
+def with_options(kind: type[Any], argument: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Give a command the options that are the fields of a dataclass, which it gets as one argument."""
+    added = get_type_hints(kind, include_extras=True)
+    defaults = {own.name: own.default for own in fields(kind)}
+
+    def decorate(command: Callable[..., T]) -> Callable[..., T]:
+        own = inspect.signature(command, eval_str=True)
+
+        @wraps(command)
+        def run(**given: Any) -> T:  # noqa: ANN401
+            taken = {name: given.pop(name) for name in added}
+            return command(**given, **{argument: kind(**taken)})
+
+        shared = [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=defaults[name], annotation=added[name]) for name in added
+        ]
+        parameters = [parameter for name, parameter in own.parameters.items() if name != argument]
+        vars(run)["__signature__"] = own.replace(parameters=[*parameters, *shared])  # where Typer reads the options
+        return run
+
+    return decorate
+
+
 def with_recipe_options(command: Callable[..., T]) -> Callable[..., T]:
     """Give a command the options of a recipe, which it gets as one argument: `chosen`."""
-    added = get_type_hints(RecipeOptions, include_extras=True)
-    own = inspect.signature(command, eval_str=True)
-
-    @wraps(command)
-    def run(**given: Any) -> T:  # noqa: ANN401
-        chosen = RecipeOptions(**{name: given.pop(name) for name in added})
-        return command(**given, chosen=chosen)
-
-    shared = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in added.items()]
-    parameters = [parameter for name, parameter in own.parameters.items() if name != "chosen"]
-    vars(run)["__signature__"] = own.replace(parameters=[*parameters, *shared])  # where Typer reads the options
-    return run
+    return with_options(RecipeOptions, "chosen")(command)
 
 
 def exemplars_of(name: str | None, per_prompt: int | None, sets: int | None) -> dict[str, Any] | None:

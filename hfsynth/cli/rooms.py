@@ -49,6 +49,7 @@ SYNTHESIZE: Rooms = {
         *("shard_range", "share", "shard_rows", "grace", "describe"),
     ),
     "Schedulers": ("sbatch", "submit", "image", "claim", "accelerators"),
+    "HF Jobs": ("flavor", "timeout", "jobs", "detach", "max_cost", "package", "tuned"),
     "Output": ("quiet", "verbose", "as_json"),
 }
 WORK: Rooms = {
@@ -58,6 +59,7 @@ WORK: Rooms = {
     ),
     "Who works": ("launcher", "tensor_parallel", "address", "gpus_per_worker", "grace", "bad_rows"),
     "Schedulers": ("sbatch", "submit", "image", "claim", "accelerators"),
+    "HF Jobs": ("flavor", "timeout", "jobs", "detach", "max_cost", "package", "tuned"),
     "Output": ("quiet", "verbose", "as_json"),
 }
 TUNE: Rooms = {

@@ -74,8 +74,8 @@ def verify(
     from hfsynth.core.config import EngineConfig
     from hfsynth.job.verify import verify as verify_corpus
 
-    if launcher in launchers.PRINTED:
-        raise ConfigError(f"verify prints no file for {launcher}.", hint="Give the command in a script of your own.")
+    if launcher in (*launchers.PRINTED, "hf-jobs"):
+        raise ConfigError(f"verify does not run by {launcher}.", hint="Give the command in a script of your own.")
     kind = engine or ("server" if base_url else "vllm")
     server = {"base_url": base_url, "concurrency": concurrency}
     arguments = key_values(engine_arg or []) | {name: value for name, value in server.items() if value is not None}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hfsynth.cli import console
+from hfsynth.cli import console, hf_jobs
 from hfsynth.cli.options import (
     Accelerators,
     Claim,
@@ -22,17 +22,20 @@ from hfsynth.cli.options import (
     TrustRemoteCode,
     Verbose,
     key_values,
+    with_options,
 )
 from hfsynth.cli.rooms import WORK, in_rooms
+from hfsynth.core.errors import ConfigError
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command(cls=in_rooms(WORK))(work)
+    app.command(cls=in_rooms(WORK))(with_options(hf_jobs.HfJobsOptions, "remote")(work))
 
 
 def work(
     out: Annotated[Path, typer.Argument(help="The corpus folder, whose job `hfsynth synthesize` has described.")],
+    remote: hf_jobs.HfJobsOptions,
     share: Share = None,
     workers: Annotated[
         int | None,
@@ -111,6 +114,17 @@ def work(
         wait = found.grace if grace is None else grace
         printed = launchers.Printed(out, wait, sbatch or [], submit, image, claim, accelerators)
         launchers.print_file(wanted, printed, lambda: shards)
+        return
+    remote.refuse(launcher)
+    if launcher == hf_jobs.NAME:
+        if told != launchers.engine_of(found.engine, None, {}, trust_remote_code) or source or model or share:
+            raise ConfigError(
+                "Jobs work as OUT says: from what source, with which engine.",
+                hint="Leave out --source, --share, --model and the engine's options, or describe the job with them.",
+            )
+        restarts = found.max_engine_restarts if max_engine_restarts is None else max_engine_restarts
+        asked = hf_jobs.Call(out, remote, image, workers, quiet=quiet, as_json=as_json)
+        asked.work(told, found.location, restarts)
         return
     with launchers.interruptible(), console.job_progress(quiet=quiet or as_json) as display:
         result = join(

@@ -24,6 +24,7 @@ from hfsynth.core.errors import ConfigError
 from hfsynth.corpus.folder import Corpus
 from hfsynth.job.hf_jobs.api import RemoteJob
 from hfsynth.job.hf_jobs.crew import Order
+from hfsynth.job.hf_jobs.launch import variables_for
 from hfsynth.job.hf_jobs.terms import (
     Hardware,
     chosen_hardware,
@@ -163,6 +164,7 @@ def test_what_is_passed_on_as_secrets() -> None:
         "AWS_ACCESS_KEY_ID": "id",
         "AWS_REGION": "",
         "AWS_PROFILE": "me",
+        "AWS_CA_BUNDLE": "/etc/ssl",
         "AWS_SHARED_CREDENTIALS_FILE": "/home/me",
         "HFSYNTH_S3_KEY": "key",
         "HFSYNTH_API_KEY": "sk",
@@ -174,6 +176,13 @@ def test_what_is_passed_on_as_secrets() -> None:
     assert passed_on("s3://b/c", EngineConfig("server"), here) == {"AWS_ACCESS_KEY_ID": "id", "HFSYNTH_API_KEY": "sk"}
     with pytest.raises(ConfigError, match="GOOGLE_"):
         passed_on("gs://b/c", SCRIPTED, here)
+
+
+def test_googles_key_is_passed_on_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key.json").write_text('{"type": "service_account"}')
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", str(tmp_path / "key.json"))
+    found = passed_on("gs://b/c", SCRIPTED, variables_for("gs://b/c"))
+    assert found == {"GOOGLE_SERVICE_ACCOUNT_KEY": '{"type": "service_account"}'}
 
 
 def order(**given: Any) -> Order:  # noqa: ANN401
@@ -277,6 +286,17 @@ def test_two_callers_at_the_same_time_keep_one_job_a_place(hub: Hub, tmp_path: P
         finished(caller)
     assert {job.stage for job in hub.jobs.all} <= {"COMPLETED", "CANCELED"}
     assert [job.stage for job in hub.jobs.all].count("COMPLETED") == 2 and parts(out) == parts(whole)
+
+
+def test_a_job_that_does_not_end_when_all_is_done_is_cancelled(
+    hub: Hub, tmp_path: Path, source: Path, whole: Path
+) -> None:
+    out = described(source, tmp_path / "out", 0.0)
+    caller = call(hub, tmp_path, out, jobs=2)
+    wait(lambda: len(hub.jobs.all) == 2, caller)
+    os.killpg(hub.jobs.all[1].process.pid, signal.SIGSTOP)  # it has hardly begun
+    finished(caller)
+    assert [job.stage for job in hub.jobs.all] == ["COMPLETED", "CANCELED"] and parts(out) == parts(whole)
 
 
 # --- bills --------------------------------------------------------------------------------------------------------

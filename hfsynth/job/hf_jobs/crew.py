@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from hfsynth.core.errors import ConfigError, EngineError, OutputError
@@ -25,8 +25,10 @@ OUT, JOB = "hfsynth-out", "hfsynth"
 EVERY = 15.0
 """Seconds between two listings."""
 
+SEEN_OUT = 60.0
+"""Seconds that jobs have to end by themselves once the corpus is finished."""
+
 _APPEARS = 120.0  # seconds after which a job that was started must be in the listing
-_SEEN_OUT = 60.0  # seconds that jobs have to end by themselves once the corpus is finished
 _TICK = 0.1
 
 _log = logging.getLogger(__name__)
@@ -153,6 +155,8 @@ class Crew:
                 f"{len(others)} jobs of another recipe work at {self._order.out}.",
                 hint=f"End them first: hfsynth jobs {self._order.out} --cancel",
             )
+        if self._outlook.is_finished():
+            return
         if self.alive:
             self._say(f"Going on with {len(self.alive)} jobs that run.")
         self._rows = self._outlook.rows()
@@ -165,9 +169,8 @@ class Crew:
         Raise EngineError when jobs keep ending with nothing done in between, and when there is no money for another.
         """
         while not stop.requested:
-            finished = self._outlook.is_finished()
             self._look()
-            if finished:
+            if self._outlook.is_finished():  # asked last: a job that the listing shows completed has published it
                 return self._see_out(stop, every)
             self._note_ended()
             self._fill(stop)
@@ -186,7 +189,7 @@ class Crew:
         self._look()
         alive = self.alive
         for job in alive:
-            self._api.cancel(job)
+            self._end(job)
         return len(alive)
 
     def _look(self) -> None:
@@ -230,7 +233,7 @@ class Crew:
         for job in sorted(self.alive, key=lambda job: (job.created, job.id)):
             if job.place in held:  # two calls at the same time: both keep the older one
                 self._say(f"Job {job.place} runs twice; the younger one is cancelled.")
-                self._api.cancel(job)
+                self._end(job)
             else:
                 held[job.place] = job
         for place in range(self._order.number):
@@ -268,12 +271,16 @@ class Crew:
 
     def _see_out(self, stop: Stop, every: float) -> None:
         """Let jobs end that find nothing left to do, and cancel those that do not."""
-        until = time.monotonic() + _SEEN_OUT
+        until = time.monotonic() + SEEN_OUT
         while self.alive and time.monotonic() < until and not stop.requested:
             _wait(stop, every)
             self._look()
         for job in self.alive:
-            self._api.cancel(job)
+            self._end(job)
+
+    def _end(self, job: RemoteJob) -> None:
+        self._api.cancel(job)
+        self._jobs[job.id] = replace(job, stage="CANCELED")
 
 
 def _gone(job: RemoteJob) -> RemoteJob:

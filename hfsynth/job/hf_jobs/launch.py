@@ -8,18 +8,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from hfsynth.core.config import EngineConfig
-from hfsynth.core.errors import ConfigError, SourceError
+from hfsynth.core.errors import ConfigError, HfsynthError, SourceError
 from hfsynth.core.files import damaged
-from hfsynth.corpus.folder import Corpus
 from hfsynth.documents.locate import locate
 from hfsynth.job.concurrency import stopping
+from hfsynth.job.hf_jobs import crew as crews
 from hfsynth.job.hf_jobs.api import HfJobs, RemoteJob
-from hfsynth.job.hf_jobs.crew import EVERY, Crew, Order, jobs_of
+from hfsynth.job.hf_jobs.crew import Crew, Order, jobs_of
 from hfsynth.job.hf_jobs.terms import (
     DEFAULT_TIMEOUT,
     Hardware,
@@ -32,6 +33,7 @@ from hfsynth.job.hf_jobs.terms import (
 )
 from hfsynth.job.launcher import spread_over
 from hfsynth.job.progress import JournalView, Progress
+from hfsynth.job.site import Site
 from hfsynth.job.task_command import job_name
 
 NAME = "hf-jobs"
@@ -47,7 +49,7 @@ class Asked:
     """What is asked for: `jobs` of them on a `flavor` of hardware, each for `timeout` at most.
 
     `max_cost` is in dollars, for all jobs of the corpus together. `package` is what jobs install in place of this
-    version, `image` what they run in.
+    version, `image` what they run in, `workers` how many each has, by default one a GPU.
     """
 
     flavor: str | None = None
@@ -57,6 +59,7 @@ class Asked:
     max_cost: float | None = None
     package: str | None = None
     image: str | None = None
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         if self.max_cost is not None and self.max_cost <= 0:
@@ -77,10 +80,17 @@ class There:
         """Find the hardware; raise ConfigError, which lists what there is, where it is not there."""
         return cls(api, asked, chosen_hardware(asked.flavor, api.hardware()))
 
+    def require_settled(self, out: str, engine: EngineConfig) -> None:
+        """Raise ConfigError for what jobs cannot install, and where they have nothing to reach `out` with."""
+        installed(engine, False, self.hardware, self.asked.package)
+        passed_on(out, engine, variables_for(out))
+        _refuse_own_server(engine)
+
     def order(self, out: str, plan: Mapping[str, Any], engine: EngineConfig, *, restarts: int = 3) -> Order:
         """Return what the jobs at `out` are to be, whose job is `plan`."""
         asked = self.asked
         mined = plan["synthesizer"]["model"] == _MINED
+        trusting = ["--trust-remote-code"] if engine.trust_remote_code else []
         token = {"HF_TOKEN": str(self.api.token)}
         return Order(
             out=out,
@@ -91,59 +101,64 @@ class There:
             installs=installed(engine, mined, self.hardware, asked.package),
             name=job_name(out),
             image=asked.image,
-            flags=["--trust-remote-code"] if engine.trust_remote_code else [],
-            secrets={**passed_on(out, engine, os.environ), **token},
+            flags=[*trusting, *([] if asked.workers is None else ["--workers", str(asked.workers)])],
+            secrets={**passed_on(out, engine, variables_for(out)), **token},
             max_cost=None if asked.max_cost is None else micro_dollars(asked.max_cost),
             restarts=restarts,
             gpus_an_engine=spread_over(engine),
         )
 
 
-@dataclass(frozen=True, slots=True)
 class CorpusOutlook:
-    """How far a corpus is, as it says itself."""
+    """How far a corpus is, as its place says."""
 
-    corpus: Corpus
-    view: JournalView = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "view", JournalView(self.corpus))
+    def __init__(self, site: Site) -> None:
+        self._site, self._view = site, JournalView(site.corpus, site)
 
     def is_finished(self) -> bool:
-        """Return whether it is published."""
-        return self.corpus.manifest.exists()
+        """Return whether it is published, and has lost nothing since."""
+        manifest = self._site.corpus.manifest
+        self._site.fetch(manifest)
+        if not manifest.exists():
+            return False
+        self._site.fetch_state()
+        return self._site.is_whole()
 
     def progress(self) -> Progress:
         """Return what its workers report."""
-        return self.view.progress()
+        return self._view.progress()
 
     def rows(self) -> int:
         """Return how many rows of the source are done."""
-        return self.view.progress().rows
+        return self._view.progress().rows
 
 
 def carry_out_there(
     there: There,
     order: Order,
-    corpus: Corpus,
+    site: Site,
     *,
     say: Callable[[str], None],
     on_progress: Callable[[Progress], None] = lambda progress: None,
-    every: float = EVERY,
+    every: float | None = None,
 ) -> bool:
     """Have jobs finish a corpus that is described; return whether they have, False where they were left to it.
 
     Ctrl-C, SIGTERM and SIGHUP cancel every job, but for those that were detached; KeyboardInterrupt or SystemExit is
-    raised then.
+    raised then. After an error jobs that run go on, and `say` is told so.
     """
-    outlook = CorpusOutlook(corpus)
+    outlook = CorpusOutlook(site)
     crew = Crew(there.api, order, outlook, say)
     with stopping(_GRACE) as stop:
         try:
             crew.begin(stop)
             if there.asked.detach and not stop.requested:
                 return False
-            crew.follow(stop, lambda: on_progress(outlook.progress()), every=every)
+            crew.follow(stop, lambda: on_progress(outlook.progress()), every=crews.EVERY if every is None else every)
+        except HfsynthError:
+            if crew.alive:
+                say(f"{len(crew.alive)} jobs go on by themselves. See them: hfsynth jobs {order.out}")
+            raise
         finally:
             if stop.requested and not there.asked.detach:
                 say(f"{crew.cancel()} jobs cancelled.")
@@ -193,9 +208,9 @@ def _predicted(order: Order, rows: int | None, tuned: str | None) -> dict[str, A
     if tuned is None:
         return None
     speed = _documents_an_hour(Path(tuned))
-    if rows is None:
-        return {"documents_an_hour_each": speed[0], "hours": None, "cost": None}
     engines = max(1, order.hardware.gpus // order.gpus_an_engine)
+    if rows is None:
+        return {"documents_an_hour_each": round(speed[0] * engines), "hours": None, "cost": None}
     hours = [rows / (one * engines) for one in speed]
     price = [money(round(one * order.hardware.hourly)) for one in hours]
     return {
@@ -222,14 +237,33 @@ def _documents_an_hour(path: Path) -> tuple[float, float, float]:
     return found
 
 
-def require_reachable(source: str, model: str) -> None:
+_GOOGLE_KEYS = ("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "GOOGLE_APPLICATION_CREDENTIALS")
+
+
+def variables_for(out: str) -> dict[str, str]:
+    """Return this process's variables; for Google's store with the key itself, where a file that holds it is named."""
+    found = dict(os.environ)
+    path = next((Path(value) for name in _GOOGLE_KEYS if (value := found.get(name))), None)
+    if out.startswith("gs:") and path is not None and path.is_file():
+        found["GOOGLE_SERVICE_ACCOUNT_KEY"] = path.read_text("utf-8")
+    return found
+
+
+def _refuse_own_server(engine: EngineConfig) -> None:
+    """Raise ConfigError for a server on this machine."""
+    base_url = str(engine.arguments.get("base_url", ""))
+    if (urlsplit(base_url).hostname or "") in ("localhost", "127.0.0.1", "::1", "0.0.0.0"):  # noqa: S104
+        raise ConfigError(f"The server {base_url} is this machine's own. {_ASK}", hint="Name one that jobs can reach.")
+
+
+def require_reachable(source: str, model: str | None = None) -> None:
     """Raise SourceError or ConfigError for a source or a model that lies on this machine."""
     if "://" not in source and locate(source) is not None:
         raise SourceError(
             f"{source} lies on this machine. {_ASK}",
             hint="Put it where jobs can read it: hf upload USER/NAME FILE --repo-type dataset",
         )
-    if Path(model).is_dir():
+    if model is not None and Path(model).is_dir():
         raise ConfigError(f"The model {model} is a folder of this machine. {_ASK}", hint="Upload it to the Hub.")
 
 

@@ -106,10 +106,12 @@ _STORES = {
     "s3": ("AWS_",),
     "gs": ("GOOGLE_",),
     "az": ("AZURE_",),
-    "hf": ("HFSYNTH_S3_", "AWS_"),
+    "hf": ("HFSYNTH_S3_", "HFSYNTH_HUB_S3", "AWS_"),
 }
 _ENGINE_KEYS = ("HFSYNTH_API_KEY", "OPENAI_API_KEY")
-_OF_THIS_MACHINE = re.compile(r"_FILE$|_PROFILE$|^GOOGLE_APPLICATION_CREDENTIALS$|_CONTAINER_|_RELATIVE_URI$")
+_OF_THIS_MACHINE = re.compile(
+    r"_FILE$|_PROFILE$|_BUNDLE$|^GOOGLE_APPLICATION_CREDENTIALS$|^GOOGLE_SERVICE_ACCOUNT(?:_PATH)?$|_CONTAINER_|_RELATIVE_URI$"
+)
 
 
 def passed_on(out: str, engine: EngineConfig, environment: Mapping[str, str]) -> dict[str, str]:
