@@ -215,6 +215,8 @@ class Leases:
         holder = _holder(content)
         if holder is None:
             return "it was given up, or is damaged"
+        if holder.worker == self._holder.worker:  # what is seen of one's own heart-beat may be old
+            return None
         if holder.is_dead or self._is_gone(holder.worker):
             return f"worker {holder.worker} has died"
         return f"worker {holder.worker} shows no sign of life" if self._is_stale(name, generation, beat) else None

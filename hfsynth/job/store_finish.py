@@ -5,6 +5,7 @@ Knows nothing of engines, sources or who did the work.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,8 +20,11 @@ from hfsynth.documents.splits import SplitLayout
 from hfsynth.job import store_keys as keys
 from hfsynth.job.finish import complete_records, describe_corpus, described, file_record, published_names
 from hfsynth.job.sessions import Sessions
-from hfsynth.job.shards import ShardRecord, finished_shards, read_extent
+from hfsynth.job.shards import ShardRecord, finished_shards, read_extent, read_record
 from hfsynth.job.store_view import AT_ONCE, StoreView
+
+_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds between looks for records that a listing does not show yet."""
 
 
 class Place(Protocol):
@@ -54,7 +58,7 @@ def publish(place: Place, identity: Mapping[str, Any]) -> dict[str, Any]:
     Raise OutputError where a shard is missing, or a part is not what its record says: its record is dropped.
     """
     corpus, store = place.corpus, place.store
-    place.view.look(now=True)
+    _look_until_all_is_seen(place)
     place.fetch_records()
     records, extent = complete_records(corpus, place.url)
     lost = lost_parts(place.view)
@@ -82,10 +86,26 @@ def publish(place: Place, identity: Mapping[str, Any]) -> dict[str, Any]:
     return stats
 
 
+def _look_until_all_is_seen(place: Place) -> None:
+    """Look at the records, again for a while where some are missing: a listing may be older than what it lists."""
+    for pause in (*_PAUSES, 0.0):
+        place.view.look(now=True)
+        if len(place.view.finished) >= (read_extent(place.corpus) or {"shards": 0})["shards"]:
+            return
+        time.sleep(pause)
+
+
 def lost_parts(view: StoreView) -> list[int]:
-    """Return the finished shards of an unfinished job whose parts are not there."""
-    there = {int(keys.stem(entry.key)) for entry in view.store.list(keys.PARTS)}
-    return sorted(view.finished - there)
+    """Return the finished shards of an unfinished job whose parts are not there, each of which is asked for by name."""
+    listed = {int(keys.stem(entry.key)) for entry in view.store.list(keys.PARTS)}
+    unlisted = sorted(view.finished - listed)
+    view.fetch(*(view.record_path(shard) for shard in unlisted))
+    return [shard for shard in unlisted if not _has_part(view, view.record_path(shard))]
+
+
+def _has_part(view: StoreView, path: Path) -> bool:
+    key = keys.part(int(path.stem), read_record(path).sha256) if path.exists() else None
+    return key is not None and view.store.version(key) is not None
 
 
 def reopen(place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from contextlib import suppress
 
 from hfsynth.core.errors import HfsynthError, OutputError
@@ -15,6 +16,9 @@ from hfsynth.job.sessions import ORPHANED, failed_session
 from hfsynth.job.spec import JobSpec
 from hfsynth.job.worker import Worker
 from hfsynth.job.working import worker_of
+
+_LEAVING = 10.0
+"""Seconds for the last words of a worker whose parent is gone: a network may be gone with it."""
 
 
 def main(watch: ParentWatch) -> int:
@@ -45,5 +49,12 @@ def _work(spec: JobSpec, name: str, watch: ParentWatch) -> int:
 
 
 def _note_orphan(worker: Worker | ScreeningWorker) -> None:
-    with suppress(OutputError):
-        worker.leave_to_others(ORPHANED)
+    """Have a worker leave what it has noted to others, in so far as that is quick: nobody waits for it."""
+
+    def leave() -> None:
+        with suppress(OutputError):
+            worker.leave_to_others(ORPHANED)
+
+    thread = threading.Thread(target=leave, daemon=True)
+    thread.start()
+    thread.join(_LEAVING)

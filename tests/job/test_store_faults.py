@@ -14,7 +14,10 @@ from seeds import EVERYTHING, SEED
 from stores import job, left_over, pairs_of, stats_of
 
 from hfsynth.core.errors import OutputError
+from hfsynth.core.stores import Entry, FolderStore
+from hfsynth.job import store_keys as keys
 from hfsynth.job.check import check
+from hfsynth.job.store_site import StoreSite
 
 FAULTS = {
     "409": CONFLICT,
@@ -87,3 +90,28 @@ def test_a_store_that_stays_away_is_named_with_what_to_do(scripted_s3: ScriptedS
     assert "s3://bucket/corpus refuses" in error.value.message and "AWS_ACCESS_KEY_ID" in error.value.hint
     scripted_s3.script.clear()
     assert pairs_of(job(local / "texts.jsonl", "s3://bucket/corpus").out) == pairs_of(local / "out")
+
+
+class Forgetful(FolderStore):
+    """A store whose listings are old: they show no part, and for a while not the last record."""
+
+    looks = 0
+
+    def list(self, prefix: str = "", after: str | None = None) -> Iterator[Entry]:
+        self.looks += prefix.startswith(keys.RECORDS)
+        for entry in super().list(prefix, after):
+            if not entry.key.startswith(keys.PARTS) and (entry.key != keys.record(3) or self.looks > 12):
+                yield entry
+
+
+def test_what_a_listing_does_not_show_yet_is_not_lost(
+    local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Forgetful(tmp_path / "store")
+    monkeypatch.setattr("hfsynth.job.opening.open_store", lambda out: store)
+    result = job(local / "texts.jsonl", "s3://bucket/corpus")
+    assert result.finished and pairs_of(tmp_path / "store") == pairs_of(local / "out")
+    with StoreSite(store) as site:
+        store.delete([entry.key for entry in store.list("pairs/")])
+        site.fetch_state()
+        assert not site.is_whole()
