@@ -215,9 +215,10 @@ def decided(number: int, folder: Path) -> None:
     decide(folder / "noted", names, folder / "decided", _made_up_texts)
 
 
-def _made_up_texts(shard: int, rows: Any) -> list[str]:  # noqa: ANN401
-    """Return texts of 400 words, of which those that may be copies are."""
-    return [" ".join(f"{shard}-{number // 10}-{word}" for word in range(WORDS)) for number in rows.tolist()]
+def _made_up_texts(shard: int, rows: Any) -> Iterator[str]:  # noqa: ANN401
+    """Yield texts of 400 words, of which those that may be copies are."""
+    for number in rows.tolist():
+        yield " ".join(f"{shard}-{number // 10}-{word}" for word in range(WORDS))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ decide.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ def is_decided(folder: Path) -> bool:
     return (folder / _DECIDED).exists()
 
 
-Texts = Callable[[int, NDArray[np.int32]], list[str]]
+Texts = Callable[[int, NDArray[np.int32]], Iterable[str]]
 """Give the texts of some rows, in their order, of the file with a number."""
 
 
@@ -127,17 +127,16 @@ def _gone(same: dict[int, int], candidates: _Pairs, found: _Shingles) -> dict[in
 
 @dataclass(frozen=True, slots=True)
 class _Shingles:
-    """The keys of the shingles of some documents, one after the other in a file that is mapped into memory."""
+    """The keys of the shingles of some documents, one after the other in a file: `ends` counts keys, not bytes."""
 
     documents: Numbers
     ends: Numbers
-    keys: Keys
+    file: int
 
     def of(self, document: int) -> Keys:
         place = int(np.searchsorted(self.documents, document))
-        start = int(self.ends[place - 1]) if place else 0
-        found: Keys = self.keys[start : int(self.ends[place])]
-        return found
+        start, end = int(self.ends[place - 1]) if place else 0, int(self.ends[place])
+        return np.frombuffer(os.pread(self.file, 8 * (end - start), 8 * start), dtype=np.uint64)
 
 
 @contextmanager
@@ -154,10 +153,8 @@ def _shingles(index: _Index, candidates: _Pairs, texts: Texts, path: Path) -> It
                     for keys in map(shingle_keys, texts(shard, rows)):
                         file.write(keys.tobytes())
                         lengths.append(len(keys))
-        ends = np.cumsum(np.array(lengths, dtype=np.int64))
-        mapped = np.memmap(part, dtype=np.uint64, mode="r") if lengths else np.empty(0, dtype=np.uint64)
-        yield _Shingles(involved, ends, mapped)
-        del mapped
+        with part.open("rb") as file:
+            yield _Shingles(involved, np.cumsum(np.array(lengths, dtype=np.int64)), file.fileno())
     finally:
         with writing(path):
             os.unlink(part)

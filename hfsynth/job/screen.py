@@ -217,9 +217,9 @@ class _Job:
     def _decide(self) -> None:
         files, marks = pairs_files(self.corpus), self.settings.pii in ("mark", "drop")
 
-        def texts(file: int, rows: NDArray[np.int32]) -> list[str]:
+        def texts(file: int, rows: NDArray[np.int32]) -> Iterable[str]:
             found = texts_at(files[file], rows)
-            return list(map(marked, found)) if marks else found
+            return map(marked, found) if marks else found
 
         decide(self.folders.looked.parts, [path.name for path in files], self.folders.duplicates, texts)
 

@@ -74,19 +74,17 @@ def batches(path: Path) -> Iterator[Batch]:
         raise damaged_parquet(path) from error
 
 
-def texts_at(path: Path, rows: NDArray[np.int32]) -> list[str]:
-    """Return the texts of some rows of a file, whose numbers rise; raise OutputError where it is damaged."""
-    found: list[str] = []
+def texts_at(path: Path, rows: NDArray[np.int32]) -> Iterator[str]:
+    """Yield the texts of some rows of a file, whose numbers rise; raise OutputError where it is damaged."""
     start = 0
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=ROWS_AT_A_TIME, columns=["text"]):
                 own = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + batch.num_rows)] - start
-                found += batch.column(0).take(pa.array(own)).to_pylist()
+                yield from batch.column(0).take(pa.array(own)).to_pylist()
                 start += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise damaged_parquet(path) from error
-    return found
 
 
 # --- what may be a duplicate ------------------------------------------------------------------------------------------
