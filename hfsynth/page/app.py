@@ -232,6 +232,7 @@ class _Try:
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 first = self._box(0)
+                example = gr.Dropdown([("none", ""), *trying.EXAMPLES.items()], value="", label="Or an example")
                 with gr.Accordion("More documents: a chain", open=False):
                     documents = [first, *(self._box(place) for place in range(1, trying.DOCUMENTS))]
                 model = gr.Dropdown(list(models), value=models[0], label="Model")
@@ -253,6 +254,7 @@ class _Try:
                 result = gr.HTML(markup.message("Nothing was tried yet.", "", hint), elem_id="hs-trial")
                 texts = gr.HTML("", elem_id="hs-trial-texts")
                 ways = _WaysShown(Ways("hfsynth synthesize SOURCE corpus/", ""))
+        example.input(lambda text: text, example, first, **_PRIVATE)
         inputs = [*documents, model, shots, prompt, temperature, most]
         running = go.click(
             self._try,

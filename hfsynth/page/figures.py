@@ -5,7 +5,7 @@ Of a finished corpus they are those of its statistics, of a running one those of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ Bars = Mapping[str, int]
 class Figures:
     """What there is to say of a corpus, in numbers; `state` and `recipe` in words.
 
+    `more` are figures that only some corpora have, by their titles: verdicts of a judge, styles of texts, a mixture.
     `progress` is None for a corpus whose job has ended.
     """
 
@@ -29,6 +30,7 @@ class Figures:
     rejected: Bars = field(default_factory=dict)
     pairs_per_document: Bars = field(default_factory=dict)
     tokens: Bars = field(default_factory=dict)
+    more: Mapping[str, Bars] = field(default_factory=dict)
     pairs: int = 0
     recipe: Mapping[str, str] = field(default_factory=dict)
     progress: Progress | None = None
@@ -73,10 +75,21 @@ def _of(state: str, stats: Mapping[str, Any], recipe: Mapping[str, Any], progres
             "prompt, from the prefix cache": cached,
             "written by the model": int(known["output_tokens"]),
         },
+        dict(_more(stats)),
         int(known["pairs"]),
         _told(recipe),
         progress,
     )
+
+
+def _more(stats: Mapping[str, Any]) -> Iterator[tuple[str, Bars]]:
+    for name, tenths in ((stats.get("verify") or {}).get("scores") or {}).items():
+        told = {f"{tenth / 10:.1f} to {(tenth + 1) / 10:.1f}": int(number) for tenth, number in enumerate(tenths)}
+        yield f"Pairs by what the judge said of their {name}", told
+    if drawn := (stats.get("render") or {}).get("styles_drawn"):
+        yield "Training texts by style", {name.replace("_", " "): int(number) for name, number in drawn.items()}
+    if parts := (stats.get("mix") or {}).get("parts"):
+        yield "Tokens of the mixture by part", {str(part["name"]): int(part["tokens"]) for part in parts}
 
 
 def _told(recipe: Mapping[str, Any]) -> dict[str, str]:

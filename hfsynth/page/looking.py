@@ -229,6 +229,7 @@ class CorpusLook:
             markup.bars("What was lost, by reason", figures.rejected),
             markup.bars("Documents by their number of pairs", figures.pairs_per_document),
             markup.bars("Tokens by where they come from", figures.tokens),
+            *(markup.bars(title, values) for title, values in figures.more.items()),
         ]
         if not any(drawn):
             return markup.message("There are no figures yet.", "They come with the first documents that are done.")

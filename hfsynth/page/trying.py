@@ -31,6 +31,25 @@ from hfsynth.synthesis.synthesizer import Synthesizer
 LONGEST = 20_000
 """Characters of a document that is tried at most."""
 DOCUMENTS = 3
+EXAMPLES = {
+    "A lighthouse": (
+        "The lighthouse on the cape was built in 1871, after three ships had been lost there in one winter. Its lamp "
+        "stands 48 metres above the sea and turns once in ten seconds. For its first forty years it burned colza oil, "
+        "and a keeper carried four litres of it up 214 steps every evening. Electric light came in 1912. The last "
+        "keeper left in 1986; since then a computer in the harbour office has switched the lamp on at dusk."
+    ),
+    "A loan": (
+        "A bond is a loan that can be sold. Whoever buys a new bond lends its issuer, say a city, a sum of money for a "
+        "fixed time, and is paid interest for it every year. If interest rates rise, new bonds pay more, so nobody "
+        "will give the full price for the old ones: their price falls. If rates fall, old bonds become dearer."
+    ),
+    "A medicine": (
+        "Insulin is a hormone that lets cells take up sugar from the blood. In type 1 diabetes the pancreas makes "
+        "none, and it has to be injected. Too much of it lowers the sugar too far: the patient sweats and becomes "
+        "confused. Eating glucose at once helps; whoever is unconscious must be given it into a vein."
+    ),
+}
+"""Documents to begin with, of our own words."""
 _TICK = 0.5
 
 

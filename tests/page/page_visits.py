@@ -53,6 +53,24 @@ class Visit:
     def choose(self, row: int) -> None:
         self.page.locator("#hs-rows label").nth(row).click()
 
+    def accessible(self, what: str) -> None:
+        """Look for serious faults of accessibility, where axe-core is named by HFSYNTH_AXE."""
+        if path := os.environ.get("HFSYNTH_AXE"):
+            self.page.evaluate(Path(path).read_text("utf-8"))
+            found = self.page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+            assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == [], what
+
+    def focus(self, role: str, name: str, most: int = 60) -> None:
+        """Press Tab until something is focused, as somebody without a mouse does."""
+        told = "[document.activeElement.getAttribute('role') ?? document.activeElement.localName, "
+        told += "(document.activeElement.ariaLabel || document.activeElement.innerText || '').trim()]"
+        for _ in range(most):
+            self.page.keyboard.press("Tab")
+            own, text = self.page.evaluate(told)
+            if own == role and text.startswith(name):
+                return
+        raise AssertionError(f"no {role} {name} is reached by Tab")
+
     def keep(self, name: str) -> None:
         """Keep a picture where a folder for them is named."""
         if folder := os.environ.get("HFSYNTH_SCREENSHOTS"):

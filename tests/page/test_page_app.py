@@ -137,6 +137,13 @@ def test_the_page_asks_nothing_of_others_and_names_no_token(page: str) -> None:
     assert not {"list_rows", "show_row", "try"} - {one["api_name"] for one in config["dependencies"]}
 
 
+def test_a_token_of_the_environment_is_nowhere_in_the_page(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secretOfTheEnvironment")
+    with opened(str(corpus), "--engine", "scripted") as address:
+        for path in ("", "config", "gradio_api/info", "theme.css"):
+            assert "hf_secret" not in fetched(f"{address}{path}"), path
+
+
 def test_names_of_others_that_lead_here_are_refused(page: str) -> None:
     asked = urllib.request.Request(page, headers={"Host": "elsewhere.example"})
     with pytest.raises(urllib.error.HTTPError) as refused:

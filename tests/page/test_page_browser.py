@@ -6,7 +6,6 @@ HFSYNTH_SCREENSHOTS names a folder that keeps the pictures.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ pytest.importorskip("gradio")
 from page_visits import CHROMIUM, Visit, browsing, expect  # noqa: E402 - it needs both
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")]
-AXE = os.environ.get("HFSYNTH_AXE")
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "corpus.jsonl"
 VIEWS = ((1440, "light"), (390, "dark"))
 
@@ -97,10 +95,7 @@ def test_every_view_fits_and_can_be_used_by_everybody(browser: Any, demo: str, w
             page.wait_for_timeout(500)
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), tab
             visit.keep(f"{tab.lower()}-{width}")
-            if AXE:
-                page.evaluate(Path(AXE).read_text("utf-8"))
-                found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
-                assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == [], tab
+            visit.accessible(tab)
 
 
 def test_hostile_texts_run_nothing_and_look_like_themselves(browser: Any, tmp_path: Path) -> None:  # noqa: ANN401
@@ -154,6 +149,7 @@ def test_a_running_job_is_followed_to_its_end(browser: Any, tmp_path: Path, widt
         page.wait_for_timeout(2000)
         chosen, counted = (parts[name].inner_text() for name in ("#hs-document", "#hs-plots table >> nth=0"))
         visit.keep(f"running-{width}")
+        visit.accessible("a running job")
         let(root, 50)
         expect(parts["#hs-plots table >> nth=0"]).not_to_have_text(counted, timeout=30_000, use_inner_text=True)
         page.wait_for_timeout(2000)

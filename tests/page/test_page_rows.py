@@ -166,6 +166,20 @@ def test_figures_of_a_finished_corpus(corpus: Path) -> None:
     assert figures.tokens["prompt, computed"] == 104 and figures.recipe["model"] == "scripted"
 
 
+def test_figures_that_only_some_corpora_have(corpus: Path) -> None:
+    stats = json.loads((corpus / "stats.json").read_text())
+    more = {
+        "verify": {"scores": {"accuracy": [1, 0, 0, 0, 0, 0, 0, 0, 0, 4]}},
+        "render": {"styles_drawn": {"classic": 3, "next_turn": 1}},
+        "mix": {"parts": [{"name": "raw", "tokens": 70}]},
+    }
+    (corpus / "stats.json").write_text(json.dumps({**stats, **more}))
+    figures = figures_of(open_corpus(corpus))
+    assert figures.more["Pairs by what the judge said of their accuracy"]["0.9 to 1.0"] == 4
+    assert figures.more["Training texts by style"] == {"classic": 3, "next turn": 1}
+    assert figures.more["Tokens of the mixture by part"] == {"raw": 70}
+
+
 def test_a_job_that_is_not_finished_shows_what_is_done(tmp_path: Path) -> None:
     source = tmp_path / "source.jsonl"
     source.write_text("".join(json.dumps({"text": f"Document {n} is about tides."}) + "\n" for n in range(6)))
