@@ -79,14 +79,14 @@ def call(hub: Hub, folder: Path, out: Path, **asked: object) -> subprocess.Popen
 
 
 def finished(process: subprocess.Popen[str], code: int = 0) -> str:
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == code, errors
     assert "Traceback" not in errors and "hf_loopback" not in errors, errors
     return errors
 
 
 def wait(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "nothing happened"
@@ -219,7 +219,7 @@ def test_what_a_job_costs() -> None:
 def test_three_jobs_of_which_one_runs_out_of_time_and_one_is_cancelled_and_the_caller_is_killed(
     hub: Hub, tmp_path: Path, source: Path, whole: Path
 ) -> None:
-    out = described(source, tmp_path / "out", 1.5)
+    out = described(source, tmp_path / "out", 3.0)
     hub.jobs.limits["0"] = 8.0
     first = call(hub, tmp_path, out, jobs=3, timeout="10m")
     wait(lambda: len(hub.jobs.all) >= 3 and done(out) >= 1, first)
@@ -228,7 +228,7 @@ def test_three_jobs_of_which_one_runs_out_of_time_and_one_is_cancelled_and_the_c
     first.send_signal(signal.SIGKILL)
     first.communicate()
     before = [job.id for job in hub.jobs.alive()]
-    assert len(hub.lines(STARTS)) == 5 and len(before) == 3 and done(out) < DOCUMENTS / 4
+    assert len(hub.lines(STARTS)) == 5 and len(before) == 3 and not (out / "stats.json").exists()
     second = call(hub, tmp_path, out, jobs=3, timeout="10m")
     said = finished(second)
     assert "Going on with 3 jobs that run." in said
