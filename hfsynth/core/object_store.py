@@ -46,6 +46,10 @@ _PAUSE = 0.1  # seconds before the second try, twice as long before each that fo
 T = TypeVar("T")
 
 
+class _Unanswered(OutputError):
+    """The connection broke, and the library does not try again what must not happen twice."""
+
+
 class _Conflict(Exception):
     """The key is there, or the store was busy with it: it does not say which."""
 
@@ -117,7 +121,7 @@ class Objects:
                 with self._telling(key):
                     obstore.put(self._objects, key, content, mode="create")
                 return True
-            except _Conflict:
+            except (_Conflict, _Unanswered):
                 # Also what is said of our own whose answer got lost, and where nothing was written.
                 found = self._found(key)
             if found is not None:
@@ -207,13 +211,18 @@ class Objects:
         except (PermissionDeniedError, UnauthenticatedError) as error:
             raise OutputError(f"{self.url} refuses: {_first_line(error)}.", hint=_credentials(self.url)) from error
         except (BaseError, OSError) as error:
+            if "<Code>NoSuchBucket" in str(error):
+                raise OutputError(f"{self.url} is not there: {_first_line(error)}.", hint=_MAKE_IT) from error
             hint = "Give the same command again once it can: it goes on where it was."
             if _METADATA in str(error):  # nothing in the environment: the machine itself was asked for credentials
                 hint = _credentials(self.url)
-            raise OutputError(f"{self.url}/{key} cannot be reached: {_first_line(error)}.", hint=hint) from error
+            message = f"{self.url}/{key} cannot be reached: {_first_line(error)}."
+            broken = any(kind in str(error) for kind in _BROKEN)
+            raise (_Unanswered if broken else OutputError)(message, hint=hint) from error
 
 
 _METADATA = "169.254.169.254"
+_BROKEN = ("kind: Interrupted", "kind: Timeout")
 _MAKE_IT = "Make the bucket first, or mend the address."
 
 
@@ -256,7 +265,8 @@ class _Ranges(io.RawIOBase):
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.partition(": <?xml")[0].rstrip(".")
 
 
 def _credentials(url: str) -> str:
