@@ -48,6 +48,10 @@ def test_a_corpus_on_a_store_takes_the_whole_road(bucket: str, tiny_llama: Path,
         assert stored(f"{bucket}/tokens") == contents(tmp_path / "tokens")
         assert hub.files("user/there") == stored(f"{bucket}/corpus")
         assert hub.files("user/there-mixed").keys() == hub.files("user/here-mixed").keys()
+        names = {"source": ROOT / "examples" / "corpus.jsonl", "again": f"{bucket}/again"}
+        told("synthesize {source} {again} --recipe user/here --engine scripted --shard-rows 8 --quiet", **names)
+        again, here = stored(f"{bucket}/again"), contents(tmp_path / "corpus")
+        assert all(again[key] == here[key] for key in here if key.endswith(".parquet"))
         texts = {"there": _texts(hub, "user/there", tmp_path), "here": _texts(hub, "user/here", tmp_path)}
         assert texts["there"] == texts["here"] and len(texts["here"]) >= 24
         figures = [json.loads(hub.files(f"user/{where}")["stats.json"])["evaluation"] for where in ("there", "here")]

@@ -248,7 +248,7 @@ def synthesize(
         "continue_with_changed_source": continue_with_changed_source,
     }
     settings = {"max_engine_restarts": max_engine_restarts, "grace": grace, "bad_rows": bad_rows}
-    later = steps.later_steps(None if pairs_only else chosen.recipe, engine, judge)
+    later = steps.later_steps(None if pairs_only else chosen.recipe, engine, judge, out)
     remote.refuse(launcher)
     if launcher == hf_jobs.NAME and not describe:
         asked = hf_jobs.Call(out, remote, image, workers, dry_run, quiet=quiet, as_json=as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hfsynth.cli import console, launchers
@@ -14,15 +15,16 @@ if TYPE_CHECKING:
     from hfsynth.job.run import JobResult
 
 
-def later_steps(recipe: str | None, engine: str, judge: str | None) -> tuple[Step, ...]:
+def later_steps(recipe: str | None, engine: str, judge: str | None, out: Path) -> tuple[Step, ...]:
     """Return the steps that a recipe records after the synthesis; raise ConfigError where one cannot be taken here."""
     from hfsynth.core.recipes import recipe_steps
 
     found = recipe_steps(recipe) if recipe else ()
     if found:
-        from hfsynth.publishing.repeatable import require_repeatable
+        from hfsynth.publishing.repeatable import require_place, require_repeatable
 
         require_repeatable(found, engine, judge)
+        require_place(found, out)
     return found
 
 
@@ -38,6 +40,7 @@ def take(
 ) -> JobResult:
     """Take the steps on a finished corpus, and return what the call has left then."""
     from hfsynth.core.files import read_json
+    from hfsynth.core.stores import any_path
     from hfsynth.publishing.repeating import repeat_steps
 
     with launchers.interruptible(), console.job_progress(quiet=quiet) as display:
@@ -51,5 +54,5 @@ def take(
             on_step=(lambda step: None) if quiet else lambda step: console.say(f"The recipe goes on: {step.name}."),
             on_progress=display,
         )
-    stats = read_json(result.root / "stats.json") or result.stats
+    stats = read_json(any_path(result.root) / "stats.json") or result.stats
     return replace(result, stats=stats, worked=result.worked or bool(taken))

@@ -15,11 +15,14 @@ from hfsynth.core.identifier_models import IdentifierModel
 from hfsynth.core.recipes import trusted_model
 from hfsynth.core.screening import Screening
 from hfsynth.core.steps import ITSELF, Step
+from hfsynth.core.store_paths import AnyPath
+from hfsynth.core.stores import is_store, store_url
 from hfsynth.models.adapters import EMBEDDED
 from hfsynth.publishing.card_reuse import hub_id
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ALONE = "Take the synthesis alone (--pairs-only), and give the other commands yourself."
+_IN_A_FOLDER = ("screen", "verify")
 _MEASURES = ("language", "benchmarks", "identifiers", "duplicates")  # in the order in which one pass takes them
 _NUMBER, _TEXT, _LIST, _MAPPING = (int, float), (str,), (list, tuple), (Mapping,)
 _SETTINGS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
@@ -64,6 +67,16 @@ def require_repeatable(steps: Sequence[Step], engine: str, judge: str | None) ->
             screenings(step.settings)
         if step.name == "mix":
             _require_parts(step.settings.get("sources") or {})
+
+
+def require_place(steps: Sequence[Step], out: str | AnyPath) -> None:
+    """Raise ConfigError where one of the steps needs a folder, and `out` is on a store."""
+    needing = [step.name for step in steps if step.name in _IN_A_FOLDER]
+    if needing and is_store(str(out)):
+        raise ConfigError(
+            f"The recipe's step {needing[0]} needs a folder, and {store_url(str(out))} is on a store.",
+            hint="Give a folder; or take the synthesis alone (--pairs-only), copy the corpus into a folder, and go on.",
+        )
 
 
 def screenings(settings: Mapping[str, Any]) -> list[Screening]:

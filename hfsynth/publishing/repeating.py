@@ -7,14 +7,16 @@ goes on after an interruption. Several processes may call it for one folder: one
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hfsynth.core.config import EngineConfig
 from hfsynth.core.files import read_json
 from hfsynth.core.steps import ITSELF, Step
-from hfsynth.corpus.folder import Corpus
+from hfsynth.core.store_paths import AnyPath, StorePath
+from hfsynth.core.stores import any_path
+from hfsynth.corpus.folder import Corpus, CorpusAt
 from hfsynth.corpus.manifest import recorded
 from hfsynth.documents.hf_datasets import open_texts
 from hfsynth.job.launcher import Launcher
@@ -22,7 +24,7 @@ from hfsynth.job.leases import Holder, Leases
 from hfsynth.job.progress import Progress
 from hfsynth.job.screen import screen
 from hfsynth.job.verify import verify
-from hfsynth.publishing.repeatable import require_repeatable, screenings
+from hfsynth.publishing.repeatable import require_place, require_repeatable, screenings
 from hfsynth.texts.corpus_folder import mix_folder, render_folder
 from hfsynth.texts.layouts import Kind
 from hfsynth.texts.mixture_parts import Part
@@ -40,7 +42,7 @@ class Means:
 
 
 def repeat_steps(
-    folder: str | Path,
+    folder: str | AnyPath,
     steps: Sequence[Step],
     *,
     engine: EngineConfig | None = None,
@@ -55,12 +57,14 @@ def repeat_steps(
     A step whose result is there is left out. `engine` runs the judge, which is the recipe's or `judge`; `launcher` and
     `grace` are those of `hfsynth.verify`. `on_step` is told each step before it is taken. Raise ConfigError, before
     anything is done, for a step that cannot be taken here: of a mixture with parts that lie on another machine, with a
-    tokenizer or a judge from there, or one that this version does not know.
+    tokenizer or a judge from there, one that this version does not know, or one that needs a folder where the corpus is
+    on a store. There nobody waits for another process: texts that two of them make are the same.
     """
     means = Means(engine or EngineConfig(), judge, launcher, grace, on_progress)
     require_repeatable(steps, means.engine.kind, judge)
-    corpus, taken = Corpus(Path(folder)), []
-    with Leases(corpus.journal / "steps", Holder.this_process()).waiting_for("steps"):
+    require_place(steps, folder)
+    corpus, taken = CorpusAt(any_path(folder)), []
+    with _alone(corpus):
         for step in steps:
             if _is_taken(corpus, step):
                 continue
@@ -70,7 +74,14 @@ def repeat_steps(
     return tuple(taken)
 
 
-def _is_taken(corpus: Corpus, step: Step) -> bool:
+def _alone(corpus: CorpusAt[AnyPath]) -> AbstractContextManager[object]:
+    """Wait until no other process takes steps in a folder."""
+    if isinstance(corpus.root, StorePath):
+        return nullcontext()
+    return Leases(Corpus(corpus.root).journal / "steps", Holder.this_process()).waiting_for("steps")
+
+
+def _is_taken(corpus: CorpusAt[Any], step: Step) -> bool:
     """Say whether the training texts are the result of this step. A verification knows its own result."""
     if step.name not in ("render", "mix") or not any(path.startswith("data/") for path in recorded(corpus)):
         return False
@@ -78,7 +89,7 @@ def _is_taken(corpus: Corpus, step: Step) -> bool:
     return bool(told == step.settings and told is not None)
 
 
-def _screen(corpus: Corpus, settings: Mapping[str, Any], means: Means) -> bool:
+def _screen(corpus: CorpusAt[Any], settings: Mapping[str, Any], means: Means) -> bool:
     made = [
         screen(
             corpus.root,
@@ -95,7 +106,7 @@ def _screen(corpus: Corpus, settings: Mapping[str, Any], means: Means) -> bool:
     return any(one.worked for one in made)
 
 
-def _verify(corpus: Corpus, settings: Mapping[str, Any], means: Means) -> bool:
+def _verify(corpus: CorpusAt[Any], settings: Mapping[str, Any], means: Means) -> bool:
     judge = settings["judge"]
     own = means.judge is None
     found = verify(
@@ -114,19 +125,19 @@ def _verify(corpus: Corpus, settings: Mapping[str, Any], means: Means) -> bool:
     return found.worked
 
 
-def _render(corpus: Corpus, settings: Mapping[str, Any], means: Means) -> bool:
+def _render(corpus: CorpusAt[Any], settings: Mapping[str, Any], means: Means) -> bool:
     render_folder(corpus.root, **settings)
     return True
 
 
-def _mix(corpus: Corpus, settings: Mapping[str, Any], means: Means) -> bool:
+def _mix(corpus: CorpusAt[Any], settings: Mapping[str, Any], means: Means) -> bool:
     parts = [_part(corpus, name, told) for name, told in settings["sources"].items()]
     asked = {name: value for name, value in settings.items() if name != "sources"}
     mix_folder(parts, corpus.root, **asked)
     return True
 
 
-def _part(corpus: Corpus, name: str, told: Mapping[str, Any]) -> Part:
+def _part(corpus: CorpusAt[Any], name: str, told: Mapping[str, Any]) -> Part:
     """Open a part of a mixture again: the corpus's own texts, or a dataset on the Hub as it was then."""
     splits, source = told.get("splits"), str(told["source"])
     place, revision = (str(corpus.root), None) if source == ITSELF else (source, told["revision"])
@@ -138,7 +149,7 @@ def _part(corpus: Corpus, name: str, told: Mapping[str, Any]) -> Part:
     return Part(name, data, Kind(told["kind"]), told.get("weight"), bool(told.get("repeat")), origin=place)
 
 
-_TAKE: Mapping[str, Callable[[Corpus, Mapping[str, Any], Means], bool]] = {
+_TAKE: Mapping[str, Callable[[CorpusAt[Any], Mapping[str, Any], Means], bool]] = {
     "screen": _screen,
     "verify": _verify,
     "render": _render,

@@ -25,7 +25,7 @@ from hfsynth.engine.scripted import ScriptedEngine
 from hfsynth.job.run import synthesize
 from hfsynth.job.screen import screen
 from hfsynth.job.verify import verify
-from hfsynth.publishing.repeatable import require_repeatable
+from hfsynth.publishing.repeatable import require_place, require_repeatable
 from hfsynth.publishing.repeating import repeat_steps
 from hfsynth.texts.corpus_folder import mix_folder, render_folder
 from hfsynth.texts.layouts import Kind
@@ -178,6 +178,18 @@ def test_what_cannot_be_repeated_is_refused_before_anything_is_done(
     require_repeatable(
         [Step("verify", VERIFY), Step("mix", {"sources": {"raw": GOOD, "own": {"source": "."}}})], "vllm", None
     )
+
+
+@pytest.mark.parametrize("name", ["screen", "verify"])
+def test_a_step_that_needs_a_folder_is_refused_on_a_store_before_anything_is_done(name: str, tmp_path: Path) -> None:
+    steps = [Step("render", {"seed": 1}), Step(name, {})]
+    with pytest.raises(
+        ConfigError, match=f"step {name} needs a folder, and s3://bucket/corpus is on a store"
+    ) as caught:
+        require_place(steps, Path("s3://bucket/corpus"))
+    assert "--pairs-only" in caught.value.hint
+    require_place(steps, tmp_path)
+    require_place(steps[:1], "s3://bucket/corpus")
 
 
 def test_a_recipe_that_somebody_wrote_has_no_later_steps(tmp_path: Path) -> None:
