@@ -36,7 +36,12 @@ if TYPE_CHECKING:  # the library names these for annotations alone
 GATEWAY = "https://s3.hf.co"
 """Where the Hub's buckets speak S3; HFSYNTH_HUB_S3 names another place."""
 
-_RETRY: RetryConfig = {"max_retries": 8, "retry_timeout": timedelta(minutes=3)}
+# The pauses are drawn, and last two minutes in all: as long as a service or a network may be away for a moment.
+_RETRY: RetryConfig = {
+    "max_retries": 16,
+    "retry_timeout": timedelta(minutes=3),
+    "backoff": {"init_backoff": timedelta(seconds=0.25), "max_backoff": timedelta(seconds=15), "base": 3},
+}
 _CLIENT: ClientConfig = {"connect_timeout": "10s", "timeout": "300s"}
 _UPLOAD_CHUNK = 16 * 2**20
 _READ_AHEAD = 2**20

@@ -148,6 +148,13 @@ def test_who_was_first_is_known_whatever_happens_to_the_answer(scripted_s3: Scri
     assert store.get("claim") == b"mine"
 
 
+def test_a_service_that_is_away_for_a_moment_is_waited_for(scripted_s3: ScriptedS3) -> None:
+    store = open_store("s3://bucket/corpus")
+    store.put("a", b"content")
+    rule = scripted_s3.script.add(UNAVAILABLE, "GetObject", times=10)
+    assert store.get("a") == b"content" and rule.fired == 10
+
+
 def test_a_store_that_does_not_answer_is_named(scripted_s3: ScriptedS3, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted_s3.script.add(Fault(status=403), "GetObject", times=None)
     with pytest.raises(OutputError, match="AWS_ACCESS_KEY_ID"):
