@@ -250,7 +250,7 @@ class _Try:
                     go = gr.Button("Write pairs", variant="primary", min_width=120)
                     stop = gr.Button("Stop", min_width=80)
             with gr.Column(scale=5, min_width=320):
-                hint = "Paste a text and press “Write pairs”, or take the documents of a row of the corpus."
+                hint = "Paste a text or choose an example, or take a row of the corpus, and press “Write pairs”."
                 result = gr.HTML(markup.message("Nothing was tried yet.", "", hint), elem_id="hs-trial")
                 texts = gr.HTML("", elem_id="hs-trial-texts")
                 ways = _WaysShown(Ways("hfsynth synthesize SOURCE corpus/", ""))

@@ -6,6 +6,7 @@ HFSYNTH_SCREENSHOTS names a folder that keeps the pictures.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,30 @@ def test_every_view_fits_and_can_be_used_by_everybody(browser: Any, demo: str, w
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), tab
             visit.keep(f"{tab.lower()}-{width}")
             visit.accessible(tab)
+
+
+def test_a_row_and_its_chain_without_a_mouse(browser: Any, demo: str) -> None:  # noqa: ANN401
+    with Visit(browser, demo) as visit:
+        page = visit.page
+        visit.has("#hs-chain", "Row 1")  # the chain of a row is there at first sight
+        assert page.locator("#hs-chain details").count() == 3
+        visit.focus("button", "Figures, and what was lost")
+        page.keyboard.press("Enter")
+        visit.has("#hs-plots", "Training texts by style")
+        page.locator("#hs-rows input:checked").focus()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Space")
+        visit.has("#hs-document", "potato")
+        visit.focus("button", "Try these documents")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("tab", name="Try")).to_have_attribute("aria-selected", "true")
+        expect(page.get_by_label("Document", exact=True)).to_have_value(re.compile("lighthouse"))
+        page.get_by_role("tab", name="Try").focus()
+        visit.focus("button", "Write pairs")
+        page.keyboard.press("Enter")
+        visit.has("#hs-trial", "Done.")
+        visit.accessible("a trial")
+        assert not visit.faults
 
 
 def test_hostile_texts_run_nothing_and_look_like_themselves(browser: Any, tmp_path: Path) -> None:  # noqa: ANN401
