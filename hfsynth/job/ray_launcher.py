@@ -1,8 +1,9 @@
-"""Workers on the nodes of a Ray cluster that share the corpus folder. The only module that imports Ray.
+"""Workers on the nodes of a Ray cluster that share the job's place. The only module that imports Ray.
 
 An actor is a shell around the same worker process that `LocalLauncher` starts: the process ends with its actor, and
-tells the actor how it ended. Before it starts one it looks whether the folder is the driver's: a node that does not
-share it would work for nobody. Knows nothing of what a worker does.
+tells the actor how it ended. Before it starts one it looks whether the place is the driver's: a node with another
+folder of that name would work for nobody, and one that cannot reach the store not at all. Knows nothing of what a
+worker does.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, cast
 
-from hfsynth.core.errors import ConfigError, OutputError
-from hfsynth.core.files import temporary, writing
+from hfsynth.core.errors import ConfigError, HfsynthError, OutputError
+from hfsynth.core.files import temporary
 from hfsynth.core.processes import mark
-from hfsynth.corpus.folder import Corpus
+from hfsynth.core.stores import is_store, open_store
+from hfsynth.corpus.folder import JOURNAL
+from hfsynth.job import store_keys
 from hfsynth.job.launcher import End, LocalWorkerHandle, with_tensor_parallel
 from hfsynth.job.spec import JobSpec
 
@@ -54,7 +57,7 @@ class RayLauncher:
         tensor_parallel: int = 1,
     ) -> None:
         self._tensor_parallel = tensor_parallel
-        self._sign: Path | None = None
+        self._signed: tuple[str, str] | None = None
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
             _connect(address)
@@ -78,36 +81,41 @@ class RayLauncher:
 
     def start(self, spec: JobSpec, place: int, worker: str) -> RayWorkerHandle:
         """Start an actor wherever the cluster has room, now or later."""
-        self._sign = self._sign or signed(Path(spec.out))
+        self._signed = self._signed or (spec.out, signed(spec.out))
         engine = with_tensor_parallel(spec.engine, self._tensor_parallel)
-        actor = self._shell.remote(replace(spec, engine=engine).to_dict(), worker, str(self._sign))
-        return RayWorkerHandle(actor, worker, Path(spec.out))
+        actor = self._shell.remote(replace(spec, engine=engine).to_dict(), worker, self._signed[1])
+        return RayWorkerHandle(actor, worker, spec.out)
 
     def close(self) -> None:
-        """Leave the cluster, where this launcher has joined it, and nothing in the folder."""
-        if self._sign is not None:
-            with suppress(OSError):
-                self._sign.unlink(missing_ok=True)
+        """Leave the cluster, where this launcher has joined it, and nothing in the job's place."""
+        if self._signed is not None:
+            with suppress(OutputError):
+                open_store(self._signed[0]).delete([self._signed[1]])
         if self._is_ours:
             ray.shutdown()
 
 
-def signed(root: Path) -> Path:
-    """Put a file in a job's folder that has a name nobody has had, for others to see that they share it."""
-    sign = temporary(Corpus(root).journal / f"shared.{token_hex(8)}", writer=mark())
-    with writing(sign):
-        sign.touch()
+def signed(out: str) -> str:
+    """Put a file in a job's place that has a name nobody has had, for others to see that they share it; return it."""
+    name = f"shared.{token_hex(8)}"
+    in_folder = temporary(Path(JOURNAL, name), writer=mark()).as_posix()  # what a killed driver leaves is swept away
+    sign = store_keys.PROBE + name if is_store(out) else in_folder
+    open_store(out).put(sign, b"")
     return sign
 
 
-def sees(sign: Path, patience: float = _SIGHT_PATIENCE) -> bool:
-    """Return whether a file is there; file systems of several machines may need a moment to show it."""
+def unseen(out: str, sign: str, patience: float = _SIGHT_PATIENCE) -> str | None:
+    """Return why a sign is not seen here, None where it is; file systems of several machines may need a moment."""
     deadline = time.monotonic() + patience
-    while not sign.exists():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_LOOK_AGAIN)
-    return True
+    try:
+        store = open_store(out)
+        while store.version(sign) is None:
+            if time.monotonic() > deadline:
+                return "it is another place than here"
+            time.sleep(_LOOK_AGAIN)
+    except HfsynthError as error:
+        return str(error)
+    return None
 
 
 def _connect(address: str | None) -> None:
@@ -134,11 +142,13 @@ class _Shell:
     """
 
     def __init__(self, spec: dict[str, Any], worker: str, sign: str) -> None:
-        self._handle = LocalWorkerHandle(JobSpec.from_dict(spec), worker, ()) if sees(Path(sign)) else None
+        own = JobSpec.from_dict(spec)
+        self._unseen = unseen(own.out, sign)
+        self._handle = LocalWorkerHandle(own, worker, ()) if self._unseen is None else None
 
-    def ended(self) -> End | str | None:
-        """Return how the process ended, None while it runs, the node's name where there can be none."""
-        return socket.gethostname() if self._handle is None else self._handle.ended()
+    def ended(self) -> End | tuple[str, str] | None:
+        """Return how the process ended, None while it runs; where there can be none, the node's name and why."""
+        return (socket.gethostname(), self._unseen or "") if self._handle is None else self._handle.ended()
 
     def stop(self, signal: int) -> None:
         if self._handle is not None:
@@ -152,17 +162,17 @@ class _Shell:
 class RayWorkerHandle:
     """A worker in an actor, seen from the driver."""
 
-    def __init__(self, actor: Any, worker: str, root: Path) -> None:  # noqa: ANN401
+    def __init__(self, actor: Any, worker: str, out: str) -> None:  # noqa: ANN401
         self.worker = worker
         self._actor = actor
-        self._root = root
+        self._out = out
         self._answer = actor.ended.remote()
         self._end: End | None = None
 
     def ended(self) -> End | None:
         """Return how the worker ended, None while it runs or waits for its place; a lost actor has ended too.
 
-        Raise OutputError where the actor's node does not share the corpus folder.
+        Raise OutputError where the actor's node does not share the job's place.
         """
         if self._end is None and ray.wait([self._answer], timeout=0)[0]:
             try:
@@ -170,8 +180,8 @@ class RayWorkerHandle:
                 self._answer = self._actor.ended.remote()
             except RayActorError:
                 found = End("was lost with its node", None)
-            if isinstance(found, str):
-                raise _not_shared(self._root, found)
+            if isinstance(found, tuple):
+                raise _not_shared(self._out, *found)
             self._end = found
         return self._end
 
@@ -186,8 +196,9 @@ class RayWorkerHandle:
         ray.kill(self._actor)
 
 
-def _not_shared(root: Path, node: str) -> OutputError:
-    return OutputError(
-        f"{root} on the node {node} of the Ray cluster is not the folder that it is here.",
-        hint="Give a folder on a file system that all nodes have at the same place, such as NFS.",
-    )
+def _not_shared(out: str, node: str, why: str) -> OutputError:
+    if is_store(out):
+        hint = "Start Ray on every node with the variables that reach the store from here."
+    else:
+        hint = "Give a folder on a file system that all nodes have at the same place, such as NFS, or an object store."
+    return OutputError(f"{out} cannot be worked on from the node {node} of the Ray cluster: {why}", hint=hint)
