@@ -1,4 +1,8 @@
-"""moto's S3 server as a process of its own on a free port of the loopback. It ends with the process that started it."""
+"""moto's S3 server as a process of its own on a free port of the loopback. It ends with the process that started it.
+
+moto looks whether a key is there and writes it later, so that two may create it at once; S3 lets one of them. Here a
+request that has a condition is answered before the next such request is looked at.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,21 @@ from loopback_s3.server import environment
 
 # It ends when its input does: a killed test leaves no server behind.
 _PROGRAM = """
-import logging, sys
+import io, logging, sys, threading
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 logging.disable()
+one_at_a_time, answer = threading.Lock(), DomainDispatcherApplication.__call__
+
+def answer_in_turn(self, environ, start_response):
+    if not {"HTTP_IF_NONE_MATCH", "HTTP_IF_MATCH"} & environ.keys():
+        return answer(self, environ, start_response)
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(length))  # a slow sender holds up nobody
+    with one_at_a_time:
+        return answer(self, environ, start_response)
+
+DomainDispatcherApplication.__call__ = answer_in_turn
 server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
 server.start()
 print("http://%s:%d" % server.get_host_and_port(), flush=True)
