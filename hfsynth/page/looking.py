@@ -219,7 +219,9 @@ class CorpusLook:
             "pairs": f"{figures.pairs:,}" if figures.pairs else "",
             **figures.recipe,
         }
-        return markup.definitions({name: value for name, value in told.items() if value}) + _progress(figures.progress)
+        return markup.definitions({name: value for name, value in told.items() if value}) + told_progress(
+            figures.progress
+        )
 
     def plots(self) -> str:
         """Return the figures as tables with bars."""
@@ -289,7 +291,8 @@ def _empty(corpus: OpenCorpus, figures: Figures) -> str:
     return "This folder holds no pairs. Make some: hfsynth synthesize SOURCE OUT."
 
 
-def _progress(progress: Progress | None) -> str:
+def told_progress(progress: Progress | None) -> str:
+    """Return how far a job is as HTML, and what there is to do where nobody works on it; nothing for no job."""
     if progress is None:
         return ""
     of = f" of {progress.total:,}" if progress.total else ""
@@ -297,10 +300,16 @@ def _progress(progress: Progress | None) -> str:
     told = f"{progress.documents_seen:,} documents{of}, {progress.pairs_seen:,} pairs, {workers}"
     share = progress.documents_seen / progress.total if progress.total else 0.0
     left = f", about {progress.seconds_left:,.0f} s left" if progress.seconds_left is not None else ""
-    idle = (
-        ""
-        if progress.workers
-        else markup.message("Nobody works on it.", "", "Give the hfsynth synthesize command again.")
-    )
+    idle = "" if progress.workers else _idle(is_over=progress.rows >= (progress.total or progress.rows + 1))
     bar = f'<progress max="1" value="{min(share, 1):.4f}" aria-label="How far the job is"></progress>'
     return f'<div class="hs-progress">{bar}<span>{markup.escaped(told + left)}</span></div>{idle}'
+
+
+def _idle(*, is_over: bool) -> str:
+    """Say what there is to do where no worker runs; at the end that is for a moment so."""
+    again = "give the hfsynth synthesize command again."
+    if is_over:
+        return markup.message(
+            "Every document is done: the corpus is put together now.", "", f"Where nothing comes, {again}"
+        )
+    return markup.message("Nobody works on it.", "", again.capitalize())

@@ -14,12 +14,14 @@ import pytest
 from page_corpora import slow_job
 
 from hfsynth.core.config import SynthesizerConfig
+from hfsynth.core.records import Counts
 from hfsynth.documents.source import Source
 from hfsynth.engine.scripted import ScriptedEngine
+from hfsynth.job.progress import Progress
 from hfsynth.job.run import synthesize
 from hfsynth.page.answering import CorpusAnswers
 from hfsynth.page.filters import Filters, fits
-from hfsynth.page.looking import LIVE, CorpusLook
+from hfsynth.page.looking import LIVE, CorpusLook, told_progress
 from hfsynth.page.rows import UNDER_WAY, row_of
 
 NO_FILTERS = ("", "", "", "", "", 0, 0, "", LIVE)
@@ -152,3 +154,10 @@ def test_a_row_in_memory_fits_as_one_in_a_file_does(asked: dict[str, Any], fit: 
     pairs = [{"instruction": "When?", "response": "In 1824, by Napoleon."}]
     values = {"text": "The lamp was lit at Cordouan.", "pairs": pairs, "synthesis": synthesis}
     assert fits(row_of(values, 0), Filters(**asked)) == fit
+
+
+def test_a_job_without_workers_is_told_to_go_on_unless_it_is_being_put_together() -> None:
+    unfinished, over = (told_progress(Progress(Counts(), rows, 8, 1.0)) for rows in (5, 8))
+    assert "Nobody works on it" in unfinished and "again" in unfinished
+    assert "Nobody" not in over and "put together now" in over
+    assert "Nobody" not in told_progress(Progress(Counts(), 5, 8, 1.0, workers=1))
