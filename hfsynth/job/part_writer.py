@@ -223,7 +223,7 @@ class PartWriter:
             self._add(item)
         whole, writer = self._whole.get(item.shard), self._writers.get(item.shard)
         if whole is not None and writer is not None and writer.chains == whole.chains:
-            self._finish(whole, self._writers.pop(item.shard))
+            self._finish(whole)
 
     def _add(self, item: ChainResult) -> None:
         if item.shard not in self._writers:
@@ -233,10 +233,14 @@ class PartWriter:
         read = sum(row.get("offset", 0) == 0 for row in rows)
         self._rows[item.shard] = self._rows.get(item.shard, 0) + read
 
-    def _finish(self, whole: ShardEnd, writer: ShardWriter) -> None:
+    def _finish(self, whole: ShardEnd) -> None:
         """Put a part in place, unless another worker has taken the shard over in the meantime."""
+        is_mine = self._is_mine(
+            whole.shard
+        )  # asks a place that may not answer: till then the writer is given up at the end
+        writer = self._writers.pop(whole.shard)
         del self._whole[whole.shard], self._rows[whole.shard]
-        if not self._is_mine(whole.shard):
+        if not is_mine:
             writer.abandon()
             return
         now = time.monotonic()

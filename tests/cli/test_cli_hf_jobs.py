@@ -123,6 +123,7 @@ def test_a_corpus_is_made_by_jobs_that_end_and_a_caller_that_is_killed(
     assert f"{out} (finished)" in told and len(hub.jobs.all) == 5 and not hub.jobs.alive()
     assert [job.message for job in hub.jobs.at(0)] == ["Job timeout", None]
     assert pairs(out) == local_pairs(shell, tmp_path / "local")
+    assert not hub.lines(r"^GET /api/jobs/user/"), "one listing follows them all"
     for job in hub.jobs.all:
         assert job.arguments == ["work", out, "--share", f"{job.labels['place']}/3"]
         given = {"AWS_ACCESS_KEY_ID", "AWS_ALLOW_HTTP", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_REGION"}

@@ -17,6 +17,7 @@ import pytest
 from jobs import TESTS, command, documents, parts, run, stats
 from loopback_hub.faults import Fault
 from loopback_hub.server import Hub
+from seeds import EVERYTHING
 
 import hfsynth
 from hfsynth.core.config import EngineConfig
@@ -216,6 +217,7 @@ def test_what_a_job_costs() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.skipif(not EVERYTHING, reason="the walk on a store takes the same road: test_cli_hf_jobs")
 def test_three_jobs_of_which_one_runs_out_of_time_and_one_is_cancelled_and_the_caller_is_killed(
     hub: Hub, tmp_path: Path, source: Path, whole: Path
 ) -> None:
