@@ -42,7 +42,8 @@ class StoreLeases:
     def newest(self, name: str, *, now: bool = False) -> int | None:
         if now:
             self._view.look_at_workers()
-        return max(self._view.claims.get(name, {}), default=None)
+        made = [self._made[name]] if name in self._made else []  # a look may be older than that
+        return max((*self._view.claims.get(name, {}), *made), default=None)
 
     def is_costly(self, name: str) -> bool:
         newest = self.newest(name)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from stores import ENGINE, job, left_over, pairs_of, stats_of
 
 from hfsynth.core.config import EngineConfig, SynthesizerConfig
 from hfsynth.core.errors import ConfigError, OutputError
-from hfsynth.core.stores import FolderStore, open_store
+from hfsynth.core.stores import Entry, FolderStore, open_store
 from hfsynth.corpus.folder import Corpus
 from hfsynth.documents.source import Source
 from hfsynth.job import store_keys as keys
@@ -413,3 +413,18 @@ def test_a_lease_is_had_by_one_and_taken_over_from_the_dead_alone(bucket: str) -
         with one.waiting_for("publish"):
             assert claims(out) == [keys.claim("publish", 0)]
         assert claims(out) == [] and not [e.key for e in open_store(out).list(keys.BEATS) if "one" in e.key]
+
+
+def test_a_listing_that_is_older_than_a_lease_takes_it_from_nobody(tmp_path: Path) -> None:
+    class Old(FolderStore):
+        def list(self, prefix: str = "", after: str | None = None) -> Iterator[Entry]:
+            return (entry for entry in super().list(prefix, after) if not entry.key.startswith(keys.CLAIMS))
+
+    with StoreSite(Old(tmp_path / "store")) as site, StoreSite(FolderStore(tmp_path / "store")) as there:
+        one, two = leases_of(site, far("one"), 0.1), leases_of(there, far("two"), 0.1)
+        assert one.claim("00000") and one.holds("00000")
+        there.look(now=True)
+        assert not two.claim("00000")
+        time.sleep(0.3)
+        there.look(now=True)
+        assert two.claim("00000") and two.holds("00000")
