@@ -113,7 +113,7 @@ TRAIN: Rooms = {
     "Examples": ("cap", "cap_source", "validation", "seed"),
     "Weights": (
         *("lora_rank", "lora_alpha", "learning_rate", "warmup"),
-        *("batch_tokens", "device_tokens", "max_steps"),
+        *("batch_tokens", "device_tokens", "precision", "max_steps"),
     ),
     "Output": ("evaluate_every", "save_every", "tensorboard", "language", "quiet", "verbose", "as_json"),
 }

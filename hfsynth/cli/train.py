@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -15,6 +15,7 @@ from hfsynth.core.errors import ConfigError, ModelError
 from hfsynth.models.siblings import hide_unfit_siblings
 
 if TYPE_CHECKING:
+    from hfsynth.training.config import Precision
     from hfsynth.training.trainer import TrainingProgress
 
 
@@ -51,6 +52,9 @@ def train(
     warmup: Annotated[float, typer.Option(help="Share of the steps in which it rises.")] = 0.03,
     batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens an optimizer step.")] = 16_384,
     device_tokens: Annotated[int, typer.Option(min=1, help="Tokens on the device at once.")] = 4_096,
+    precision: Annotated[
+        str, typer.Option(help="Of the matrix products: auto, bf16 or fp32. [auto: bf16 on a GPU that has it]")
+    ] = "auto",
     validation: Annotated[float, typer.Option(help="Share of the examples that the loss is measured on.")] = 0.02,
     evaluate_every: Annotated[int, typer.Option(min=1, help="Steps between those measurements.")] = 50,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 50,
@@ -90,6 +94,7 @@ def train(
         warmup=warmup,
         validation=validation,
         max_steps=max_steps,
+        precision=cast("Precision", precision),
     )
     if dry_run:
         return _tell(library.training_plan(data, config), _PLANNED, as_json=as_json)

@@ -163,7 +163,7 @@ def _arguments(
         learning_rate=config.rate,
         lr_scheduler_type="cosine",
         warmup_steps=round(config.warmup * steps),
-        bf16=cuda and torch.cuda.is_bf16_supported(),
+        bf16=_in_half(config),
         use_cpu=not cuda,
         dataloader_pin_memory=cuda,
         train_sampling_strategy="sequential",
@@ -179,6 +179,13 @@ def _arguments(
         disable_tqdm=True,
         seed=config.packing.seed,
     )
+
+
+def _in_half(config: TrainingConfig) -> bool:
+    """Tell whether matrix products are computed in bfloat16; the weights that are learnt stay in float32."""
+    if config.precision == "auto":
+        return torch.cuda.is_available() and bool(torch.cuda.is_bf16_supported())
+    return config.precision == "bf16"
 
 
 def _accumulated(config: TrainingConfig) -> int:
@@ -197,7 +204,7 @@ def _tokenizer(base: str) -> PreTrainedTokenizerBase:
 
 def _model(config: TrainingConfig) -> PreTrainedModel:
     with _loading(config.base):
-        half = torch.cuda.is_available() and config.lora is not None
+        half = config.lora is not None and _in_half(config)
         model = AutoModelForCausalLM.from_pretrained(
             _location(config.base), dtype=torch.bfloat16 if half else torch.float32
         )
@@ -253,6 +260,7 @@ def _figures(
         "steps": trainer.state.global_step,
         "batch_tokens": config.batch_tokens,
         "learning_rate": config.rate,
+        "precision": "bf16" if _in_half(config) else "fp32",
         "seed": config.packing.seed,
         "final_loss": curve[-1]["loss"] if curve else None,
         "held_out_loss": held[-1]["loss"] if held else None,

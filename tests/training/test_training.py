@@ -92,7 +92,10 @@ def test_an_adapter_is_merged_and_changes_what_the_model_writes(tasks: Path, tin
     assert "What?" in [pair["instruction"] for pairs in written["pairs"] for pair in pairs]
 
 
-def test_a_run_that_was_interrupted_has_the_same_loss_curve(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_that_was_interrupted_has_the_same_loss_curve(
+    tasks: Path, tiny_llama: Path, tmp_path: Path, precision: str
+) -> None:
     class Killed(Exception):
         pass
 
@@ -100,7 +103,9 @@ def test_a_run_that_was_interrupted_has_the_same_loss_curve(tasks: Path, tiny_ll
         if progress.step == 7:
             raise Killed
 
-    settings = config(tiny_llama, packing=Packing(256, 2, epochs=4), lora=Lora(4, 8), validation=0.2)
+    settings = config(
+        tiny_llama, packing=Packing(256, 2, epochs=4), lora=Lora(4, 8), validation=0.2, precision=precision
+    )
     schedule = Schedule(log=1, evaluate=4, save=3)
     whole = train(tasks, tmp_path / "whole", settings, schedule=schedule)
     with pytest.raises(Killed):
@@ -116,6 +121,21 @@ def test_a_run_that_was_interrupted_has_the_same_loss_curve(tasks: Path, tiny_ll
     assert len(whole["curve"]) == whole["steps"] > 7
     weights = [(tmp_path / run / "adapter_model.safetensors").read_bytes() for run in ("whole", "cut")]
     assert weights[0] == weights[1]
+    assert whole["precision"] == precision
+
+
+def test_half_precision_learns_the_weights_themselves_in_full(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
+    """Steps far smaller than bfloat16 tells apart add up: after eight of them the loss is near that of float32."""
+    curves = {}
+    for precision in ("fp32", "bf16"):
+        settings = config(
+            tiny_llama, packing=Packing(256, 1, epochs=6), lora=Lora(8, 16), learning_rate=2e-3, precision=precision
+        )
+        figures = train(tasks, tmp_path / precision, settings, schedule=Schedule(log=1))
+        curves[precision] = [point["loss"] for point in figures["curve"]]
+    assert curves["fp32"][-1] < curves["fp32"][0] - 0.05
+    assert curves["bf16"] == pytest.approx(curves["fp32"], abs=0.02)
+    assert curves["bf16"] != curves["fp32"]
 
 
 KILLED = """
@@ -279,7 +299,8 @@ def test_a_base_that_is_not_there_is_refused(tasks: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "settings", [{"device_tokens": 0}, {"device_tokens": 9_000}, {"learning_rate": 2.0}, {"validation": 1.0}]
+    "settings",
+    [{"device_tokens": 0}, {"device_tokens": 9_000}, {"learning_rate": 2.0}, {"validation": 1.0}, {"precision": "fp8"}],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
