@@ -44,7 +44,10 @@ Row = Sequence[str]
 
 _MOST_TASKS = 6
 _PLAIN_WIDTH = 140  # of a table that goes into a file or a pipe
-_OF_SYNTHESIZER = ("documents", "response accuracy", "pair quality", "with pairs", "pairs each", "duplicates")
+_OF_SYNTHESIZER = (
+    *("documents", "response accuracy", "pair quality", "fully grounded"),
+    *("with pairs", "pairs each", "duplicates"),
+)
 _SHARES = {
     "with_pairs": "documents with pairs",
     "grounding": "words of a response that are in the document",
@@ -132,6 +135,7 @@ def _of_synthesizer(named: tuple[str, Mapping[str, Any]]) -> Row:
         f"{found['documents']:,}",
         as_score(found["response_accuracy"]["f1"]),
         as_score(found["pair_quality"]["f1"]),
+        as_score(found["fully_grounded"]),
         as_share(found["with_pairs"]["mean"]),
         "–" if pairs is None else f"{pairs:.1f}",
         as_share(found["duplicates"]),

@@ -22,6 +22,7 @@ from hfsynth.engine.protocol import Chain, Completion, Request
 from hfsynth.prompting.chat import Chat
 from hfsynth.prompting.instruction_pretrain import InstructionPretrain
 from hfsynth.prompting.recipe_chat import Asked, PromptDraw
+from hfsynth.quality.measures import Evidence
 from hfsynth.quality.task_categories import category_of
 from hfsynth.quality.words import CHARACTER, UNKNOWN, differ, language_of
 
@@ -171,7 +172,8 @@ class AnswerScore:
 class PairsScore:
     """The pairs about a document; `said` is None where it did not fit the window, or no prompt of a recipe was for it.
 
-    `tasks` are the pairs' kinds; `foreign` says of those whose language is known whether it is not the document's.
+    `tasks` are the pairs' kinds; `foreign` says of those whose language is known whether it is not the document's;
+    `grounding` is the share of each response's content words that are in the document (see `quality.measures`).
     """
 
     case: Case
@@ -181,6 +183,7 @@ class PairsScore:
     said: RequestOutcome | None = None
     tasks: tuple[str, ...] = ()
     foreign: tuple[bool, ...] = ()
+    grounding: tuple[float, ...] = ()
     fits_no_prompt: bool = False
 
     @property
@@ -224,7 +227,9 @@ class GoldJudge:
         quality = pair_quality(parsed.pairs, case.example.pairs)
         tasks = tuple(category_of(pair).value for pair in parsed.pairs)
         foreign = tuple(_foreign(document, parsed.pairs))
-        return PairsScore(case, quality, len(parsed.pairs), parsed.rejected, said, tasks, foreign)
+        evidence = Evidence.of(document)
+        grounding = tuple(evidence.grounding(pair.response) for pair in parsed.pairs)
+        return PairsScore(case, quality, len(parsed.pairs), parsed.rejected, said, tasks, foreign, grounding)
 
     def _prompts(self, case: Case) -> tuple[InstructionPretrain | Chat | Asked | None, str | None]:
         """Return what pairs are asked for with, and its schema; None where the recipe has no prompt for a document."""

@@ -96,7 +96,8 @@ def figures(judged: Sequence[Judged], seed: int) -> Figures:
     """Return the figures of some documents.
 
     Means are over documents, a document's answers counted as their mean; scores and shares lie between 0 and 1.
-    What did not fit the window, or failed in the engine, is counted and in no mean.
+    `grounding` is the share of a response's content words that its document has, `fully_grounded` the share of
+    responses of which it has all. What did not fit the window, or failed in the engine, is counted and in no mean.
     """
     written = [one.written for one in judged if one.written.said is not None and not one.written.said.failed]
     answered = [answers for one in judged if (answers := one.answered())]
@@ -124,6 +125,8 @@ def figures(judged: Sequence[Judged], seed: int) -> Figures:
         "with_pairs": mean([float(one.pairs > 0) for one in written]),
         "pairs_per_document": mean([float(one.pairs) for one in written]),
         "gold_pairs_per_document": mean([float(len(one.case.example.pairs)) for one in written]),
+        "grounding": mean([sum(one.grounding) / len(one.grounding) for one in written if one.grounding]),
+        "fully_grounded": mean([one.grounding.count(1) / len(one.grounding) for one in written if one.grounding]),
         "duplicates": _share(sum(one.duplicates for one in written), sum(one.pairs for one in written)),
         "language_mismatch": mean([sum(one.foreign) / len(one.foreign) for one in written if one.foreign]),
         "tasks": _tasks(written),

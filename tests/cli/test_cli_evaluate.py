@@ -174,6 +174,7 @@ def test_names_in_tables_are_no_markup(capsys: pytest.CaptureFixture[str]) -> No
         "documents": 1,
         "response_accuracy": {"f1": interval},
         "pair_quality": {"f1": interval},
+        "fully_grounded": interval,
         "with_pairs": interval,
         "pairs_per_document": interval,
         "duplicates": None,

@@ -83,9 +83,12 @@ def test_the_figures_are_those_computed_by_hand(gold: Path) -> None:
     means = {name: interval["mean"] for name, interval in zero["pair_quality"].items()}
     assert means == pytest.approx({"f1": 2 / 3, "precision": 1, "recall": 1 / 2})
     assert zero["with_pairs"]["mean"] == zero["pairs_per_document"]["mean"] == 1
+    assert zero["grounding"] == zero["fully_grounded"] == {"mean": 1, "low": 1, "high": 1}
     assert (zero["duplicates"], zero["rejected"]) == (0.5, {"duplicate_question": 5})
     assert few["response_accuracy"]["f1"]["mean"] == few["response_accuracy"]["exact_match"]["mean"] == 1
     assert few["pair_quality"]["f1"]["mean"] == 1
+    # "Paris" is in the document, "Earth" is not
+    assert few["grounding"]["mean"] == few["fully_grounded"]["mean"] == 0.5
     assert (few["pairs_per_document"]["mean"], few["duplicates"], few["rejected"]) == (2, 0, {})
     assert (few["documents"], few["too_long"], few["failed"], few["fewer_shots"]) == (5, 0, 0, 0)
 
