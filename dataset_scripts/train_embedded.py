@@ -4,14 +4,16 @@
 # ///
 r"""Train the embedded synthesizer: choose permissive, varied rows of a task collection, and fine-tune on them.
 
-COLLECTION is a parquet file in the schema `context, pairs: [{instruction, response, task}], source, license`. Kept are
-rows whose licence permits the weights to be shipped. Within a row, pairs are put in the order in which the text
-answers them, so that a small model learns to walk through a text instead of asking the same thing twice; stock
+COLLECTION is a parquet file in the schema `id, context, pairs: [{instruction, response, task}], source, license`.
+Kept are rows whose licence permits the weights to be shipped. Within a row, pairs are put in the order in which the
+text answers them, so that a small model learns to walk through a text instead of asking the same thing twice; stock
 instructions, which it would fall back on, are thinned out; long texts are cut to a stretch of whole sentences around
-the answers; and short texts with few pairs are joined, so that the model learns to go on through a longer one. Choice
-and training depend on the seed alone.
+the answers; and short texts with few pairs are joined, so that the model learns to go on through a longer one. Some
+texts keep one pair, or pairs of one task; shots of a sequence agree in that, so that the model learns to write what
+its shots show. Choice and training depend on the seed alone.
 
-    uv run dataset_scripts/train_embedded.py COLLECTION OUT
+    uv run dataset_scripts/made_tasks.py MADE.parquet  # tables and short articles, which public sets lack
+    uv run dataset_scripts/train_embedded.py COLLECTION OUT --also MADE.parquet
     uv run dataset_scripts/train_embedded.py COLLECTION OUT --choose-only  # writes OUT.parquet and stops
     hf jobs uv run --flavor a10g-small --secrets HF_TOKEN dataset_scripts/train_embedded.py \
         hf://datasets/user/tasks/train.parquet OUT --push user/synthesizer
@@ -25,7 +27,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,24 +41,28 @@ CLOSED = ("CC-BY-SA", "upstream", "none in repo")
 """Licences with these words do not permit the weights to be shipped under a permissive licence."""
 
 STOCK = 10  # an instruction that a source uses this often says nothing about the text
-SHORT, LONG = 25, 300  # words of a text
-USUAL = {"fairytaleqa": 200}  # words of most texts of a source
-ELSEWHERE = 115
-LONGER = 0.12  # share of texts that may have more words than usual
+SHORT, LONG = 25, 320  # words of a text
+USUAL = {"fairytaleqa": 200, "scitldr": 220, "openstax": 170, "medquad": 150}  # words of most texts of a source
+ELSEWHERE = 130
+LONGER = 0.15  # share of texts that may have more words than usual
 RESPONSE, INSTRUCTION = 45, 40  # words at most
 PAIRS = 6
 FEW, JOINED = 3, 0.35  # a text with fewer pairs is joined with another of its source; of the others, this share
+ONE, SAME = 0.12, 0.25  # shares of texts that keep one pair, and the pairs of one task
 CAPS = {
-    "fairytaleqa": 680,
-    "openstax": 320,
-    "medquad": 270,
-    "policyqa": 45,
-    "strategyqa": 75,
-    "propara": 60,
-    "scitldr": 80,
-    "gap": 14,
-    "mts_dialog": 22,
-    "qmsum": 8,
+    "fairytaleqa": 2_000,
+    "openstax": 1_300,
+    "medquad": 1_200,
+    "made_articles": 700,
+    "scitldr": 700,
+    "made_accounts": 600,
+    "policyqa": 450,
+    "made_tables": 400,
+    "strategyqa": 350,
+    "propara": 300,
+    "mts_dialog": 80,
+    "qmsum": 30,
+    "gap": 30,
 }
 """Rows of each source: those whose instructions vary with the text first."""
 
@@ -76,11 +82,14 @@ QUOTED = re.compile(r"[\"“]([^\"”]{3,60})[\"”]")
 
 def main() -> None:
     args = arguments()
-    with fsspec.open(args.collection, "rb") as file:
-        chosen = choose(pq.read_table(file).to_pylist(), args.seed)
+    rows: list[dict[str, Any]] = []
+    for collection in (args.collection, *args.also):
+        with fsspec.open(collection, "rb") as file:
+            rows += pq.read_table(file).to_pylist()
+    chosen = choose(rows, args.seed)
     data = Path(f"{args.out}.parquet")
     pq.write_table(pa.Table.from_pylist(chosen), data)
-    counts = Counter(row["source"] for row in chosen)
+    counts = Counter(row["source"].partition("/")[0] for row in chosen)
     pairs = sum(len(row["pairs"]) for row in chosen)
     print(f"{len(chosen)} texts, {pairs} pairs: {json.dumps(dict(counts))}", file=sys.stderr)
     if not args.choose_only:
@@ -94,10 +103,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("collection", help="a parquet file of contexts and pairs")
     parser.add_argument("out", help="the folder of the model; OUT.parquet holds the rows it is trained on")
     parser.add_argument("--base", default="embedded", help="what to train; `embedded` is SmolLM2-135M-Instruct")
+    parser.add_argument("--also", action="append", default=[], help="a further file of the kind; may be repeated")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--shots", type=int, default=4)
-    parser.add_argument("--window", type=int, default=2048)
-    parser.add_argument("--learning-rate", type=float, default=1.2e-3)
+    parser.add_argument("--window", type=int, default=1536)
+    parser.add_argument("--lora-rank", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=8e-4)
+    parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="bf16")
     parser.add_argument("--batch-tokens", type=int, default=2048)
     parser.add_argument("--device-tokens", type=int, default=2048)
     parser.add_argument("--save-every", type=int, default=20)
@@ -116,12 +128,14 @@ def train_on(data: Path, args: argparse.Namespace) -> None:
     config = hfsynth.TrainingConfig(
         base=args.base,
         packing=hfsynth.Packing(args.window, args.shots, epochs=args.epochs, seed=args.seed),
+        lora=hfsynth.Lora(args.lora_rank, 2 * args.lora_rank),
         learning_rate=args.learning_rate,
+        precision=args.precision,
         batch_tokens=args.batch_tokens,
         device_tokens=args.device_tokens,
         validation=0.02,
     )
-    schedule = hfsynth.Schedule(log=5, evaluate=60, save=args.save_every)
+    schedule = hfsynth.Schedule(log=5, evaluate=150, save=args.save_every)
     figures = hfsynth.train(data, args.out, config, schedule=schedule, on_progress=tell)
     print(json.dumps({key: value for key, value in figures.items() if not isinstance(value, list)}, indent=2))
 
@@ -137,11 +151,13 @@ def choose(rows: Sequence[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]
     chosen = [
         text
         for source, found in sorted(by_source.items())
-        for text in joined(best(found, CAPS[source], seed), hfsynth.Draws(f"{seed}/joined {source}"))
+        for text in together(source, best(found, CAPS[source], seed), seed)
     ]
+    kinds = hfsynth.Draws(f"kinds/{seed}")
+    alike = [of_a_kind(text, kinds) for text in chosen]
     return [
-        {"context": found.context, "pairs": list(found.pairs), "source": found.source}
-        for found in (chosen[number] for number in hfsynth.Draws(f"rows/{seed}").order(len(chosen)))
+        {"context": found.context, "pairs": [plain(pair) for pair in found.pairs], "source": found.source}
+        for found in (alike[number] for number in hfsynth.Draws(f"rows/{seed}").order(len(alike)))
     ]
 
 
@@ -158,7 +174,8 @@ class Prepared:
 def prepared(row: Mapping[str, Any], asked: Mapping[tuple[str, str], int], seed: int) -> Prepared | None:
     """Return a row with its text cut and its pairs in order; None where too little is left."""
     stream = hfsynth.Draws(f"{seed}/{row['id']}")
-    pairs = [varied(cut(pair), stream) for pair in row["pairs"] if pair["task"] != REVERSED]
+    pairs = [varied(cut(pair), stream) for pair in (*asked_by_title(row["pairs"]), *row["pairs"])]
+    pairs = [pair for pair in pairs if pair["task"] != REVERSED]
     fitting = [pair for pair in pairs if fits(pair)]
     own = [pair for pair in fitting if asked[row["source"], pair["instruction"]] < STOCK]
     stock = [pair for pair in fitting if asked[row["source"], pair["instruction"]] >= STOCK]
@@ -166,15 +183,25 @@ def prepared(row: Mapping[str, Any], asked: Mapping[tuple[str, str], int], seed:
     context, kept = stretch(row["context"], own, words)
     spare = max(3 - len(kept), stream.share() < 0.15)
     ordered = [*in_order(context, kept)[:PAIRS], *(stock[number] for number in stream.order(len(stock))[:spare])]
-    if not SHORT <= len(context.split()) <= words or len(ordered) < 2:
+    if not SHORT <= len(context.split()) <= words or len(ordered) < (1 if is_made(row["source"]) else 2):
         return None
-    return Prepared(row["source"], context, tuple(plain(pair) for pair in ordered), len(kept))
+    return Prepared(row["source"], context, tuple(ordered), len(kept))
 
 
 def best(found: Sequence[Prepared], cap: int, seed: int) -> list[Prepared]:
     """Return `cap` rows: those with the most pairs of their own, up to four, before others, else as drawn."""
     drawn = [found[number] for number in hfsynth.Draws(f"{seed}/{found[0].source}").order(len(found))]
     return sorted(drawn, key=lambda row: -min(row.own, 4))[:cap]
+
+
+def is_made(source: str) -> bool:
+    """Tell whether a source was made by code: its texts have as many pairs as they should."""
+    return source.startswith("made_")
+
+
+def together(source: str, texts: Sequence[Prepared], seed: int) -> Iterable[Prepared]:
+    """Return the texts of a source as they are learnt, some of them joined where people wrote them."""
+    return texts if is_made(source) else joined(texts, hfsynth.Draws(f"{seed}/joined {source}"))
 
 
 def joined(texts: Sequence[Prepared], stream: hfsynth.Draws) -> Iterator[Prepared]:
@@ -195,6 +222,30 @@ def joined(texts: Sequence[Prepared], stream: hfsynth.Draws) -> Iterator[Prepare
 def both(one: Prepared, other: Prepared) -> Prepared:
     pairs = {pair["instruction"].casefold(): pair for pair in (*one.pairs, *other.pairs)}
     return Prepared(one.source, f"{one.context}\n\n{other.context}", tuple(pairs.values()), one.own + other.own)
+
+
+def of_a_kind(text: Prepared, stream: hfsynth.Draws) -> Prepared:
+    """Return a text with one of its pairs, those of one task, or all.
+
+    Its `source` says which: sequences are packed by it, so that all shots of one agree.
+    """
+    share = stream.share()
+    task, count = Counter(pair["task"] for pair in text.pairs).most_common(1)[0]
+    if share < ONE and not is_made(text.source):
+        one = text.pairs[stream.below(len(text.pairs))]
+        return replace(text, source=f"{text.source}/one/{one['task']}", pairs=(one,))
+    if share < ONE + SAME and 2 <= count < len(text.pairs):
+        same = tuple(pair for pair in text.pairs if pair["task"] == task)
+        return replace(text, source=f"{text.source}/same/{task}", pairs=same)
+    return replace(text, source=f"{text.source}/{'few' if len(text.pairs) <= FEW else 'many'}")
+
+
+def asked_by_title(pairs: Sequence[Mapping[str, str]]) -> Iterator[Mapping[str, str]]:
+    """Yield the pair of a title that asks a question and the summary that answers it, where a text has both."""
+    said = {pair["task"]: pair["response"] for pair in pairs}
+    title, summary = said.get("scientific_title", ""), said.get("scientific_tldr")
+    if title.endswith("?") and summary:
+        yield {"instruction": title, "response": summary, "task": "title_question"}
 
 
 def cut(pair: Mapping[str, str]) -> Mapping[str, str]:
