@@ -201,7 +201,7 @@ def test_a_trial_samples_as_its_model_recommends_and_so_does_its_command() -> No
     assert wanted.sampling.frequency_penalty > 0
     ways = wanted.ways(trying.Engines())
     assert "--max-tokens 100" in ways.command and "penalty" not in ways.command
-    assert "Sampling(max_tokens=100, repetition_penalty=1.05, frequency_penalty=0.4)" in ways.python
+    assert "Sampling(max_tokens=100, frequency_penalty=0.5)" in ways.python
     usual = trying.Wanted((TEXT,), "embedded").ways(trying.Engines())
     assert "ampling" not in usual.python and "--max-tokens" not in usual.command
 
