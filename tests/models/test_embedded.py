@@ -24,6 +24,8 @@ from hfsynth.models import cache as model_folders
 from hfsynth.models.adapters import EMBEDDED_WINDOW, embedded_path, embedded_revision
 from hfsynth.models.cache import LoadedModel, cache_folder, is_built, store
 from hfsynth.models.resolve import recommended_sampling
+from hfsynth.models.tokenizers import ModelTokenizer
+from hfsynth.prompting.instruction_pretrain import InstructionPretrain
 from hfsynth.synthesis.synthesizer import Synthesizer
 
 DOCUMENT = (
@@ -84,7 +86,8 @@ def test_the_merged_model_is_an_ordinary_model_folder_that_writes_pairs(
     assert tokenizer.convert_ids_to_tokens([1, 2]) == ["<|im_start|>", "<|im_end|>"]
     assert model.config.max_position_embeddings == EMBEDDED_WINDOW
 
-    prompt = [1, *tokenizer.encode(f" <CON> {DOCUMENT} </CON>\n\n", add_special_tokens=False)]
+    prompt = InstructionPretrain(ModelTokenizer(tokenizer)).prompt([], DOCUMENT)
+    assert tokenizer.decode(prompt) == f"<|im_start|> <CON> {DOCUMENT} </CON>\n\n"
     given = torch.tensor([prompt])
     answer = model.generate(given, attention_mask=torch.ones_like(given), max_new_tokens=40, do_sample=False)
     text = tokenizer.decode(answer[0, len(prompt) :])
