@@ -82,11 +82,7 @@ QUOTED = re.compile(r"[\"“]([^\"”]{3,60})[\"”]")
 
 def main() -> None:
     args = arguments()
-    rows: list[dict[str, Any]] = []
-    for collection in (args.collection, *args.also):
-        with fsspec.open(collection, "rb") as file:
-            rows += pq.read_table(file).to_pylist()
-    chosen = choose(rows, args.seed)
+    chosen = choose([row for collection in (args.collection, *args.also) for row in read(collection)], args.seed)
     data = Path(f"{args.out}.parquet")
     pq.write_table(pa.Table.from_pylist(chosen), data)
     counts = Counter(row["source"].partition("/")[0] for row in chosen)
@@ -96,6 +92,16 @@ def main() -> None:
         train_on(data, args)
     if args.push and not args.choose_only:
         print(hfsynth.push(args.out, args.push, kind="model", license="apache-2.0", language="en").url)
+
+
+def read(collection: str) -> list[dict[str, Any]]:
+    """Return the rows of a parquet file; end the script with a plain word where there is none."""
+    try:
+        with fsspec.open(collection, "rb") as file:
+            rows: list[dict[str, Any]] = pq.read_table(file).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        sys.exit(f"{collection} cannot be read as parquet: {error}")
+    return rows
 
 
 def arguments() -> argparse.Namespace:

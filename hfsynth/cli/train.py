@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,9 +13,9 @@ from hfsynth.cli.options import Json, Quiet, Verbose
 from hfsynth.cli.rooms import TRAIN, in_rooms
 from hfsynth.core.errors import ConfigError, ModelError
 from hfsynth.models.siblings import hide_unfit_siblings
+from hfsynth.training.config import Precision
 
 if TYPE_CHECKING:
-    from hfsynth.training.config import Precision
     from hfsynth.training.trainer import TrainingProgress
 
 
@@ -53,7 +53,7 @@ def train(
     batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens an optimizer step.")] = 16_384,
     device_tokens: Annotated[int, typer.Option(min=1, help="Tokens on the device at once.")] = 4_096,
     precision: Annotated[
-        str, typer.Option(help="Of the matrix products: auto, bf16 or fp32. [auto: bf16 on a GPU that has it]")
+        Precision, typer.Option(help="Of the matrix products; auto is bf16 on a GPU that has it, else fp32.")
     ] = "auto",
     validation: Annotated[float, typer.Option(help="Share of the examples that the loss is measured on.")] = 0.02,
     evaluate_every: Annotated[int, typer.Option(min=1, help="Steps between those measurements.")] = 50,
@@ -94,7 +94,7 @@ def train(
         warmup=warmup,
         validation=validation,
         max_steps=max_steps,
-        precision=cast("Precision", precision),
+        precision=precision,
     )
     if dry_run:
         return _tell(library.training_plan(data, config), _PLANNED, as_json=as_json)

@@ -15,6 +15,8 @@ from typing import Any, Literal, get_args
 from hfsynth.core.errors import ConfigError, OutputError
 from hfsynth.core.files import write_text, writing
 
+_ADDED = {"precision": "auto"}  # settings that older runs did not write down, and what they had
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingFolder:
@@ -46,7 +48,7 @@ class TrainingFolder:
             if self.root.exists() and any(self.root.iterdir()):
                 raise OutputError(f"{self.root} is not empty, and no training run.", hint="Name a new folder.")
             return None
-        known = _read(self._recipe)
+        known = {**_ADDED, **_read(self._recipe)}
         other = [key for key in recipe if recipe[key] != known.get(key)]
         if other:
             raise OutputError(
@@ -147,7 +149,7 @@ class TrainingConfig:
     `batch_tokens` are the tokens of one optimizer step, `device_tokens` those that are on the device at once; padding
     counts. `warmup` and `validation` are shares (of the steps, of the examples). `learning_rate` is None for 2e-4
     with LoRA and 5e-6 without (the paper's, section 3). `precision` is that of the matrix products: `auto` is `bf16`
-    on a GPU that has it and `fp32` elsewhere; a CPU with AVX512-BF16 or AMX is several times faster with `bf16`.
+    on a GPU that has it and `fp32` elsewhere; a CPU with AVX512-BF16 or AMX is twice as fast with `bf16`.
     """
 
     base: str

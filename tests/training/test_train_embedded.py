@@ -94,6 +94,16 @@ def test_texts_made_by_code_are_not_joined_and_keep_their_pairs(recipe: Mapping[
     assert not any("/one/" in found["source"] for found in chosen)
 
 
+def test_a_collection_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tasks.csv").write_text("context,pairs")
+    for name in ("none.parquet", "tasks.csv"):
+        command = [sys.executable, str(SCRIPT), str(tmp_path / name), str(tmp_path / "out"), "--choose-only"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert f"{name} cannot be read" in done.stderr and "Traceback" not in done.stderr
+        assert not (tmp_path / "out.parquet").exists()
+
+
 @needs("torch", "peft")
 def test_a_killed_run_makes_the_bytes_of_one_that_was_not(tiny_llama: Path, tmp_path: Path) -> None:
     collection, made = tmp_path / "tasks.parquet", tmp_path / "made.parquet"

@@ -261,6 +261,20 @@ def test_a_finished_run_is_not_repeated_and_other_settings_are_refused(
         train(tasks, tmp_path / "out", config(tiny_llama, lora=Lora(4, 8), learning_rate=1e-3))
 
 
+def test_a_run_of_before_a_setting_was_there_goes_on_with_its_default(
+    tasks: Path, tiny_llama: Path, tmp_path: Path
+) -> None:
+    settings = config(tiny_llama, lora=Lora(4, 8), max_steps=1)
+    first = train(tasks, tmp_path / "out", settings)
+    recipe = tmp_path / "out" / ".hfsynth" / "training_recipe.json"
+    values = json.loads(recipe.read_text())
+    del values["precision"]
+    recipe.write_text(json.dumps(values))
+    assert train(tasks, tmp_path / "out", settings) == first
+    with pytest.raises(OutputError, match="precision was 'auto', now 'bf16'"):
+        train(tasks, tmp_path / "out", config(tiny_llama, lora=Lora(4, 8), max_steps=1, precision="bf16"))
+
+
 def test_so_few_examples_that_none_is_held_out_are_trained_on(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
     figures = train(tasks, tmp_path / "out", config(tiny_llama, lora=Lora(4, 8), validation=0.001, max_steps=1))
     assert figures["held_out_loss"] is None
