@@ -6,6 +6,7 @@ The only module that imports PEFT. Knows nothing of the Hub, of engines or of co
 from __future__ import annotations
 
 import json
+import os
 import time
 import warnings
 from collections import Counter
@@ -108,7 +109,8 @@ def _train(
     trainer.remove_callback(transformers.PrinterCallback)
     started = time.monotonic()
     last = folder.last_checkpoint()
-    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    with _repeatable():
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
     figures = _figures(trainer, config, training, time.monotonic() - started)
     figures |= {"data": Path(data).name, "left_out": dict(examples.left_out + packed)}
     _write(folder, trainer.model, tokenizer, config, figures)
@@ -130,6 +132,29 @@ def _quietly() -> Iterator[None]:
             datasets.enable_progress_bars()
         if bars[1]:
             library_logging.enable_progress_bar()
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """Ask PyTorch to add up in the same order every time, so that the same seed gives the same weights on a GPU, too.
+
+    Of its fused attentions only flash attention can. Operations that have no such order go on without one.
+    """
+    cuda, deterministic = torch.backends.cuda, torch.utils.deterministic
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for; read when it is first used
+    before = (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
+    fused = (cuda.cudnn_sdp_enabled(), cuda.mem_efficient_sdp_enabled())
+    filled, deterministic.fill_uninitialized_memory = deterministic.fill_uninitialized_memory, False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    cuda.enable_cudnn_sdp(False)
+    cuda.enable_mem_efficient_sdp(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        cuda.enable_cudnn_sdp(fused[0])
+        cuda.enable_mem_efficient_sdp(fused[1])
+        deterministic.fill_uninitialized_memory = filled
 
 
 def _sequences(

@@ -206,6 +206,19 @@ def test_a_plan_says_what_would_be_trained_on_and_writes_nothing(tasks: Path, ti
     assert [planned[name] for name in names] == [figures[name] for name in names]
 
 
+def test_a_run_adds_up_in_one_order_and_leaves_torch_as_it_was(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
+    import torch
+
+    def settings() -> tuple[bool, bool, bool]:
+        fused = (torch.backends.cuda.mem_efficient_sdp_enabled(), torch.backends.cuda.cudnn_sdp_enabled())
+        return (torch.are_deterministic_algorithms_enabled(), *fused)
+
+    before, during = settings(), []
+    train(tasks, tmp_path / "synthesizer", config(tiny_llama), on_progress=lambda _: during.append(settings()))
+    assert set(during) == {(True, False, False)}
+    assert settings() == before != during[0]
+
+
 def test_the_loss_is_the_mean_over_the_tokens_that_count(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
     """One step over all sequences in four device batches: the logged loss is that of plain cross-entropy."""
     import torch
