@@ -80,7 +80,7 @@ def pack(
     Each epoch draws its own examples, order and number of shots a sequence, 1 to `packing.shots` alike likely, so that
     prompts without and with earlier shots are both learnt. An example longer than the window is left out.
     """
-    fitting, left_out = _fitting(examples, prompts, tokenizer, packing.window)
+    fitting, left_out = _fitting(examples, prompts, packing.window)
     packed: list[TrainingSequence] = []
     for epoch in range(packing.epochs):
         stream = Draws(f"epoch {epoch}/{packing.seed}")
@@ -100,13 +100,13 @@ class _Sized:
 
 
 def _fitting(
-    examples: Sequence[Example], prompts: InstructionPretrain, tokenizer: OffsetTokenizer, window: int
+    examples: Sequence[Example], prompts: InstructionPretrain, window: int
 ) -> tuple[Mapping[str, list[_Sized]], Counter[str]]:
     fitting: dict[str, list[_Sized]] = {}
     left_out: Counter[str] = Counter()
     for example in examples:
         turn = Turn(example.context, example.pairs)
-        tokens = len(sequence(prompts, tokenizer, [turn]).token_ids)
+        tokens = len(prompts.prompt([], turn.document)) + len(prompts.going_on(prompts.answer(turn.pairs)))
         if tokens > window:
             left_out["too_long"] += 1
         else:
