@@ -136,24 +136,23 @@ def _quietly() -> Iterator[None]:
 
 @contextmanager
 def _repeatable() -> Iterator[None]:
-    """Ask PyTorch to add up in the same order every time, so that the same seed gives the same weights on a GPU, too.
+    """Ask PyTorch to add up in the same order every time, which a GPU does not do of itself.
 
-    Of its fused attentions only flash attention can. Operations that have no such order go on without one.
+    Of its fused attentions cuDNN's would not; flash attention does, and what it cannot compute (float32, masks) goes on
+    without an order, as do operations that have none.
     """
     cuda, deterministic = torch.backends.cuda, torch.utils.deterministic
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for; read when it is first used
     before = (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
-    fused = (cuda.cudnn_sdp_enabled(), cuda.mem_efficient_sdp_enabled())
-    filled, deterministic.fill_uninitialized_memory = deterministic.fill_uninitialized_memory, False
+    cudnn, filled = cuda.cudnn_sdp_enabled(), deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
     cuda.enable_cudnn_sdp(False)
-    cuda.enable_mem_efficient_sdp(False)
+    deterministic.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        cuda.enable_cudnn_sdp(fused[0])
-        cuda.enable_mem_efficient_sdp(fused[1])
+        cuda.enable_cudnn_sdp(cudnn)
         deterministic.fill_uninitialized_memory = filled
 
 

@@ -206,16 +206,19 @@ def test_a_plan_says_what_would_be_trained_on_and_writes_nothing(tasks: Path, ti
     assert [planned[name] for name in names] == [figures[name] for name in names]
 
 
-def test_a_run_adds_up_in_one_order_and_leaves_torch_as_it_was(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
+def test_a_run_asks_for_one_order_and_leaves_torch_as_it_was(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
     import torch
 
-    def settings() -> tuple[bool, bool, bool]:
-        fused = (torch.backends.cuda.mem_efficient_sdp_enabled(), torch.backends.cuda.cudnn_sdp_enabled())
-        return (torch.are_deterministic_algorithms_enabled(), *fused)
+    cuda, deterministic = torch.backends.cuda, torch.utils.deterministic
+
+    def settings() -> tuple[bool, ...]:
+        ordered = torch.are_deterministic_algorithms_enabled()
+        fused = (cuda.cudnn_sdp_enabled(), cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled())
+        return (ordered, deterministic.fill_uninitialized_memory, *fused)
 
     before, during = settings(), []
     train(tasks, tmp_path / "synthesizer", config(tiny_llama), on_progress=lambda _: during.append(settings()))
-    assert set(during) == {(True, False, False)}
+    assert set(during) == {(True, False, False, True, True)}  # without the last, masks and float32 take far more memory
     assert settings() == before != during[0]
 
 
