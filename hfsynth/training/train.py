@@ -6,7 +6,6 @@ The only module that imports PEFT. Knows nothing of the Hub, of engines or of co
 from __future__ import annotations
 
 import json
-import os
 import time
 import warnings
 from collections import Counter
@@ -32,6 +31,7 @@ from hfsynth.models.adapters import BASE_NAME, EMBEDDED, base_path
 from hfsynth.models.tokenizers import ModelTokenizer
 from hfsynth.prompting.instruction_pretrain import InstructionPretrain
 from hfsynth.training.config import Packing, Schedule, TrainingConfig, TrainingFolder
+from hfsynth.training.order import has_order, ordered_sums
 from hfsynth.training.sequences import TrainingSequence, batched, held_out, in_order, pack
 from hfsynth.training.trainer import Batches, OnProgress, Report, SynthesizerTrainer, only, tensorboard_logs
 
@@ -109,7 +109,8 @@ def _train(
     trainer.remove_callback(transformers.PrinterCallback)
     started = time.monotonic()
     last = folder.last_checkpoint()
-    with _repeatable():
+    strict = torch.cuda.is_available() and has_order(trainer.try_step)
+    with ordered_sums(strict=strict):
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     figures = _figures(trainer, config, training, time.monotonic() - started)
     figures |= {"data": Path(data).name, "left_out": dict(examples.left_out + packed)}
@@ -132,28 +133,6 @@ def _quietly() -> Iterator[None]:
             datasets.enable_progress_bars()
         if bars[1]:
             library_logging.enable_progress_bar()
-
-
-@contextmanager
-def _repeatable() -> Iterator[None]:
-    """Ask PyTorch to add up in the same order every time, which a GPU does not do of itself.
-
-    Of its fused attentions cuDNN's would not; flash attention does, and what it cannot compute (float32, masks) goes on
-    without an order, as do operations that have none.
-    """
-    cuda, deterministic = torch.backends.cuda, torch.utils.deterministic
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for; read when it is first used
-    before = (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
-    cudnn, filled = cuda.cudnn_sdp_enabled(), deterministic.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    cuda.enable_cudnn_sdp(False)
-    deterministic.fill_uninitialized_memory = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        cuda.enable_cudnn_sdp(cudnn)
-        deterministic.fill_uninitialized_memory = filled
 
 
 def _sequences(

@@ -104,6 +104,16 @@ class SynthesizerTrainer(Trainer):
         loss = total / items
         return (loss, {"loss": loss}) if return_outputs else loss
 
+    def try_step(self) -> None:
+        """Compute what a step computes, for the first batch, and learn nothing from it."""
+        self.model.train()
+        try:
+            with self.compute_loss_context_manager():
+                loss = self.compute_loss(self.model, on_device(self, self.train_dataset[0]))
+            loss.backward()
+        finally:
+            self.model.zero_grad()
+
     def prediction_step(
         self,
         model: PreTrainedModel,

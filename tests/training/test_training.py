@@ -222,6 +222,45 @@ def test_a_run_asks_for_one_order_and_leaves_torch_as_it_was(tasks: Path, tiny_l
     assert settings() == before != during[0]
 
 
+def test_a_step_is_tried_for_an_order_and_teaches_nothing(
+    tasks: Path, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where alone it is done: the run after it is the one without it."""
+    from hfsynth.training import train as module
+    from hfsynth.training.order import has_order
+    from hfsynth.training.trainer import SynthesizerTrainer
+
+    train(tasks, tmp_path / "plain", config(tiny_llama))
+    found = []
+
+    class Tried(SynthesizerTrainer):
+        def train(self, *args: Any, **named: Any) -> Any:  # noqa: ANN401
+            found.append(has_order(self.try_step))
+            return super().train(*args, **named)
+
+    monkeypatch.setattr(module, "SynthesizerTrainer", Tried)
+    train(tasks, tmp_path / "tried", config(tiny_llama))
+    assert found == [True]
+    plain, tried = (tmp_path / name / "adapter_model.safetensors" for name in ("plain", "tried"))
+    assert plain.read_bytes() == tried.read_bytes()
+
+
+def test_what_has_no_order_is_told_and_other_errors_are_passed_on() -> None:
+    import torch
+
+    from hfsynth.training.order import has_order
+
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    assert has_order(lambda: torch.ones(3).sum())
+    assert not has_order(lambda: torch.zeros(3).put_(torch.tensor([0]), torch.ones(1)))
+    with pytest.raises(RuntimeError, match="must match"):
+        has_order(lambda: torch.ones(3) + torch.ones(2))
+    assert before == (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+
+
 def test_the_loss_is_the_mean_over_the_tokens_that_count(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
     """One step over all sequences in four device batches: the logged loss is that of plain cross-entropy."""
     import torch
