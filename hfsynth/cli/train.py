@@ -46,6 +46,12 @@ def train(
     full: Annotated[bool, typer.Option("--full", help="Tune all weights; else a LoRA adapter is trained.")] = False,
     lora_rank: Annotated[int, typer.Option(min=1, help="The adapter's rank.")] = 16,
     lora_alpha: Annotated[int, typer.Option(min=1, help="The adapter is scaled by alpha / rank.")] = 32,
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            help="An adapter of the base to train further, at its rank: a folder, or `embedded` for hfsynth's."
+        ),
+    ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="The highest one, after warm-up. [default: 2e-4; 5e-6 with --full]")
     ] = None,
@@ -80,6 +86,7 @@ def train(
     with `hfsynth synthesize SOURCE CORPUS --model OUT`.
 
     Example: hfsynth train tasks.parquet my-synthesizer/ --base embedded --window 1024 --license apache-2.0
+    Example: hfsynth train tasks.parquet my-synthesizer/ --base embedded --adapter embedded --learning-rate 1e-4
     """
     from hfsynth.training.config import Lora, Packing, Schedule, TrainingConfig
 
@@ -95,6 +102,7 @@ def train(
         validation=validation,
         max_steps=max_steps,
         precision=precision,
+        adapter=adapter,
     )
     if dry_run:
         return _tell(library.training_plan(data, config), _PLANNED, as_json=as_json)

@@ -30,6 +30,7 @@ from hfsynth.models.cache import LoadedModel, built
 from hfsynth.models.siblings import hide_unfit_siblings
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel
 
 EMBEDDED = "embedded"
@@ -285,33 +286,48 @@ def _merged(folder: Path, settings: Mapping[str, Any], base: str) -> LoadedModel
 
 
 def _with_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """Return a model, which is to be in float32, with the adapter in a folder merged in by PEFT.
+    """Return a model, which is to be in float32, with the adapter in a folder merged in; raise as `adapted` does."""
+    adapter = adapted(model, folder)
+    with _usable(folder):
+        merged: PreTrainedModel = adapter.merge_and_unload(safe_merge=True)
+    return merged
 
-    Raise ModelError where PEFT cannot merge it, and where the adapter has weights for another model or lacks some.
+
+def adapted(model: PreTrainedModel, folder: Path, *, to_train: bool = False) -> PeftModel:
+    """Return a model with the adapter in a folder, whose weights stay as they are unless it is `to_train`.
+
+    Raise ModelError where PEFT cannot load it, and where the adapter has weights for another model or lacks some.
     """
     import peft
     from safetensors import safe_open
 
     base = {f"{_PREFIX}{name}" for name in model.state_dict()}
-    try:
+    with _usable(folder):
         with warnings.catch_warnings():  # of what is missing, which is an error below
             warnings.simplefilter("ignore")
-            adapted = peft.PeftModel.from_pretrained(model, folder, torch_device="cpu")
+            found = peft.PeftModel.from_pretrained(model, folder, torch_device="cpu", is_trainable=to_train)
         with safe_open(folder / _WEIGHTS, "pt") as file:
             there = {*file.keys()} - base  # whole weights of the base may be in it, too
-        unlike = there ^ ({*peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)} - base)
-        if not unlike:
-            return adapted.merge_and_unload(safe_merge=True)
+        unlike = there ^ ({*peft.get_peft_model_state_dict(found, save_embedding_layers=False)} - base)
+    if unlike:
+        raise ModelError(
+            f"The adapter in {folder} does not fit its base model: {min(unlike)} is in one of them alone.",
+            hint=f"Check `base_model_name_or_path` in {folder / SETTINGS}.",
+        )
+    return found
+
+
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    """Turn what PEFT and torch say of an adapter that is none into ModelError."""
+    try:
+        yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
         raise ModelError(
-            f"The adapter in {folder} cannot be merged: {reason}",
-            hint="Merge it where it was trained, save the whole model, and give that folder as --model.",
+            f"The adapter in {folder} cannot be used: {reason}",
+            hint="Merge it where it was trained, save the whole model, and give that folder instead.",
         ) from error
-    raise ModelError(
-        f"The adapter in {folder} does not fit its base model: {min(unlike)} is in one of them alone.",
-        hint=f"Check `base_model_name_or_path` in {folder / SETTINGS}.",
-    )
 
 
 def _load(folder: Path, base: str, revision: str | None) -> tuple[PreTrainedModel, Any]:

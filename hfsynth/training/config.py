@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from hfsynth.core.errors import ConfigError, OutputError
 from hfsynth.core.files import write_text, writing
 
-_ADDED = {"precision": "auto"}  # settings that older runs did not write down, and what they had
+_ADDED = {"precision": "auto", "adapter": None}  # settings that older runs did not write down, and what they had
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,8 @@ class TrainingConfig:
     `batch_tokens` are the tokens of one optimizer step, `device_tokens` those that are on the device at once; padding
     counts. `warmup` and `validation` are shares (of the steps, of the examples). `learning_rate` is None for 2e-4
     with LoRA and 5e-6 without (the paper's, section 3). `precision` is that of the matrix products: `auto` is `bf16`
-    on a GPU that has it and `fp32` elsewhere; a CPU with AVX512-BF16 or AMX is twice as fast with `bf16`.
+    on a GPU that has it and `fp32` elsewhere; a CPU with AVX512-BF16 or AMX is twice as fast with `bf16`. `adapter`, a
+    folder or `embedded` for the one that comes with hfsynth, is trained further instead of a new one, at its own rank.
     """
 
     base: str
@@ -162,6 +163,7 @@ class TrainingConfig:
     validation: float = 0.02
     max_steps: int | None = None
     precision: Precision = "auto"
+    adapter: str | None = None
     window: InitVar[int | None] = None
 
     def __post_init__(self, window: int | None) -> None:
@@ -174,6 +176,8 @@ class TrainingConfig:
                 f"device_tokens must be at least 1 and at most batch_tokens ({self.batch_tokens}), "
                 f"not {self.device_tokens}."
             )
+        if self.adapter is not None and self.lora is None:
+            raise ConfigError("An adapter is trained further by itself; full tuning starts from a whole model.")
         if self.precision not in get_args(Precision):
             raise ConfigError(f"precision is one of {', '.join(get_args(Precision))}, not {self.precision!r}.")
         if not (0 <= self.warmup < 1 and 0 <= self.validation < 1):

@@ -25,9 +25,9 @@ from transformers.utils import logging as library_logging
 from hfsynth.core.addresses import public_location
 from hfsynth.core.config import SynthesizerConfig, digest
 from hfsynth.core.errors import ModelError, SourceError
-from hfsynth.core.files import writing
+from hfsynth.core.files import file_digest, writing
 from hfsynth.documents.examples import Example, read_examples
-from hfsynth.models.adapters import BASE_NAME, EMBEDDED, base_path
+from hfsynth.models.adapters import ADAPTER_FOLDER, BASE_NAME, EMBEDDED, SETTINGS, adapted, base_path, is_adapter
 from hfsynth.models.tokenizers import ModelTokenizer
 from hfsynth.prompting.instruction_pretrain import InstructionPretrain
 from hfsynth.training.config import Packing, Schedule, TrainingConfig, TrainingFolder
@@ -90,7 +90,7 @@ def _train(
     tokenizer = _tokenizer(config.base)
     training, validation, packed = _sequences(examples.rows, tokenizer, config)
     model = _model(config)
-    content = digest({"examples": [asdict(example) for example in examples.rows]})
+    content = digest({"examples": [asdict(example) for example in examples.rows], **_before(config)})
     folder.claim(_identity(data, config), content)  # not before: a run that could not begin leaves the folder free
     device_batches = batched(training, config.device_tokens, within=_NEIGHBOURS)
     batches = Batches(in_order(device_batches, config.packing.seed), tokenizer)
@@ -213,17 +213,38 @@ def _model(config: TrainingConfig) -> PreTrainedModel:
         )
     if config.lora is None:
         return model
-    torch.manual_seed(config.packing.seed)  # the adapter starts from random numbers
-    adapter = peft.LoraConfig(
-        r=config.lora.rank, lora_alpha=config.lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-    model = peft.get_peft_model(model, adapter)
+    if config.adapter is not None:
+        model = adapted(model, _adapter(config.adapter), to_train=True)
+    else:
+        torch.manual_seed(config.packing.seed)  # the adapter starts from random numbers
+        adapter = peft.LoraConfig(
+            r=config.lora.rank, lora_alpha=config.lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+        )
+        model = peft.get_peft_model(model, adapter)
     model.peft_config["default"].base_model_name_or_path = _base_name(config.base)
     return model
 
 
 def _location(base: str) -> str:
     return str(base_path()) if base == EMBEDDED else base
+
+
+def _adapter(adapter: str) -> Path:
+    folder = ADAPTER_FOLDER if adapter == EMBEDDED else Path(adapter)
+    if not is_adapter(folder):
+        raise ModelError(
+            f"There is no adapter in {folder}.",
+            hint=f"Give --adapter a folder with an {SETTINGS}, or `embedded` for the one that comes with hfsynth.",
+        )
+    return folder
+
+
+def _before(config: TrainingConfig) -> dict[str, str]:
+    """Return what a run starts from beside its base: nothing where the adapter is a new one."""
+    if config.adapter is None:
+        return {}
+    files = sorted(_adapter(config.adapter).glob("adapter_*"))
+    return {"adapter": digest({file.name: file_digest(file)[0] for file in files})}
 
 
 def _base_name(base: str) -> str:
@@ -255,7 +276,8 @@ def _figures(
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     return {
         "base_model": public_location(_base_name(config.base)),
-        "method": "full" if config.lora is None else f"LoRA, rank {config.lora.rank}, alpha {config.lora.alpha}",
+        "method": _method(trainer.model),
+        "adapter_before": None if config.adapter is None else public_location(config.adapter),
         "shots": config.packing.shots,
         "window": config.packing.window,
         **_amounts(sequences),
@@ -275,6 +297,13 @@ def _figures(
         "curve": curve,
         "held_out_curve": held,
     }
+
+
+def _method(model: PreTrainedModel) -> str:
+    if not isinstance(model, peft.PeftModel):
+        return "full"
+    settings = model.peft_config["default"]
+    return f"LoRA, rank {settings.r}, alpha {settings.lora_alpha}"
 
 
 def _amounts(sequences: Sequence[TrainingSequence]) -> dict[str, int]:

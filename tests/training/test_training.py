@@ -193,6 +193,40 @@ def test_a_checkpoint_counts_when_its_state_is_whole(state: str | None, tmp_path
     assert not broken.parent.exists()
 
 
+def test_an_adapter_is_trained_further_at_its_own_rank(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
+    schedule = Schedule(log=1, evaluate=100, save=3)
+    rate: dict[str, Any] = {"packing": Packing(256, 2, epochs=4), "learning_rate": 1e-2}
+    first = train(tasks, tmp_path / "first", config(tiny_llama, lora=Lora(4, 8), **rate), schedule=schedule)
+    further = config(tiny_llama, lora=Lora(16, 32), adapter=str(tmp_path / "first"), **rate)
+    again = train(tasks, tmp_path / "again", further, schedule=schedule)
+    assert again["curve"][0]["loss"] < (first["curve"][0]["loss"] + first["curve"][-1]["loss"]) / 2
+    assert again["method"] == first["method"] == "LoRA, rank 4, alpha 8"
+    assert first["adapter_before"] is None and again["adapter_before"] is not None
+    assert str(tmp_path) not in again["adapter_before"]
+    weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("first", "again")]
+    assert weights[0] != weights[1]
+
+
+def test_a_run_from_another_adapter_is_another_run(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
+    before = tmp_path / "before"
+    train(tasks, before, config(tiny_llama, max_steps=1))
+    folder = TrainingFolder(tmp_path / "run")
+    folder.claim({"data": str(tasks)}, "the content of another adapter")
+    further = config(tiny_llama, adapter=str(before), max_steps=1)
+    with pytest.raises(OutputError, match="other settings: .*adapter was None, now"):
+        train(tasks, folder.root, further)
+
+
+def test_what_is_no_adapter_is_refused(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="There is no adapter in") as raised:
+        train(tasks, tmp_path / "out", config(tiny_llama, adapter=str(tmp_path / "nothing")))
+    assert "--adapter" in raised.value.hint and not (tmp_path / "out").exists()
+    with pytest.raises(ModelError, match="cannot be used"):
+        train(tasks, tmp_path / "out", config(tiny_llama, adapter="embedded"))
+    with pytest.raises(ConfigError, match="full tuning starts from a whole model"):
+        config(tiny_llama, adapter="embedded", lora=None)
+
+
 def test_a_plan_says_what_would_be_trained_on_and_writes_nothing(tasks: Path, tiny_llama: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = ["train", str(tasks), str(out), "--base", str(tiny_llama), "--window", "256", "--cap-source", "boxes=8"]
