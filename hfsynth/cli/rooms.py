@@ -109,7 +109,7 @@ PUSH: Rooms = {
     "Output": ("quiet", "verbose", "as_json"),
 }
 TRAIN: Rooms = {
-    "Used most": ("base", "shots", "window", "epochs", "full", "license", "dry_run"),
+    "Used most": ("base", "adapter", "shots", "window", "epochs", "full", "license", "dry_run"),
     "Examples": ("cap", "cap_source", "validation", "seed"),
     "Weights": (
         *("lora_rank", "lora_alpha", "learning_rate", "warmup"),

@@ -112,8 +112,8 @@ def test_the_command_is_killed_again_and_again(uninterrupted: Path, bucket: str,
 @pytest.mark.long
 def test_the_worker_is_killed_again_and_again(uninterrupted: Path, bucket: str, tmp_path: Path) -> None:
     out, log, chance = f"{bucket}/corpus", tmp_path / "calls", random.Random(SEED + 1)
-    arguments = command(
-        uninterrupted / "texts.jsonl", Path(out), *options(0.05), "--max-engine-restarts", KILLS, "--workers", 2
+    arguments = command(  # slow, so that the other worker does not end all the work while a killed one starts again
+        uninterrupted / "texts.jsonl", Path(out), *options(0.4), "--max-engine-restarts", KILLS, "--workers", 2
     )
     process, kills = start(arguments, log), 0
     while kills < KILLS and until(lambda: children(process), process) and wait_at_random(chance, process, log):
