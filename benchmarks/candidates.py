@@ -2,10 +2,10 @@
 
     python benchmarks/candidates.py --gold FILE [--model MODEL] [--documents N] [--runs N] [--candidates N]
 
-The same documents get pairs in four ways: the likeliest completion, one that is drawn, and the best of several that are
-drawn, chosen by measures or by the model as its own judge. Each document's pairs are matched with those of people
-(`pair_quality`: F1), and all ways are compared with one drawn completion, document by document. Each run draws other
-documents. The price is in computed tokens, prompts and completions without what the prefix cache held.
+The same documents get pairs in five ways: the likeliest completion, one that is drawn, and the best of several that
+are drawn, chosen by measures, by agreement or by the model as its own judge. Each document's pairs are matched with
+those of people (`pair_quality`: F1), and all ways are compared with one drawn completion, document by document. Each
+run draws other documents. The price is in computed tokens, prompts and completions without what the prefix cache held.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def ways(args: Namespace) -> dict[str, dict[str, Any]]:
         "the likeliest": {"temperature": 0.0},
         ONE: {},
         f"best of {args.candidates}, by measures": several,
+        f"best of {args.candidates}, by agreement": {**several, "choose_by": "agreement"},
         f"best of {args.candidates}, by judge": {**several, "choose_by": "judge"},
     }
 

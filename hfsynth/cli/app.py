@@ -113,7 +113,7 @@ def synthesize(
     ] = None,
     choose_by: Annotated[
         str | None,
-        typer.Option(help="measures, or judge: the model itself says which pairs are best. [default: measures]"),
+        typer.Option(help="measures; agreement between completions; or judge: the model itself. [default: measures]"),
     ] = None,
     exemplars: Exemplars = None,
     exemplars_per_prompt: ExemplarsPerPrompt = None,

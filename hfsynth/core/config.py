@@ -36,7 +36,7 @@ ENGINES = ("vllm", "server", "scripted")
 OWN_ENGINE = "own"
 """An engine that is an object of this process; no command knows it. See `hfsynth.engine.loading.config_of`."""
 FILLS = ("mined",)
-CHOOSERS = ("measures", "judge")
+CHOOSERS = ("measures", "agreement", "judge")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32", "fp8", "fp8-kv")
 
 _MOST = 10**9
@@ -105,7 +105,7 @@ class SynthesizerConfig:
     template, which no recipe need say.
     `fill` says what documents get about which the model wrote no pair: `mined`, pairs by rules.
     `candidates` are the completions about each document; `choose_by` says who chooses the best of their pairs,
-    `measures` of their text or the model itself as `judge`: see `hfsynth.synthesis.candidates`.
+    `measures` of their text, their `agreement` or the model itself as `judge`: see `hfsynth.synthesis.candidates`.
     `exemplars` are human-made contexts with pairs that every chain begins with: see `hfsynth.core.exemplars`.
     `prompt` is what a chat model is asked about each document, instead of the `chat` format's own questions.
     `decontaminate` names benchmarks whose questions are kept out (`hfsynth.core.decontamination`): `core`, files,

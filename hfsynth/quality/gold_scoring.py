@@ -86,9 +86,14 @@ def pair_quality(generated: Sequence[Pair], gold: Sequence[Pair]) -> PairQuality
     if not generated or not gold:
         score = float(not generated and not gold)
         return PairQuality(score, score, score)
-    ours, theirs = ([_tokens(f"{pair.instruction} {pair.response}") for pair in pairs] for pairs in (generated, gold))
-    matched = largest_matching([[_f1(one, other) for other in theirs] for one in ours])
-    return PairQuality(2 * matched / (len(ours) + len(theirs)), matched / len(ours), matched / len(theirs))
+    matched = largest_matching(similarities(generated, gold))
+    return PairQuality(2 * matched / (len(generated) + len(gold)), matched / len(generated), matched / len(gold))
+
+
+def similarities(pairs: Sequence[Pair], others: Sequence[Pair]) -> list[list[float]]:
+    """Return how similar each pair is to each other one: the token F1 of instruction and response read as one text."""
+    ours, theirs = ([_tokens(f"{pair.instruction} {pair.response}") for pair in some] for some in (pairs, others))
+    return [[_f1(one, other) for other in theirs] for one in ours]
 
 
 def largest_matching(weights: Sequence[Sequence[float]]) -> float:

@@ -349,7 +349,8 @@ def chainer_for(config: SynthesizerConfig, engine: Engine, kind: type[Chainer] =
 
 def _candidates(config: SynthesizerConfig, engine: Engine) -> Candidates:
     judges = config.candidates > 1 and config.choose_by == "judge"
-    return Candidates(config.candidates, RubricJudge(engine.tokenizer, engine.window) if judges else None)
+    judge = RubricJudge(engine.tokenizer, engine.window) if judges else None
+    return Candidates(config.candidates, judge, agreement=config.choose_by == "agreement")
 
 
 def generation_for(config: SynthesizerConfig, chainer: Chainer) -> Generation:

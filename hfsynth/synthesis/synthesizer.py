@@ -60,7 +60,7 @@ class Synthesizer:
     places before any prompt is made, in the text column too, `drop` screens the document out, `report` counts them;
     `pii_model` is a token classifier that tells names beside them (`hfsynth.IdentifierModel`).
     `candidates` completions are drawn about each document, and the best of their pairs kept, chosen by `measures` of
-    their text or by the model as its own `judge`.
+    their text, by their `agreement` with each other or by the model as its own `judge`.
 
     `engine` is `vllm`, `server` or `scripted`, or an object that keeps the `hfsynth.Engine` protocol; `model` is then
     the name that it goes by in the recipe.

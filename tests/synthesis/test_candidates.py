@@ -10,20 +10,23 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scripts import shown_documents
 
 from hfsynth import Sampling, Synthesizer, SynthesizerConfig
 from hfsynth.core.errors import ConfigError
 from hfsynth.core.recipes import open_recipe
-from hfsynth.core.records import Document, Pair, Reason, Status, Synthesized
+from hfsynth.core.records import Document, Pair, Parsed, Reason, Status, Synthesized
 from hfsynth.documents.source import Source
 from hfsynth.engine.protocol import Completion, Generation
 from hfsynth.engine.scripted import CharacterTokenizer, ScriptedEngine
 from hfsynth.job.run import synthesize
 from hfsynth.prompting.instruction_pretrain import InstructionPretrain
-from hfsynth.prompting.parsing import render_pairs
+from hfsynth.prompting.parsing import folded_question, render_pairs
+from hfsynth.quality.gold_scoring import pair_quality
 from hfsynth.quality.rubric import RubricJudge
-from hfsynth.synthesis.candidates import Candidates
+from hfsynth.synthesis.candidates import Candidates, agreed, chosen
 from hfsynth.synthesis.chains import Chainer
 
 TEXT = "The tower was built in 1912 by masons from Bern."
@@ -44,9 +47,10 @@ def answers(*completions: str | Completion) -> ScriptedEngine:
     return ScriptedEngine(script, max_in_flight=1)
 
 
-def synthesized(engine: ScriptedEngine, number: int, *, judged: bool = False) -> Synthesized:
+def synthesized(engine: ScriptedEngine, number: int, *, judged: bool = False, agreement: bool = False) -> Synthesized:
     judge = RubricJudge(CharacterTokenizer(), 65_536) if judged else None
-    chainer = Chainer(InstructionPretrain(CharacterTokenizer()), 65_536, 400, candidates=Candidates(number, judge))
+    candidates = Candidates(number, judge, agreement=agreement)
+    chainer = Chainer(InstructionPretrain(CharacterTokenizer()), 65_536, 400, candidates=candidates)
     ((result,),) = engine.run(chainer.chains([Document("d", TEXT)]), Generation())
     return result
 
@@ -72,6 +76,41 @@ def test_a_judge_is_asked_about_each_different_pair_once() -> None:
     }
     written = sum(len(render_pairs([pair])) for pair in (ALSO, GOOD, ALSO))
     assert result.synthesis.output_tokens == written + 4
+
+
+def test_the_pairs_that_completions_agree_on_are_kept() -> None:
+    told = Pair("When was the tower built?", "In 1912.")  # as GOOD in other words
+    result = synthesized(
+        answers(render_pairs([BAD, GOOD]), render_pairs([told, ALSO]), render_pairs([GOOD, ALSO, WORSE])),
+        3,
+        agreement=True,
+    )
+    assert result.pairs == (GOOD, ALSO)
+    again, left = Reason.DUPLICATE_QUESTION, Reason.NOT_CHOSEN
+    assert [one.reason for one in result.synthesis.rejected] == [again, again, again, left, left]
+    assert [json.loads(one.text)["response"] for one in result.synthesis.rejected[3:]] == ["97 metres.", "In 1912."]
+    assert synthesized(answers("", ""), 2, agreement=True).synthesis.status is Status.NO_PAIRS
+
+
+WORDS = st.lists(st.sampled_from(("who", "when", "built", "tower", "masons", "1912")), min_size=1, max_size=4)
+PAIRS = st.builds(lambda one, two: Pair(f"{' '.join(one)}?", " ".join(two)), WORDS, WORDS)
+
+
+@given(st.lists(st.lists(PAIRS, max_size=4, unique=True), min_size=1, max_size=5))
+def test_what_agrees_asks_different_questions_and_agrees_more_than_any_pair_alone(written: list[list[Pair]]) -> None:
+    parsed = [Parsed(tuple(pairs), ()) for pairs in written]
+    pairs = list(dict.fromkeys(pair for some in written for pair in some))
+    result = chosen(parsed, pairs, agreed(parsed, pairs))
+    assert len({folded_question(pair.instruction) for pair in result.pairs}) == len(result.pairs)
+    assert len(result.pairs) + len(result.rejected) == sum(map(len, written))
+    filled = [some for some in written if some]
+    alone = [sum(pair_quality([pair], some).f1 for some in filled) for pair in pairs]
+    assert sum(pair_quality(result.pairs, some).f1 for some in filled) >= max(alone, default=0.0) - 1e-9
+
+
+def test_completions_that_are_all_the_same_agree_on_all_their_pairs() -> None:
+    same = Parsed((BAD, ALSO, GOOD), ())
+    assert sorted(agreed([same, same], same.pairs)) == [0, 1, 2]
 
 
 def test_candidates_have_seeds_of_their_own_and_the_first_has_that_of_a_single_one() -> None:
@@ -105,14 +144,16 @@ def numbered() -> Iterator[str]:
         yield render_pairs([Pair(f"What is said {number}?", "Bern.")])
 
 
-def test_a_transform_draws_candidates_and_names_them_in_its_recipe() -> None:
+@pytest.mark.parametrize("choose_by", ["measures", "agreement"])
+def test_a_transform_draws_candidates_and_names_them_in_its_recipe(choose_by: str) -> None:
     left = numbered()
     engine = ScriptedEngine(lambda prompt: next(left) if shown_documents(prompt) else "")
-    synthesize = Synthesizer("own", sampling=Sampling(temperature=0.7), candidates=3, engine=engine)
+    sampling = Sampling(temperature=0.7)
+    synthesize = Synthesizer("own", sampling=sampling, candidates=3, choose_by=choose_by, engine=engine)
     (result,) = synthesize.synthesize([Document("d", TEXT)])
     assert (len(result.pairs), len(result.synthesis.rejected)) == (1, 2)
     told = synthesize.config.to_dict()
-    assert (told["candidates"], told["choose_by"]) == (3, "measures")
+    assert (told["candidates"], told["choose_by"]) == (3, choose_by)
     assert SynthesizerConfig.from_dict(told) == synthesize.config
 
 
