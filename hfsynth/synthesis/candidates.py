@@ -1,8 +1,8 @@
 """Several completions about one document, and the best of their pairs: by agreement, by measures, or by a judge.
 
 By measures of their text and by a judge, as many pairs are kept as a completion holds on average; by agreement, those
-that together say best what all completions say. The others are rejected as `not_chosen`, and as `duplicate_question`
-where a better one asks the same. Knows nothing of prompts, files or engines.
+that together agree best with all completions. The others are rejected as `not_chosen`, and as `duplicate_question`
+where a kept or an earlier one asks the same. Knows nothing of prompts, files or engines.
 """
 
 from __future__ import annotations
