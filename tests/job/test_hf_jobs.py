@@ -323,6 +323,16 @@ def test_no_job_is_started_beyond_the_bill(hub: Hub, tmp_path: Path, source: Pat
     assert "after $0.26 of earlier jobs" in said and len(hub.jobs.all) == 3
 
 
+def test_a_job_that_ends_before_its_start_is_answered_is_counted_and_replaced(
+    hub: Hub, tmp_path: Path, source: Path, whole: Path
+) -> None:
+    out = described(source, tmp_path / "out", 0.1)
+    hub.jobs.limits["0"] = 0
+    said = finished(call(hub, tmp_path, out, jobs=1))
+    assert "Job 0 has ended (error – Job timeout)." in said and len(hub.jobs.all) == 2
+    assert parts(out) == parts(whole)
+
+
 # --- the wire -----------------------------------------------------------------------------------------------------
 
 

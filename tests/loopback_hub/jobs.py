@@ -100,7 +100,10 @@ class Job:
 
 
 class Jobs:
-    """All jobs, in the order of their starts. `limits` are time limits, by place, of the next start there."""
+    """All jobs, in the order of their starts. `limits` are time limits, by place, of the next start there.
+
+    A limit of 0 ends the job before its start is answered.
+    """
 
     def __init__(self, endpoint: str, buckets: Mapping[str, Mapping[str, bytes]]) -> None:
         self.all: list[Job] = []
@@ -185,6 +188,8 @@ class Jobs:
         job = Job(name, owner, spec, process, folder / "log")
         self.all.append(job)
         limit = self.limits.pop(labels.get("place", ""), spec.get("timeoutSeconds", 1800))
+        if not limit:
+            self.end(job, "ERROR", "Job timeout")
         timer = threading.Timer(limit, self.end, (job, "ERROR", "Job timeout"))
         timer.daemon = True
         timer.start()

@@ -30,6 +30,7 @@ SEEN_OUT = 60.0
 
 _APPEARS = 120.0  # seconds after which a job that was started must be in the listing
 _TICK = 0.1
+_STARTED = "STARTED"  # the stage of a job that no listing has told of
 
 _log = logging.getLogger(__name__)
 
@@ -242,7 +243,8 @@ class Crew:
             if not self._can_pay():
                 self._tell_short(place)
                 return
-            started = self._api.start(self._order.start(place))
+            answer = self._api.start(self._order.start(place))
+            started = replace(answer, stage=_STARTED)  # where it has ended by now, the next look counts it
             self._jobs[started.id] = started
             self._unlisted[started.id] = time.monotonic()
             self._say(f"Job {place} started: {started.url}")
