@@ -86,6 +86,7 @@ def train(
     with `hfsynth synthesize SOURCE CORPUS --model OUT`.
 
     Example: hfsynth train tasks.parquet my-synthesizer/ --base embedded --window 1024 --license apache-2.0
+
     Example: hfsynth train tasks.parquet my-synthesizer/ --base embedded --adapter embedded --learning-rate 1e-4
     """
     from hfsynth.training.config import Lora, Packing, Schedule, TrainingConfig
